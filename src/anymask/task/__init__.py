@@ -1,0 +1,32 @@
+"""The promptable segmentation task: simulated prompts, the rounds of an interaction, and the losses."""
+
+from anymask.task.losses import (
+    LossConfig,
+    MaskLoss,
+    binary_cross_entropy,
+    dice_loss,
+    focal_loss,
+    mask_loss,
+    true_iou,
+)
+from anymask.task.prompts import PromptConfig, SimulatedPrompts, correction_points, initial_prompts
+from anymask.task.rounds import PromptableDecoder, Round, RoundsConfig, round_schedule, simulate
+
+__all__ = [
+    "LossConfig",
+    "MaskLoss",
+    "PromptConfig",
+    "PromptableDecoder",
+    "Round",
+    "RoundsConfig",
+    "SimulatedPrompts",
+    "binary_cross_entropy",
+    "correction_points",
+    "dice_loss",
+    "focal_loss",
+    "initial_prompts",
+    "mask_loss",
+    "round_schedule",
+    "simulate",
+    "true_iou",
+]

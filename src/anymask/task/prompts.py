@@ -1,0 +1,198 @@
+"""Prompts of the simulated annotator: how an interaction begins, and how a click corrects a prediction.
+
+All coordinates are pixels (x, y) of the padded model frame, a square of `image_size` pixels. Shape legend: B
+images, P prompts an image, N points a prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from anymask.task.degraded import degrade_masks
+from anymask.task.sampling import cells_to_points, jitter_boxes, masks_to_boxes, sample_cells
+from anymask.task.scribbles import scribble_points
+
+FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, NOT_A_POINT, ABSENT = 1, 0, 2, 3, -1, -2
+_POINT, _BOX, _SCRIBBLE, _MASK = range(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptConfig:
+    """How interactions begin: relative weights of the four kinds, drawn for each mask, and their noise.
+
+    The defaults are the paper's (SAM, app. A): a point or a box with equal chance, box noise of 10 % of the
+    side and at most 20 px at an image size of 1024, proportionally less below. Scribbles and masks alone are
+    extensions.
+    """
+
+    point: float = 1.0
+    box: float = 1.0
+    scribble: float = 0.0
+    mask: float = 0.0
+    box_noise: float = 0.1
+    max_box_noise: float = 20.0
+    scribble_length: int = 6
+
+    @property
+    def weights(self) -> tuple[float, float, float, float]:
+        """Weights of point, box, scribble and mask."""
+        return self.point, self.box, self.scribble, self.mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedPrompts:
+    """What a decoder is prompted with, p prompts for each of b images.
+
+    Labels are 1 foreground, 0 background, 2 and 3 a box's top-left and bottom-right corner, −1 "not a point"
+    (in every prompt that has points and no box), −2 absent, to be ignored exactly. `masks` are logits;
+    `has_mask` marks the prompts that have theirs, None meaning all. `single` marks the prompts of exactly one
+    point and nothing else, whose answer may be ambiguous.
+    """
+
+    points: Float[Tensor, "b p n 2"]
+    labels: Int[Tensor, "b p n"]
+    single: Bool[Tensor, "b p"]
+    masks: Float[Tensor, "b p hm wm"] | None = None
+    has_mask: Bool[Tensor, "b p"] | None = None
+
+    def with_point(self, points: Float[Tensor, "b p 2"], labels: Int[Tensor, "b p"]) -> SimulatedPrompts:
+        """The same prompts with one more point each, and "not a point" beside the first point of a mask."""
+        labels_BPN = torch.cat((self.labels, labels[:, :, None]), dim=2)
+        begins = (labels_BPN[:, :, 1] == ABSENT) & (labels != ABSENT)
+        labels_BPN[:, :, 1].masked_fill_(begins, NOT_A_POINT)
+        return SimulatedPrompts(
+            points=torch.cat((self.points, points[:, :, None]), dim=2),
+            labels=labels_BPN,
+            single=torch.zeros_like(self.single),
+            masks=self.masks,
+            has_mask=self.has_mask,
+        )
+
+    def with_masks(self, masks: Float[Tensor, "b p hm wm"]) -> SimulatedPrompts:
+        """The same prompts, each with that mask, logits, beside its points."""
+        return SimulatedPrompts(
+            points=self.points, labels=self.labels, single=torch.zeros_like(self.single), masks=masks
+        )
+
+
+def initial_prompts(
+    truth: Bool[Tensor, "b p h w"],
+    config: PromptConfig,
+    *,
+    image_size: int,
+    mask_size: int | None = None,
+    valid: Bool[Tensor, "b h w"] | None = None,
+    generator: torch.Generator,
+) -> SimulatedPrompts:
+    """First prompts: for each mask a foreground point, noisy box, scribble or degraded mask (SAM, app. A).
+
+    Slots 0 and 1 hold a point and the "not a point" token, or a box's corners; a scribble's further points
+    follow. `mask_size` is the side of mask prompts, by default that of the truth's grid. `valid` marks the
+    image's cells in the padded frame. An empty truth gets no point, box or scribble (labels −2). Raises
+    ValueError on bad weights.
+    """
+    kind = _draw_kinds(truth, config, generator)
+    is_point, is_box = kind == _POINT, kind == _BOX
+    click, found = sample_point(truth, image_size, generator)
+    boxes = _noisy_boxes(truth, config, image_size, valid, generator)
+    points = torch.where(is_box[..., None, None], boxes.view(*kind.shape, 2, 2), 0.0)
+    first = torch.where(is_box[..., None], points[:, :, 0], click)
+    points = torch.stack((first, points[:, :, 1]), dim=2)
+    labels = torch.where(
+        is_box[..., None],
+        kind.new_tensor((TOP_LEFT, BOTTOM_RIGHT)),
+        kind.new_tensor((FOREGROUND, NOT_A_POINT)),
+    )
+    if config.scribble > 0:
+        strokes = scribble_points(truth, config.scribble_length, image_size=image_size, generator=generator)
+        is_scribble = (kind == _SCRIBBLE)[..., None]
+        points[:, :, 0] = torch.where(is_scribble, strokes[:, :, 0], points[:, :, 0])
+        points = torch.cat((points, strokes[:, :, 1:]), dim=2)
+        extra = torch.where(is_scribble, FOREGROUND, ABSENT).expand(-1, -1, config.scribble_length - 1)
+        labels = torch.cat((labels, extra), dim=2)
+    absent = ~found | (kind == _MASK)
+    labels = labels.masked_fill(absent[..., None], ABSENT)
+    points = points.masked_fill((labels < 0)[..., None], 0.0)
+    masks = has_mask = None
+    if config.mask > 0:
+        masks = degrade_masks(_resize(truth, mask_size), generator=generator)
+        has_mask = kind == _MASK
+    return SimulatedPrompts(points=points, labels=labels, masks=masks, has_mask=has_mask, single=is_point)
+
+
+def sample_point(
+    region: Bool[Tensor, "b p h w"], image_size: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "b p 2"], Bool[Tensor, "b p"]]:
+    """A point drawn uniformly from each region, and whether the region had any cell."""
+    index, found = sample_cells(region, generator)
+    return cells_to_points(index, (region.shape[-2], region.shape[-1]), image_size, generator), found
+
+
+@torch.no_grad()
+def correction_points(
+    logits: Float[Tensor, "b p hm wm"],
+    truth: Bool[Tensor, "b p h w"],
+    *,
+    image_size: int,
+    valid: Bool[Tensor, "b h w"] | None = None,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b p 2"], Int[Tensor, "b p"]]:
+    """Next clicks: uniform in the error of the prediction, foreground on a false negative, else background.
+
+    The logits are brought to the truth's grid and cut at 0; padding is never an error. *Decision:* where no
+    error is left the click is a foreground point anywhere in the truth, and absent (−2) where the truth is
+    empty too.
+    """
+    if logits.shape[-2:] != truth.shape[-2:]:
+        logits = F.interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear", align_corners=False)
+    error = (logits > 0) != truth
+    if valid is not None:
+        error = error & valid[:, None]
+    any_error = error.flatten(2).any(dim=2)[..., None, None]
+    index, found = sample_cells(torch.where(any_error, error, truth), generator)
+    is_object = truth.flatten(2).gather(2, index[..., None])[..., 0]
+    labels = torch.where(is_object, FOREGROUND, BACKGROUND).masked_fill(~found, ABSENT)
+    points = cells_to_points(index, (truth.shape[-2], truth.shape[-1]), image_size, generator)
+    return points.masked_fill(~found[..., None], 0.0), labels
+
+
+def _draw_kinds(truth: Tensor, config: PromptConfig, generator: torch.Generator) -> Tensor:
+    """Kind of each prompt, (b, p), drawn by the config's weights."""
+    if config.scribble > 0 and config.scribble_length < 2:
+        raise ValueError(f"scribble_length is {config.scribble_length}: a scribble has at least 2 points")
+    if min(config.weights) < 0 or sum(config.weights) <= 0:
+        raise ValueError(
+            f"the weights of point, box, scribble and mask are {config.weights}: "
+            "none may be negative, and one must be positive"
+        )
+    weights = torch.tensor(config.weights, device=truth.device)
+    draw = torch.rand(truth.shape[:2], generator=generator, device=truth.device) * weights.sum()
+    return torch.searchsorted(weights.cumsum(0), draw, right=True).clamp(max=len(config.weights) - 1)
+
+
+def _noisy_boxes(
+    truth: Tensor, config: PromptConfig, image_size: int, valid: Tensor | None, generator: torch.Generator
+) -> Tensor:
+    if valid is None:
+        limit = torch.full((truth.shape[0], 2), float(image_size), device=truth.device)
+    else:
+        limit = masks_to_boxes(valid, image_size)[:, 2:]
+    return jitter_boxes(
+        masks_to_boxes(truth, image_size),
+        std=config.box_noise,
+        max_noise=config.max_box_noise * image_size / 1024,
+        limit=limit,
+        generator=generator,
+    )
+
+
+def _resize(truth: Tensor, size: int | None) -> Tensor:
+    """Truth on a square grid of that side, a cell being filled when half of it is."""
+    if size is None or tuple(truth.shape[-2:]) == (size, size):
+        return truth
+    return F.interpolate(truth.float(), size=(size, size), mode="area") >= 0.5
