@@ -1,0 +1,159 @@
+"""Sizes of the network: frozen configs, and the dict of the sizes that have names."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from anymask.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViTConfig:
+    """A plain vision transformer with windowed and a few global attention blocks (SAM, sec. 3, app. A)."""
+
+    kind: Literal["vit"] = "vit"
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    patch_size: int = 16
+    window_size: int = 14
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.0
+    position_grid: int = 64
+    """Side of the patch grid at which positions are stored; other grids interpolate them."""
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a side of one embedding cell."""
+        return self.patch_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactConfig:
+    """Convolutions at strides 2 to 8, a few attention blocks at stride 16, merged to an embedding at stride 8."""
+
+    kind: Literal["compact"] = "compact"
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)
+    """Channels at strides 2, 4, 8 and 16."""
+    depths: tuple[int, int, int] = (2, 3, 5)
+    """Residual blocks at strides 4 and 8, blocks of attention and convolution at stride 16."""
+    num_heads: int = 8
+    drop_path: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a side of one embedding cell."""
+        return 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyViTConfig:
+    """TinyViT as distilled by MobileSAM: an MBConv stage, then three windowed attention stages, stride 16."""
+
+    kind: Literal["tiny_vit"] = "tiny_vit"
+    widths: tuple[int, int, int, int] = (64, 128, 160, 320)
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    num_heads: tuple[int, int, int, int] = (2, 4, 5, 10)
+    window_sizes: tuple[int, int, int, int] = (7, 7, 14, 7)
+    mlp_ratio: float = 4.0
+    conv_expand_ratio: float = 4.0
+    drop_path: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a side of one embedding cell."""
+        return 16
+
+
+EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderConfig:
+    """The two-way mask decoder (SAM, app. A)."""
+
+    depth: int = 2
+    num_heads: int = 8
+    mlp_dim: int = 2048
+    num_multimask: int = 3
+    iou_depth: int = 3
+    iou_hidden: int = 256
+    hq_feature_width: int | None = None
+    """Channels of the early encoder features that SAM-HQ's token uses; None: no HQ token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamConfig:
+    """A whole model: encoder, width shared by prompts and decoder, input size and normalisation."""
+
+    encoder: EncoderConfig
+    decoder: DecoderConfig = DecoderConfig()
+    width: int = 256
+    """Channels of the image embedding and of every token."""
+    image_size: int = 1024
+    """Side of the padded square input, in pixels."""
+    mask_channels: int = 16
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be built."""
+        if self.image_size <= 0 or self.image_size % self.encoder.stride:
+            raise CheckpointError(
+                f"image_size is {self.image_size}; it must be a positive multiple of the encoder's stride, "
+                f"{self.encoder.stride}"
+            )
+
+    @property
+    def embedding_size(self) -> int:
+        """Side of the image embedding, in cells."""
+        return self.image_size // self.encoder.stride
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as `from_dict` reads them and as JSON keeps them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SamConfig:
+        """Build a config from `to_dict`'s values; unknown keys and kinds raise `CheckpointError`."""
+        try:
+            values = dict(values)
+            encoder = dict(values.pop("encoder"))
+            kinds = {"vit": ViTConfig, "compact": CompactConfig, "tiny_vit": TinyViTConfig}
+            encoder_config = kinds[encoder.get("kind", "")](**_with_tuples(encoder))
+            decoder = DecoderConfig(**values.pop("decoder", {}))
+            return cls(encoder=encoder_config, decoder=decoder, **_with_tuples(values))
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"the model's configuration is not one of anymask's: {error}") from error
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+SIZES: dict[str, SamConfig] = {
+    "vit_b": SamConfig(encoder=ViTConfig()),
+    "vit_l": SamConfig(
+        encoder=ViTConfig(width=1024, depth=24, num_heads=16, global_blocks=(5, 11, 17, 23)),
+    ),
+    "vit_h": SamConfig(
+        encoder=ViTConfig(width=1280, depth=32, num_heads=16, global_blocks=(7, 15, 23, 31)),
+    ),
+    "vit_t": SamConfig(encoder=TinyViTConfig()),
+    "compact": SamConfig(
+        encoder=CompactConfig(),
+        decoder=DecoderConfig(mlp_dim=512, iou_hidden=128),
+        width=128,
+        image_size=512,
+    ),
+    "smoke": SamConfig(
+        encoder=CompactConfig(widths=(16, 24, 32, 48), depths=(1, 1, 2), num_heads=4),
+        decoder=DecoderConfig(num_heads=4, mlp_dim=128, iou_hidden=64),
+        width=64,
+        image_size=128,
+    ),
+}
+"""Named sizes: Meta's `vit_b`, `vit_l`, `vit_h`; MobileSAM's `vit_t`; our own `compact` and, for tests, `smoke`."""

@@ -1,0 +1,95 @@
+"""Dense layers on the fastest exact kernel there is.
+
+On the CPU, torch's own float32 matrix product goes to MKL, which on some processors (AMD's above all) reaches half
+the speed of oneDNN. Where no gradient is wanted, `linear` therefore calls the oneDNN product that torch's compiler
+uses, with the activation fused into it; everywhere else it is `torch.nn.functional.linear`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["none", "relu", "gelu"]
+
+_MIN_ROWS = 64  # below this a product is too small for oneDNN's set-up to pay
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def uses_onednn(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether `product` takes oneDNN for these operands: float32 on the CPU, with no gradient to be kept."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.jit.is_tracing():
+        return False
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *others)):
+        return False
+    return torch.backends.mkldnn.enabled and _has_onednn()
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none") -> Tensor:
+    """Return `activation(x @ weight.T + bias)` for x (…, i), weight (o, i), bias (o); shape (…, o)."""
+    if x.numel() >= _MIN_ROWS * x.shape[-1] and uses_onednn(x, weight, bias):
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
+        return result
+    y = F.linear(x, weight, bias)
+    if activation == "gelu":
+        return F.gelu(y)
+    return F.relu(y) if activation == "relu" else y
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` through `product`, with an optional activation."""
+
+    def forward(self, x: Tensor, activation: Activation = "none") -> Tensor:
+        """Map (…, in_features) to (…, out_features)."""
+        return product(x, self.weight, self.bias, activation)
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of each pixel, with Meta's epsilon of 1e-6."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Normalise (b, c, h, w); memory stays channels-last."""
+        return self.channels_last(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def channels_last(self, x: Tensor) -> Tensor:
+        """Normalise (…, c)."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class MLP(nn.Module):
+    """`depth` linear layers with ReLU between them (SAM's hypernetworks and IoU head)."""
+
+    def __init__(self, width: int, hidden: int, out: int, depth: int) -> None:
+        super().__init__()
+        sizes = [width, *[hidden] * (depth - 1), out]
+        self.layers = nn.ModuleList(Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to (…, out)."""
+        for layer in self.layers[:-1]:
+            x = layer(x, "relu")
+        x = self.layers[-1](x)
+        return x
+
+
+def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:
+    """Drop whole samples of a residual branch (stochastic depth), scaling the rest to keep the mean."""
+    if probability == 0.0 or not training:
+        return x
+    keep = 1.0 - probability
+    mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+    return x * mask / keep

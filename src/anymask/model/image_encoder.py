@@ -1,0 +1,143 @@
+"""The ViT image encoder: windowed attention, a few global blocks, relative positions, and a convolutional neck.
+
+Legend: B images, H×W patch grid, C width, N heads, D channels a head. Source: SAM, sec. 3 and app. A.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymask.model.attention import attend, relative_terms
+from anymask.model.config import ViTConfig
+from anymask.model.dense import LayerNorm2d, Linear, drop_path
+
+
+class ViTAttention(nn.Module):
+    """Multi-head self-attention over a grid, whole or in windows, with relative positions."""
+
+    def __init__(self, width: int, num_heads: int, grid: int, window_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
+        side = window_size or grid
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, width // num_heads))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, width // num_heads))
+
+    def forward(self, x_BHWC: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        """Attend; `window_size` 0 is global.
+
+        Windows at the border are padded with zero *inputs*, as in the public weights' training. The keys and values
+        of padding are then the projection's bias, so that padding costs no projection.
+        """
+        batch, height, width, _ = x_BHWC.shape
+        qkv = self.qkv(x_BHWC)
+        side = self.window_size
+        if not side:
+            return self.proj(self._attend(qkv))
+        padded = (-(-height // side) * side, -(-width // side) * side)
+        if padded != (height, width):
+            whole = self.qkv.bias.to(qkv.dtype).expand(batch, *padded, -1).clone()
+            whole[:, :height, :width] = qkv
+            qkv = whole
+        rows, columns = padded[0] // side, padded[1] // side
+        windows = qkv.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
+        out = self._attend(windows.reshape(-1, side, side, qkv.shape[-1]))
+        out = out.unflatten(0, (batch, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return self.proj(out[:, :height, :width])
+
+    def _attend(self, qkv_BHWC: Tensor) -> Tensor:
+        batch, height, width, _ = qkv_BHWC.shape
+        qkv = qkv_BHWC.reshape(batch, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        rel_h, rel_w = relative_terms(q, self.rel_pos_h, self.rel_pos_w, (height, width))
+        out = attend(q, k, v, rel_h, rel_w)
+        return out.transpose(1, 2).reshape(batch, height, width, -1)
+
+
+class ViTMLP(nn.Module):
+    """Two linear layers with GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.lin1 = Linear(width, hidden)
+        self.lin2 = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to (…, width)."""
+        y: Tensor = self.lin2(self.lin1(x, "gelu"))
+        return y
+
+
+class ViTBlock(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, config: ViTConfig, index: int) -> None:
+        super().__init__()
+        window = 0 if index in config.global_blocks else config.window_size
+        self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
+        self.attn = ViTAttention(config.width, config.num_heads, config.position_grid, window)
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.mlp = ViTMLP(config.width, int(config.width * config.mlp_ratio))
+        self.drop_path = config.drop_path * index / max(1, config.depth - 1)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Map (b, h, w, c) to (b, h, w, c)."""
+        x = x_BHWC + drop_path(self.attn(self.norm1(x_BHWC)), self.drop_path, self.training)
+        return x + drop_path(self.mlp(self.norm2(x)), self.drop_path, self.training)
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping patches, projected."""
+
+    def __init__(self, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, patch_size, patch_size)
+
+    def forward(self, images_B3SS: Tensor) -> Tensor:
+        """Map (b, 3, s, s) to (b, s/patch, s/patch, width)."""
+        patches: Tensor = self.proj(images_B3SS)
+        return patches.permute(0, 2, 3, 1)
+
+
+class ImageEncoderViT(nn.Module):
+    """A ViT whose output is the image embedding, stride 16."""
+
+    def __init__(self, config: ViTConfig, out_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbedding(config.patch_size, config.width)
+        self.pos_embed = nn.Parameter(
+            torch.zeros(1, config.position_grid, config.position_grid, config.width)
+        )
+        self.blocks = nn.ModuleList(ViTBlock(config, i) for i in range(config.depth))
+        self.neck = nn.Sequential(
+            nn.Conv2d(config.width, out_channels, 1, bias=False),
+            LayerNorm2d(out_channels),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            LayerNorm2d(out_channels),
+        )
+
+    def forward(
+        self, images_B3SS: Float[Tensor, "b 3 s s"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b h w e"]]:
+        """Return the image embedding, and the patch features after the first global block (for SAM-HQ)."""
+        x = self.patch_embed(images_B3SS)
+        x = x + self._positions(x.shape[1], x.shape[2]).to(x.dtype)
+        early = x
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i == min(self.config.global_blocks, default=0):
+                early = x
+        return self.neck(x.permute(0, 3, 1, 2)), early
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        if self.pos_embed.shape[1:3] == (height, width):
+            return self.pos_embed
+        stored = self.pos_embed.permute(0, 3, 1, 2).float()
+        resized = F.interpolate(stored, (height, width), mode="bicubic", antialias=True, align_corners=False)
+        return resized.permute(0, 2, 3, 1)

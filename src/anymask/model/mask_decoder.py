@@ -1,0 +1,104 @@
+"""The mask decoder: tokens and an image embedding to ranked masks.
+
+Legend: B images, P prompts an image, M masks, T tokens, L = H·W cells, C width. Source: SAM, app. A.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymask.model.config import SamConfig
+from anymask.model.dense import MLP, LayerNorm2d, product
+from anymask.model.two_way import TwoWayTransformer
+
+
+class Upscale(nn.ConvTranspose2d):
+    """A 2×2 transposed convolution of stride 2, computed as the matrix product that it is."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, 2, 2)
+
+    def pixels(self, x: Float[Tensor, "... c"]) -> Float[Tensor, "... 2 2 o"]:
+        """Map each cell's channels to those of the 2×2 pixels (row, column) that it becomes."""
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        return product(x, weight, bias).unflatten(-1, (2, 2, -1))
+
+
+class MaskDecoder(nn.Module):
+    """Four output tokens: one mask for prompts that are clear, three for those that are not."""
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        width, decoder = config.width, config.decoder
+        self.num_mask_tokens = decoder.num_multimask + 1
+        self.transformer = TwoWayTransformer(width, decoder)
+        self.iou_token = nn.Embedding(1, width)
+        self.mask_tokens = nn.Embedding(self.num_mask_tokens, width)
+        self.output_upscaling = nn.Sequential(
+            Upscale(width, width // 4),
+            LayerNorm2d(width // 4),
+            nn.GELU(),
+            Upscale(width // 4, width // 8),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            MLP(width, width, width // 8, 3) for _ in range(self.num_mask_tokens)
+        )
+        self.iou_prediction_head = MLP(width, decoder.iou_hidden, self.num_mask_tokens, decoder.iou_depth)
+
+    def forward(
+        self,
+        image_BQHWC: Float[Tensor, "b q h w c"],
+        image_pe: Float[Tensor, "h w c"],
+        tokens: Float[Tensor, "b p t c"],
+        present: Bool[Tensor, "b p t"] | None,
+        candidates: slice = slice(None),
+    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+        """Return mask logits at four times the embedding's size and predicted IoUs of the chosen output tokens.
+
+        The image side is the embedding plus the dense prompt; q is 1 where all prompts of an image share it.
+        """
+        hidden, image = self.attend(image_BQHWC, image_pe, tokens, present)
+        features = self.upscale(image)
+        wanted = range(self.num_mask_tokens)[candidates]
+        kernels = torch.stack([self.output_hypernetworks_mlps[m](hidden[:, :, 1 + m]) for m in wanted], 2)
+        iou: Tensor = self.iou_prediction_head(hidden[:, :, 0])
+        return self.draw(kernels, features), iou[:, :, candidates]
+
+    def attend(
+        self, image_BQHWC: Tensor, image_pe: Tensor, tokens: Tensor, present: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Run the transformer; return output tokens (b, p, t, c), the IoU token first, and the image (b, p, h, w, c)."""
+        outputs = self.output_tokens().to(tokens.dtype).expand(*tokens.shape[:2], -1, -1)
+        if present is not None:
+            present = torch.cat([present.new_ones(outputs.shape[:3]), present], 2)
+        grid = image_BQHWC.shape[2:4]
+        hidden, image = self.transformer(
+            image_BQHWC.flatten(2, 3), image_pe.flatten(0, 1), torch.cat([outputs, tokens], 2), present
+        )
+        return hidden, image.unflatten(2, grid)
+
+    def output_tokens(self) -> Float[Tensor, "t c"]:
+        """Return the learned tokens: IoU, then masks."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+
+    def upscale(self, image_BPHWC: Float[Tensor, "b p h w c"]) -> Float[Tensor, "b p h w 2 2 2 2 e"]:
+        """Return the features of the 4×4 pixels of each cell, ordered (row, column, subrow, subcolumn)."""
+        first, norm, _, second, _ = self.output_upscaling
+        x = F.gelu(norm.channels_last(first.pixels(image_BPHWC)))
+        return F.gelu(second.pixels(x))
+
+    @staticmethod
+    def draw(
+        kernels: Float[Tensor, "b p m e"], features: Float[Tensor, "b p h w 2 2 2 2 e"]
+    ) -> Float[Tensor, "b p m hm wm"]:
+        """Classify every pixel by each mask's kernel and put the pixels in their places."""
+        flat = features.flatten(2, -2)
+        logits = kernels @ flat.mT
+        height, width = features.shape[2:4]
+        placed = logits.unflatten(-1, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 3, 5, 7, 4, 6, 8)
+        return placed.reshape(*logits.shape[:3], 4 * height, 4 * width)

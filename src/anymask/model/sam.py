@@ -1,0 +1,121 @@
+"""The whole model: an image encoded once, any number of prompts answered on it.
+
+Legend: B images, P prompts an image, M masks, S side of the padded square input. Source: SAM, sec. 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymask.model.compact_encoder import CompactEncoder
+from anymask.model.config import CompactConfig, EncoderConfig, SamConfig, TinyViTConfig, ViTConfig
+from anymask.model.image_encoder import ImageEncoderViT
+from anymask.model.mask_decoder import MaskDecoder
+from anymask.model.prompt_encoder import PromptEncoder, Prompts
+
+MASK_THRESHOLD = 0.0
+"""Logits above this are the mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """What the encoder leaves of an image: all that prompts need."""
+
+    features: Float[Tensor, "b c h w"]
+    hq: Float[Tensor, "b e hm wm"] | None = None
+    """SAM-HQ's high-resolution features; None for every other model."""
+
+
+class Sam(nn.Module):
+    """Segment Anything, trainable as it stands: many images, any number of prompts each, in one call."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_encoder = _build_encoder(config.encoder, config.width)
+        self.prompt_encoder = PromptEncoder(config)
+        self.mask_decoder = MaskDecoder(config)
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(-1, 1, 1), False)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the padded square input, in pixels."""
+        return self.config.image_size
+
+    @property
+    def embedding_size(self) -> int:
+        """Side of the image embedding, in cells."""
+        return self.config.embedding_size
+
+    @property
+    def mask_size(self) -> int:
+        """Side of the mask logits, and of mask prompts."""
+        return 4 * self.config.embedding_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.pixel_mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' type."""
+        return self.prompt_encoder.no_mask_embed.weight.dtype
+
+    def preprocess(self, images: Shaped[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
+        """Normalise RGB images of values 0…255, already resized to the long side, and pad them bottom and right."""
+        height, width = images.shape[-2:]
+        if max(height, width) > self.image_size:
+            raise ValueError(f"an image is {height}×{width}; resize its long side to {self.image_size} first")
+        x = ((images.float() - self.pixel_mean.float()) / self.pixel_std.float()).to(self.dtype)
+        return F.pad(x, (0, self.image_size - width, 0, self.image_size - height))
+
+    def encode(self, images: Float[Tensor, "b 3 s s"]) -> Embedding:
+        """Encode preprocessed images."""
+        features, _ = self.image_encoder(images)
+        return Embedding(features=features)
+
+    def decode(
+        self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None = None
+    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+        """Answer prompts: logits (before the threshold 0) and predicted IoUs.
+
+        multimask True gives the three masks of an ambiguous prompt, False the one of a clear prompt, None all
+        four, the one of a clear prompt first.
+        """
+        candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
+        encoded = self.prompt_encoder(prompts)
+        image = embedding.features.permute(0, 2, 3, 1)[:, None] + encoded.dense
+        positions = self.prompt_encoder.grid_positions().to(image.dtype)
+        logits, iou = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates)
+        return logits, iou
+
+    def forward(
+        self, images: Float[Tensor, "b 3 s s"], prompts: Prompts, *, multimask: bool | None = None
+    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+        """Encode preprocessed images and answer their prompts."""
+        return self.decode(self.encode(images), prompts, multimask=multimask)
+
+
+def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:
+    match config:
+        case ViTConfig():
+            return ImageEncoderViT(config, width)
+        case CompactConfig():
+            return CompactEncoder(config, width)
+        case TinyViTConfig():
+            raise NotImplementedError
+
+
+def build_sam(config: SamConfig) -> Sam:
+    """Build a model with random weights, in training mode."""
+    return Sam(config)

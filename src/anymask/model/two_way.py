@@ -1,0 +1,127 @@
+"""The two-way transformer: prompts' tokens and the image attend to each other.
+
+Legend: B images, P prompts an image, Q 1 (an image side that all prompts share) or P, T tokens, L image cells, C width.
+Source: SAM, app. A, "Lightweight mask decoder".
+
+An image's side stays shared for as long as no prompt has changed it: its keys, values and queries for the first
+layer are projected once an image, never copied per prompt.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymask.model.config import DecoderConfig
+from anymask.model.dense import Linear
+
+
+class Attention(nn.Module):
+    """Multi-head attention at a width reduced by `downsample` for queries, keys and values."""
+
+    def __init__(self, width: int, num_heads: int, downsample: int = 1) -> None:
+        super().__init__()
+        inner = width // downsample
+        self.num_heads = num_heads
+        self.q_proj = Linear(width, inner)
+        self.k_proj = Linear(width, inner)
+        self.v_proj = Linear(width, inner)
+        self.out_proj = Linear(inner, width)
+
+    def forward(
+        self,
+        q: Float[Tensor, "b i s c"],
+        k: Float[Tensor, "b j t c"],
+        v: Float[Tensor, "b j t c"],
+        present: Bool[Tensor, "b j t"] | None = None,
+    ) -> Float[Tensor, "b p s c"]:
+        """Attend per prompt; a side given once (i or j of 1) serves all prompts of its image. Absent keys are skipped."""
+        q, k, v = self.q_proj(q), self.k_proj(k), self.v_proj(v)
+        prompts, length = q.shape[1:3]
+        shared_keys = k.shape[1] == 1 and present is None
+        if shared_keys:
+            q = q.flatten(1, 2)[:, None]
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for x in (q, k, v))
+        mask = None if present is None else present[:, :, None, None, :]
+        lead = torch.broadcast_shapes(q.shape[:2], k.shape[:2])
+        q, k, v = (x.expand(*lead, *x.shape[2:]) for x in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = out.transpose(2, 3).flatten(3)
+        if shared_keys:
+            out = out[:, 0].unflatten(1, (prompts, length))
+        y: Tensor = self.out_proj(out)
+        return y
+
+
+class TokenMLP(nn.Module):
+    """Two linear layers with ReLU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.lin1 = Linear(width, hidden)
+        self.lin2 = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, width) to (…, width)."""
+        y: Tensor = self.lin2(self.lin1(x, "relu"))
+        return y
+
+
+class TwoWayBlock(nn.Module):
+    """Token self-attention, tokens → image, MLP on tokens, image → tokens."""
+
+    def __init__(self, width: int, config: DecoderConfig, *, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.self_attn = Attention(width, config.num_heads)
+        self.norm1 = nn.LayerNorm(width)
+        self.cross_attn_token_to_image = Attention(width, config.num_heads, 2)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = TokenMLP(width, config.mlp_dim)
+        self.norm3 = nn.LayerNorm(width)
+        self.norm4 = nn.LayerNorm(width)
+        self.cross_attn_image_to_token = Attention(width, config.num_heads, 2)
+
+    def forward(
+        self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, present: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Update tokens (b, p, t, c) and image (b, q, l, c); the image side comes back per prompt."""
+        if self.first:
+            tokens = self.self_attn(tokens, tokens, tokens, present)
+        else:
+            q = tokens + token_pe
+            tokens = tokens + self.self_attn(q, q, tokens, present)
+        tokens = self.norm1(tokens)
+        located = image + image_pe
+        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, located, image))
+        tokens = self.norm3(tokens + self.mlp(tokens))
+        image = self.norm4(
+            image + self.cross_attn_image_to_token(located, tokens + token_pe, tokens, present)
+        )
+        return tokens, image
+
+
+class TwoWayTransformer(nn.Module):
+    """`depth` two-way blocks and a last tokens → image attention."""
+
+    def __init__(self, width: int, config: DecoderConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TwoWayBlock(width, config, first=i == 0) for i in range(config.depth))
+        self.final_attn_token_to_image = Attention(width, config.num_heads, 2)
+        self.norm_final_attn = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        image: Float[Tensor, "b q l c"],
+        image_pe: Float[Tensor, "l c"],
+        tokens: Float[Tensor, "b p t c"],
+        present: Bool[Tensor, "b p t"] | None = None,
+    ) -> tuple[Float[Tensor, "b p t c"], Float[Tensor, "b p l c"]]:
+        """Return the tokens and the image, each having attended to the other, for every prompt."""
+        token_pe = tokens
+        for layer in self.layers:
+            tokens, image = layer(tokens, image, token_pe, image_pe, present)
+        attended = self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
+        return self.norm_final_attn(tokens + attended), image
