@@ -1,0 +1,59 @@
+"""Areas, intersection over union and stability of whole masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_CHUNK_PIXELS = 1 << 20  # at most 2**24, so that float32 sums of ones stay exact
+
+
+def area(masks: Bool[np.ndarray, "*n h w"]) -> Int[np.ndarray, "*n"]:
+    """Return how many pixels each mask has."""
+    return np.asarray(np.count_nonzero(masks, axis=(-2, -1)))
+
+
+def pairwise_iou(a: Bool[np.ndarray, "n h w"], b: Bool[np.ndarray, "m h w"]) -> Float[np.ndarray, "n m"]:
+    """Return the intersection over union of each mask of `a` with each of `b`; 0 where both are empty.
+
+    Intersections are matrix products over chunks of pixels, so memory stays at (n + m) floats a chunk's
+    pixel.
+    """
+    flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    shared = np.zeros((len(a), len(b)))
+    for start in range(0, flat_a.shape[1], _CHUNK_PIXELS):
+        chunk = slice(start, start + _CHUNK_PIXELS)
+        shared += flat_a[:, chunk].astype(np.float32) @ flat_b[:, chunk].astype(np.float32).T
+    union = area(a)[:, None] + area(b)[None, :] - shared
+    return np.asarray(shared / np.maximum(union, 1))
+
+
+def pair_iou(a: Bool[np.ndarray, "*n h w"], b: Bool[np.ndarray, "*n h w"]) -> Float[np.ndarray, "*n"]:
+    """Return the intersection over union of each mask of `a` with its partner in `b`.
+
+    0 where both are empty.
+    """
+    return np.asarray(area(a & b) / np.maximum(area(a | b), 1))
+
+
+def stability_score(
+    logits: Float[np.ndarray, "*n h w"], threshold: float = 0.0, offset: float = 1.0
+) -> Float[np.ndarray, "*n"]:
+    """Return the IoU of the masks cut at `threshold` + `offset` and at `threshold` - `offset`, as float32.
+
+    Where even the lower cut is empty, 0/0, the score is 0: such a mask is never stable (SAM, app. B).
+    """
+    smaller = area(logits > threshold + offset)
+    larger = area(logits > threshold - offset)
+    return np.asarray(smaller / np.maximum(larger, 1), np.float32)
+
+
+def stability_score_torch(
+    logits: Float[Tensor, "*n h w"], threshold: float = 0.0, offset: float = 1.0
+) -> Float[Tensor, "*n"]:
+    """Return what `stability_score` does for a tensor, on the tensor's device; no float64 is involved."""
+    smaller = (logits > threshold + offset).count_nonzero(dim=(-2, -1))
+    larger = (logits > threshold - offset).count_nonzero(dim=(-2, -1))
+    return smaller.to(torch.float32) / larger.clamp(min=1).to(torch.float32)
