@@ -49,9 +49,7 @@ def _shift(masks: Tensor, cells: Tensor) -> Tensor:
     flat = masks.flatten(0, 1)[:, None].float()
     offset = -2 * cells.flatten(0, 1) / cells.new_tensor((width, height))
     identity = torch.eye(2, device=masks.device).expand(len(flat), 2, 2)
-    grid = F.affine_grid(
-        torch.cat((identity, offset[..., None]), dim=2), list(flat.shape), align_corners=False
-    )
+    grid = F.affine_grid(torch.cat((identity, offset[..., None]), dim=2), list(flat.shape), align_corners=False)
     return F.grid_sample(flat, grid, align_corners=False).view_as(masks)
 
 

@@ -132,9 +132,7 @@ def mask_loss(
     none.
     """
     if logits.shape[-2:] != truth.shape[-2:]:
-        raise ValueError(
-            f"the truth's grid {tuple(truth.shape[-2:])} is not the logits' {tuple(logits.shape[-2:])}"
-        )
+        raise ValueError(f"the truth's grid {tuple(truth.shape[-2:])} is not the logits' {tuple(logits.shape[-2:])}")
     truth_BP1HW = truth[:, :, None]
     valid_B11HW = None if valid is None else valid[:, None, None]
     best = _lowest_loss(logits, truth_BP1HW, valid_B11HW, candidates, config)
@@ -150,9 +148,7 @@ def mask_loss(
     means = {name: _mean_over_prompts(values, present) for name, values in parts.items()}
     total = torch.stack([getattr(config, name) * mean for name, mean in means.items()]).sum()
     zero = total.detach().new_zeros(())
-    logged = {
-        name: means[name].detach() if name in means else zero for name in ("focal", "dice", "bce", "iou")
-    }
+    logged = {name: means[name].detach() if name in means else zero for name in ("focal", "dice", "bce", "iou")}
     return MaskLoss(total=total, best=best, true_iou=truth_of_iou, **logged)
 
 
@@ -189,9 +185,7 @@ def _lowest_loss(
     return loss.argmin(dim=2)
 
 
-def _iou_error(
-    iou: Tensor, truth: Tensor, best: Tensor, candidates: Tensor | None, config: LossConfig
-) -> Tensor:
+def _iou_error(iou: Tensor, truth: Tensor, best: Tensor, candidates: Tensor | None, config: LossConfig) -> Tensor:
     """Squared error of the predicted IoU, (b, p): the best candidate's, or the mean over those that count."""
     error = (iou.float() - truth).square()
     if config.iou_on == "best":

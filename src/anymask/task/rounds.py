@@ -38,9 +38,7 @@ class RoundsConfig:
 class PromptableDecoder(Protocol):
     """Whatever turns prompts into masks: a mask decoder bound to the embeddings of the batch's images."""
 
-    def __call__(
-        self, prompts: SimulatedPrompts, /
-    ) -> tuple[Float[Tensor, "b p 4 hm wm"], Float[Tensor, "b p 4"]]:
+    def __call__(self, prompts: SimulatedPrompts, /) -> tuple[Float[Tensor, "b p 4 hm wm"], Float[Tensor, "b p 4"]]:
         """Logits and predicted IoU of all four tokens: 0 the single-mask token, 1 to 3 the ambiguity's."""
         ...
 
@@ -122,19 +120,15 @@ def round_schedule(config: RoundsConfig, generator: torch.Generator) -> tuple[bo
     *Decision:* "at a random place among the eight" is before any one of them, with equal chance, so that a
     click always follows and the two refinements are never neighbours.
     """
-    if config.num_corrections < 0 or config.num_refinements < 0:
-        raise ValueError(
-            f"{config.num_corrections} corrections, {config.num_refinements} refinements: neither may be below 0"
-        )
-    inner = max(config.num_refinements - 1, 0)
-    places = torch.randint(
-        max(config.num_corrections, 1), (inner,), generator=generator, device=generator.device
-    )
-    before = torch.bincount(places, minlength=config.num_corrections).tolist() if inner else []
+    corrections, refinements = config.num_corrections, config.num_refinements
+    if corrections < 0 or refinements < 0:
+        raise ValueError(f"{corrections} corrections, {refinements} refinements: neither may be negative")
+    inner = (max(refinements - 1, 0),)
+    places = torch.randint(max(corrections, 1), inner, generator=generator, device=generator.device).tolist()
     schedule: list[bool] = []
-    for correction in range(config.num_corrections):
-        schedule += [False] * (before[correction] if before else 0) + [True]
-    return tuple(schedule + [False] * (config.num_rounds - 1 - len(schedule)))
+    for correction in range(corrections):
+        schedule += [False] * places.count(correction) + [True]
+    return tuple(schedule + [False] * (corrections + refinements - len(schedule)))
 
 
 def _ask(
@@ -161,6 +155,4 @@ def _ask(
         logits, iou, candidates = logits[:, :, :1], iou[:, :, :1], candidates[:, :, :1]
     elif not may_be_other:
         logits, iou, candidates = logits[:, :, 1:], iou[:, :, 1:], candidates[:, :, 1:]
-    return Round(
-        index=index, adds_point=adds_point, prompts=prompts, logits=logits, iou=iou, candidates=candidates
-    )
+    return Round(index=index, adds_point=adds_point, prompts=prompts, logits=logits, iou=iou, candidates=candidates)
