@@ -1,0 +1,78 @@
+"""Files that are whole or absent: written beside their place, then moved onto it."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from anymask.errors import OutputError
+
+
+def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path`, which holds its old content or all of the new one, never a part.
+
+    This holds against a crash of the process and for readers meanwhile; a power cut is left to the file
+    system. A link is followed: the file that it points to is replaced.
+
+    Raises:
+        OutputError: the folder is missing or read-only, `path` is a folder, or the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise OutputError(f"{path}: is a folder, the name of a file was expected")
+    if not target.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {target.parent}; create it first")
+    # Not tempfile: it makes files that only their owner may read, whatever the umask says.
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomic(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8, with the line ends it has; otherwise as `write_bytes_atomic`."""
+    write_bytes_atomic(path, text.encode())
+
+
+def write_image_atomic(
+    path: str | Path,
+    image: UInt8[np.ndarray, "h w"]
+    | UInt8[np.ndarray, "h w 3"]
+    | UInt8[np.ndarray, "h w 4"]
+    | Bool[np.ndarray, "h w"],
+    *,
+    quality: int = 95,
+) -> None:
+    """Write grey, RGB or RGBA pixels, or a mask (as 0 and 255), in the format of the file's suffix.
+
+    `quality` (1 to 100) is that of JPEG and WebP.
+
+    Raises:
+        OutputError: the suffix names no image format, the format cannot hold the pixels, or as
+            `write_bytes_atomic`.
+    """
+    suffix = Path(path).suffix.lower()
+    format_name = Image.registered_extensions().get(suffix)
+    if format_name not in Image.SAVE:
+        raise OutputError(f"{path}: {suffix or 'no suffix'} names no image format; .png, .jpg or .webp would")
+    if not image.size:
+        raise OutputError(f"{path}: an image of shape {image.shape} has no pixels to write")
+    pixels = image.astype(np.uint8) * np.uint8(255) if image.dtype == np.bool_ else image
+    encoded = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(encoded, format=format_name, quality=quality)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        what = f"{image.dtype} pixels of shape {image.shape}"
+        raise OutputError(f"{path}: {format_name} cannot hold {what}") from error
+    write_bytes_atomic(path, encoded.getvalue())

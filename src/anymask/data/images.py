@@ -1,0 +1,298 @@
+"""Any picture, from anywhere, as H×W×3 uint8 RGB.
+
+Sources differ in depth, channels, transparency and orientation; whatever comes after sees one kind of array.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from anymask.errors import ImageError
+
+MAX_PIXELS = 500_000_000
+PERCENTILES = (0.1, 99.9)
+
+ImageSource: TypeAlias = str | Path | bytes | IO[bytes] | Image.Image | NDArray[Any]
+
+# Formats that Pillow decodes by itself. Left out on purpose: EPS (runs Ghostscript), and those without a
+# signature, which would take noise for an image.
+_FORMATS = (
+    *("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "BMP", "GIF", "JPEG2000", "PPM", "PSD", "QOI"),
+    *("SGI", "ICO"),
+)
+_ORIENTATION_TAG = 0x0112
+
+_pillow_lock = threading.Lock()
+_pillow_readers = 0
+_pillow_limit: int | None = None
+
+
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
+    """Read an image as writable, contiguous H×W×3 uint8 RGB, upright.
+
+    `source` is a path, the bytes of an image file, a binary file object, a PIL image, or an array: H×W or
+    H×W×1 grey, H×W×2 grey and alpha, H×W×3 RGB, H×W×4 RGB and alpha, of dtype uint8, uint16 or bool.
+
+    - *Depth*: samples of more than 8 bits (uint16; PIL's "I" and "F") are mapped linearly so that the 0.1 and
+      99.9 percentiles of the finite values, over all colours together, become 0 and 255, and clipped. Where
+      the two coincide the extremes are taken instead; a constant image becomes 0, and so does NaN. True is
+      255. (Of 16-bit colour a PIL image keeps the upper bits only: hand in the file itself.)
+    - *Transparency* (alpha, a transparent palette entry or colour) is laid over white, as a viewer shows it.
+    - *Orientation*: the EXIF tag is applied to files and to PIL images that still carry it, so that a file
+      gives the same array however it is handed in; points and boxes are in this upright frame.
+    - *Colours*: CMYK, palette, YCbCr and the like become RGB; ICC profiles are not applied.
+    - Of an animation or a document of many pages, the first frame.
+
+    A uint8 RGB array that is already contiguous and writable is returned as it is, not copied. Files of more
+    than `max_pixels` are refused from their header, before anything is decoded.
+
+    Raises:
+        ImageError: the source is missing, empty, damaged, not an image, without pixels, too large, or of
+            another kind than these.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "the image array")
+    if isinstance(source, Image.Image):
+        name = str(getattr(source, "filename", "") or "the PIL image")
+        with _decoding(name), _pillow_limit_lifted():
+            _check_size(source, name, max_pixels)
+            return _from_pil(source, name, encoded=None)
+    stream, name = _open_stream(source)
+    with stream, _decoding(name), _pillow_limit_lifted(), _open_header(stream, name) as image:
+        _check_size(image, name, max_pixels)
+        return _from_pil(image, name, encoded=stream)
+
+
+def _open_stream(source: object) -> tuple[IO[bytes], str]:
+    """The source as a seekable binary stream of at least one byte, and what to call it in messages."""
+    if isinstance(source, str | Path):
+        return _open_path(Path(source)), str(source)
+    name = "the image bytes"
+    data: object = source
+    if hasattr(source, "read"):
+        name = str(getattr(source, "name", "the image file object"))
+        data = source.read()
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(
+            f"cannot read an image from a {type(source).__name__}: "
+            "give a path, bytes, a binary file object, a PIL image or an H×W×3 uint8 array"
+        )
+    if not len(data):
+        raise ImageError(f"{name}: empty, 0 bytes where an image was expected")
+    return io.BytesIO(data), name
+
+
+def _open_path(path: Path) -> IO[bytes]:
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: is a folder, an image file was expected")
+        if not path.is_file():
+            raise ImageError(f"{path}: there is no such file")
+        if not path.stat().st_size:
+            raise ImageError(f"{path}: empty, 0 bytes where an image was expected")
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path}: cannot be opened ({_reason(error)})") from error
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on damaged data into an `ImageError` that names the image."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{name}: too large for the memory of this machine") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error, EOFError, ...
+        raise ImageError(f"{name}: damaged or incomplete image ({_reason(error)})") from error
+
+
+def _open_header(stream: IO[bytes], name: str) -> Image.Image:
+    """Parse the header only; pixels are decoded when they are first asked for."""
+    Image.init()
+    formats = [known for known in _FORMATS if known in Image.OPEN]
+    try:
+        return Image.open(stream, formats=formats)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: not an image (JPEG, PNG, TIFF, WebP or the like)") from error
+
+
+@contextmanager
+def _pillow_limit_lifted() -> Iterator[None]:
+    """Lift Pillow's own limit on pixels while at least one thread is inside: `max_pixels` takes its place.
+
+    The limit is a global, read when a file is opened and (TIFF) again when it is decoded. Decoding runs in
+    parallel, so the first thread in saves it and the last one out puts it back. Filtering the warning instead
+    would not do: above twice the limit it is an error, and the filters are global as well.
+    """
+    global _pillow_readers, _pillow_limit
+    with _pillow_lock:
+        if _pillow_readers == 0:
+            _pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _pillow_readers += 1
+    try:
+        yield
+    finally:
+        with _pillow_lock:
+            _pillow_readers -= 1
+            if _pillow_readers == 0:
+                Image.MAX_IMAGE_PIXELS = _pillow_limit
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if not width or not height:
+        raise ImageError(f"{name}: has no pixels ({width}×{height})")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width}×{height} is {width * height:,} pixels, more than the {max_pixels:,} allowed; "
+            "raise max_pixels if the image is genuine"
+        )
+
+
+def _from_pil(image: Image.Image, name: str, *, encoded: IO[bytes] | None) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode, bring to RGB and turn upright; `encoded` is the file behind an image read from one."""
+    deep_colour = encoded is not None and _is_deep_colour(image)
+    format_name = image.format
+    image.load()
+    orientation = _orientation(image)  # after load(): only then is a PNG's known, and a TIFF already turned
+    if deep_colour and encoded is not None:
+        array = _decode_deep_colour(encoded, name)
+        if format_name == "TIFF":
+            orientation = 1  # OpenCV turns TIFF by itself
+    elif image.mode.startswith("I;16"):
+        array = np.asarray(image).astype(np.uint16)
+    elif image.mode in ("I", "F"):
+        array = np.asarray(image)
+    elif image.mode == "1":
+        array = np.asarray(image.convert("L"))
+    elif image.has_transparency_data:
+        array = np.asarray(image.convert("RGBA"))
+    else:
+        array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    return np.require(_upright(_to_rgb(array, name), orientation), np.uint8, ["C", "W", "E"])
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether the file holds 16 bits for each of several channels, of which Pillow would keep the upper 8."""
+    tiles = getattr(image, "tile", None) or []
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _decode_deep_colour(encoded: IO[bytes], name: str) -> NDArray[Any]:
+    encoded.seek(0)
+    array = cv2.imdecode(np.frombuffer(encoded.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.ndim != 3:
+        raise ImageError(f"{name}: 16-bit colour stored in a way that is not read; save it as PNG")
+    return array[:, :, [2, 1, 0, *range(3, array.shape[2])]]
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block does not spoil the picture; its parser raises many kinds
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Undo an EXIF orientation: 2–4 mirror or turn by half, 5–8 also swap the sides (EXIF 2.3)."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return image
+
+
+def _from_array(array: NDArray[Any], name: str) -> UInt8[np.ndarray, "h w 3"]:
+    if array.dtype.kind == "f":
+        nan = " and holds NaN" if array.size and np.isnan(array).any() else ""
+        raise ImageError(
+            f"{name} has dtype {array.dtype}{nan}, uint8 from 0 to 255 was expected: "
+            "for values from 0 to 1 give (image * 255).round().astype(np.uint8)"
+        )
+    if array.dtype != np.bool_ and not (array.dtype.kind == "u" and array.dtype.itemsize <= 2):
+        raise ImageError(
+            f"{name} has dtype {array.dtype}, uint8, uint16 or bool was expected: "
+            "for values from 0 to 255 give image.astype(np.uint8)"
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        planar = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        hint = ": for channels first give image.transpose(1, 2, 0)" if planar else ""
+        raise ImageError(f"{name} has shape {array.shape}, H×W or H×W×(1 to 4) was expected{hint}")
+    if not array.size:
+        raise ImageError(f"{name} has no pixels (shape {array.shape})")
+    return np.require(_to_rgb(array, name), np.uint8, ["C", "W", "E"])
+
+
+def _to_rgb(array: NDArray[Any], name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Any depth, 1 to 4 channels → RGB over white."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    alpha = array[:, :, -1:] if array.shape[2] in (2, 4) else None
+    colour = array if alpha is None else array[:, :, :-1]
+    if colour.dtype == np.bool_:
+        colour = colour.astype(np.uint8) * np.uint8(255)
+    elif colour.dtype.itemsize > 1:
+        colour = _stretch(colour, name)
+    if alpha is not None:
+        colour = _over_white(colour, alpha)
+    return colour if colour.shape[2] == 3 else np.repeat(colour, 3, axis=2)
+
+
+def _stretch(values: NDArray[Any], name: str) -> UInt8[np.ndarray, "h w c"]:
+    """Map the percentiles `PERCENTILES` of the finite values to 0 and 255."""
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not finite.size:
+        raise ImageError(f"{name}: holds no finite value, only NaN or infinity")
+    low, high = (float(bound) for bound in np.percentile(finite, PERCENTILES))
+    if low == high:
+        low, high = float(finite.min()), float(finite.max())
+    if values.dtype.kind == "u":  # 16 bits: by table
+        mapped: UInt8[np.ndarray, "h w c"] = _scale(np.arange(65536), low, high)[values]
+        return mapped
+    return _scale(values, low, high)
+
+
+def _scale(values: NDArray[Any], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    fraction = (values.astype(np.float64) - low) / (high - low)
+    return np.asarray((np.nan_to_num(fraction, nan=0.0).clip(0, 1) * 255).round(), np.uint8)
+
+
+def _over_white(colour: UInt8[np.ndarray, "h w c"], alpha: NDArray[Any]) -> UInt8[np.ndarray, "h w c"]:
+    """Lay colours with (unassociated) alpha over white, rounding to nearest."""
+    if alpha.dtype == np.bool_:
+        alpha = alpha * np.uint8(255)
+    elif alpha.dtype.itemsize > 1:
+        alpha = alpha >> 8
+    if alpha.min() == 255:
+        return colour
+    darkness = (255 - colour) * alpha.astype(np.uint16)  # ≤ 255², in place from here: images can be huge
+    darkness += 127
+    darkness //= 255
+    return 255 - darkness.astype(np.uint8)
+
+
+def _reason(error: BaseException) -> str:
+    """The cause on one line, without a path that the message already names."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split())
