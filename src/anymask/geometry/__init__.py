@@ -1,5 +1,9 @@
-"""Arrays in, arrays out: frames, boxes, run lengths, masks and points."""
+"""Arrays in, arrays out: frames, boxes, run lengths, masks, suppression, regions, points, crops, polygons.
 
-from anymask.geometry import boxes, frames, masks, points, rle
+Points are (x, y) in pixels, boxes (x0, y0, x1, y1) with exclusive right and bottom edges, sizes (height,
+width). Import the modules, not their names: ``from anymask.geometry import boxes, rle``.
+"""
 
-__all__ = ["boxes", "frames", "masks", "points", "rle"]
+from anymask.geometry import boxes, crops, frames, masks, nms, points, polygons, regions, rle
+
+__all__ = ["boxes", "crops", "frames", "masks", "nms", "points", "polygons", "regions", "rle"]

@@ -44,11 +44,17 @@ def pairwise_iou(a: Shaped[np.ndarray, "n 4"], b: Shaped[np.ndarray, "m 4"]) -> 
     """
     dtype = np.float32 if a.dtype == b.dtype == np.float32 else np.float64
     a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
-    width = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
-    height = np.minimum(a[:, None, 3], b[None, :, 3]) - np.maximum(a[:, None, 1], b[None, :, 1])
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+    width, height = (
+        np.minimum(a[:, None, high], b[None, :, high]) - np.maximum(a[:, None, low], b[None, :, low])
+        for low, high in ((0, 2), (1, 3))
+    )
+    shared = np.maximum(width, 0, out=width)
+    shared *= np.maximum(height, 0, out=height)
+    union = area(a)[:, None] + area(b)[None, :]
+    union -= shared
+    np.maximum(union, np.finfo(dtype).tiny, out=union)  # 0 / 0 becomes 0; no other quotient changes
+    shared /= union
+    return np.asarray(shared)
 
 
 def from_masks(masks: Bool[np.ndarray, "*n h w"]) -> Int[np.ndarray, "*n 4"]:
