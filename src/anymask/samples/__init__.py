@@ -1,0 +1,37 @@
+"""The sample photographs that ship with the package, each free to use (README.md beside them names the sources)."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from anymask.errors import InputError
+
+
+class Sample(NamedTuple):
+    """A sample photograph: its file, and a click that means one clear object."""
+
+    file: str
+    point: tuple[int, int]
+    """(x, y) in pixels of the photograph."""
+    object: str
+    """What the click is on."""
+
+
+SAMPLES = {
+    "coffee": Sample("coffee.jpg", (290, 235), "the cup"),
+    "cat": Sample("cat.jpg", (215, 185), "the cat"),
+    "rocket": Sample("rocket.jpg", (322, 260), "the rocket"),
+}
+
+
+def sample_path(name: str) -> Path:
+    """The path of the sample photograph `name`, one of `SAMPLES`.
+
+    Raises:
+        InputError: no sample has that name.
+    """
+    if name not in SAMPLES:
+        raise InputError(f"there is no sample photograph {name!r}; there are {', '.join(SAMPLES)}")
+    return Path(str(resources.files(__name__).joinpath(SAMPLES[name].file)))
