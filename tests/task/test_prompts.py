@@ -251,7 +251,7 @@ def test_scribbles_stay_in_their_masks_and_move():
     longest = (0.35 * size.clamp(min=3) + 3)[..., None] * (SIZE / 32)
     assert (steps <= longest)[filled].all()
     distinct = torch.tensor([[len(set(stroke)) for stroke in image] for image in cells.tolist()])
-    assert (distinct[size > 10] >= 4).all()
+    assert (distinct[size > 10] >= 3).all() and distinct[size > 10].float().mean() > 5
 
 
 def test_degraded_masks_are_plausible_logits_of_something_near_the_truth():

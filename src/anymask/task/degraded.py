@@ -7,10 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from anymask.task.sampling import masks_to_boxes
+
 _COARSENESS = (1, 2, 4, 8)  # cells averaged along each axis
 _MAX_SHIFT = 0.08  # of the object's own size, standard deviation
 _MAX_OFFSET = 0.5  # of the level at which the smoothed mask is cut: grows or shrinks it
-_MAX_BLOBS = 1.2  # amplitude of the low-frequency noise; above 1 it makes holes and islands
+_MAX_BLOBS = 1.2  # amplitude of the low-frequency noise; where it exceeds 1 it makes holes and islands
+_BLOB_REACH = 0.6  # of the object's sides, standard deviation of the window outside which that noise dies down
 _BLOB_CELLS = 8  # side of the grid on which that noise is drawn
 _GAIN = (3.0, 15.0)  # logits of a sure pixel, as decoders give them
 _BINARY_SHARE = 0.3  # of the masks are cut to two levels, as a mask from a file is
@@ -36,7 +39,7 @@ def degrade_masks(masks: Bool[Tensor, "b p h w"], *, generator: torch.Generator)
     level = _coarsen(level, uniform(), size) * 2 - 1
     blobs = F.interpolate(normal(_BLOB_CELLS, _BLOB_CELLS), size=masks.shape[-2:], mode="bicubic")
     strength = _MAX_BLOBS * uniform().square() * (size / 8).clamp(max=1.0)
-    level = level + strength[..., None, None] * blobs
+    level = level + strength[..., None, None] * blobs * _window(masks)
     level = level + (_MAX_OFFSET * (2 * uniform() - 1) * (size / 8).clamp(max=1.0))[..., None, None]
     binary = uniform() < _BINARY_SHARE
     level = torch.where(binary[..., None, None], level.sign(), level.clamp(-1.5, 1.5))
@@ -63,3 +66,14 @@ def _coarsen(level: Tensor, draw: Tensor, size: Tensor) -> Tensor:
         coarse = F.interpolate(coarse, size=level.shape[-2:], mode="bilinear", align_corners=False)
         level = torch.where((choice == i)[..., None, None], coarse, level)
     return level
+
+
+def _window(masks: Tensor) -> Tensor:
+    """Gaussian bump (b, p, h, w) of height 1 over each mask's box."""
+    side = masks.shape[-1]
+    box = masks_to_boxes(masks, side)[..., None]
+    cells = torch.arange(side, device=masks.device) + 0.5
+    centre = (box[:, :, :2] + box[:, :, 2:]) / 2
+    reach = _BLOB_REACH * (box[:, :, 2:] - box[:, :, :2]).clamp(min=1.0)
+    bump = (-0.5 * ((cells - centre) / reach).square()).exp()
+    return bump[:, :, 1, :, None] * bump[:, :, 0, None, :]
