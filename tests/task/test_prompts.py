@@ -82,7 +82,7 @@ def test_large_maps_reach_their_first_and_last_cells():
 @pytest.mark.parametrize("grid", [(8, 8), (128, 128), (16, 32)])
 def test_first_points_are_uniform_over_the_mask_and_not_only_at_cell_centres(grid):
     truth = torch.ones(1, 4000, *grid, dtype=torch.bool)
-    prompts = initial_prompts(truth, PromptConfig(box=0), image_size=SIZE, generator=rng())
+    prompts = initial_prompts(truth, PromptConfig(box=0.0), image_size=SIZE, generator=rng())
     points = prompts.points[0, :, 0]
     assert prompts.labels[0].tolist() == [[1, -1]] * 4000
     assert prompts.single.all() and prompts.masks is None
@@ -92,7 +92,7 @@ def test_first_points_are_uniform_over_the_mask_and_not_only_at_cell_centres(gri
 
 def test_first_points_lie_in_their_own_masks():
     truth = blobs().repeat(20, 1, 1, 1)
-    prompts = initial_prompts(truth, PromptConfig(box=0), image_size=SIZE, generator=rng())
+    prompts = initial_prompts(truth, PromptConfig(box=0.0), image_size=SIZE, generator=rng())
     filled = truth.flatten(2).any(2)
     assert torch.equal(lies_in(prompts.points[:, :, :1], truth)[..., 0], filled)
     assert torch.equal(prompts.labels[..., 0] == 1, filled)
@@ -101,7 +101,7 @@ def test_first_points_lie_in_their_own_masks():
 
 def test_boxes_without_noise_are_the_masks_own():
     truth = blobs()
-    prompts = initial_prompts(truth, PromptConfig(point=0, box_noise=0), image_size=SIZE, generator=rng())
+    prompts = initial_prompts(truth, PromptConfig(point=0.0, box_noise=0.0), image_size=SIZE, generator=rng())
     for i in range(truth.shape[0]):
         for j in range(truth.shape[1]):
             rows, columns = truth[i, j].nonzero(as_tuple=True)
@@ -128,7 +128,7 @@ def test_box_noise_ends_at_twenty_pixels_of_the_paper_s_frame():
     truth = torch.zeros(1, 2000, 64, 64, dtype=torch.bool)
     truth[..., 10:54, 10:54] = True
     for image_size, most in ((1024, 20.0), (256, 5.0)):
-        config = PromptConfig(point=0)
+        config = PromptConfig(point=0.0)
         corners = initial_prompts(truth, config, image_size=image_size, generator=rng()).points
         scale = image_size / 64
         noise = (corners - corners.new_tensor([[10 * scale] * 2, [54 * scale] * 2])).abs()
@@ -141,7 +141,7 @@ def test_noisy_boxes_stay_in_the_image_and_in_order():
     truth[:, :250, :20, :] = truth[:, 250:, 19, 31] = True
     valid = torch.zeros(2, 32, 32, dtype=torch.bool)
     valid[:, :20] = True
-    config = PromptConfig(point=0, box_noise=0.5, max_box_noise=1000)
+    config = PromptConfig(point=0.0, box_noise=0.5, max_box_noise=1000.0)
     box = initial_prompts(truth, config, image_size=SIZE, valid=valid, generator=rng()).points.flatten(2)
     assert box.min() >= 0
     assert box[..., 0::2].max() <= 128 and box[..., 1::2].max() <= 80
@@ -150,7 +150,7 @@ def test_noisy_boxes_stay_in_the_image_and_in_order():
 
 def test_kinds_are_drawn_for_each_mask_by_their_weights():
     truth = torch.ones(4, 2000, 8, 8, dtype=torch.bool)
-    config = PromptConfig(point=1, box=1, scribble=2, mask=4)
+    config = PromptConfig(point=1.0, box=1.0, scribble=2.0, mask=4.0)
     prompts = initial_prompts(truth, config, image_size=SIZE, generator=rng())
     first, third = prompts.labels[..., 0], prompts.labels[..., 2]
     counts = [(first == 1) & (third == -2), first == 2, (first == 1) & (third == 1), prompts.has_mask]
@@ -164,9 +164,9 @@ def test_kinds_are_drawn_for_each_mask_by_their_weights():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (PromptConfig(point=0, box=0), "one must be positive"),
-        (PromptConfig(point=-1), "none may be negative"),
-        (PromptConfig(scribble=1, scribble_length=1), "at least 2 points"),
+        (PromptConfig(point=0.0, box=0.0), "one must be positive"),
+        (PromptConfig(point=-1.0), "none may be negative"),
+        (PromptConfig(scribble=1.0, scribble_length=1), "at least 2 points"),
     ],
 )
 def test_senseless_configs_are_refused(config, words):
@@ -227,7 +227,7 @@ def test_corrections_on_a_finer_truth_see_the_logits_interpolated():
 
 def test_a_click_after_a_lone_mask_comes_with_the_token_that_every_lone_point_has():
     truth = blobs()
-    config = PromptConfig(point=1, box=1, mask=1)
+    config = PromptConfig(point=1.0, box=1.0, mask=1.0)
     prompts = initial_prompts(truth, config, image_size=SIZE, generator=rng(3))
     points, labels = correction_points(prompts.masks, truth, image_size=SIZE, generator=rng())
     clicked = prompts.with_masks(prompts.masks).with_point(points, labels)
@@ -274,14 +274,14 @@ def test_degraded_empty_masks_stay_finite():
 
 
 def test_mask_prompts_take_the_decoder_s_size():
-    config = PromptConfig(point=0, box=0, mask=1)
+    config = PromptConfig(point=0.0, box=0.0, mask=1.0)
     prompts = initial_prompts(blobs(), config, image_size=SIZE, mask_size=16, generator=rng())
     assert prompts.masks.shape == (2, 5, 16, 16)
     assert prompts.has_mask.all() and (prompts.labels == -2).all()
 
 
 def test_one_seed_gives_one_set_of_prompts():
-    config = PromptConfig(scribble=1, mask=1)
+    config = PromptConfig(scribble=1.0, mask=1.0)
 
     def draw(seed) -> SimulatedPrompts:
         return initial_prompts(blobs(), config, image_size=SIZE, generator=rng(seed))

@@ -121,7 +121,7 @@ def test_corrections_answer_the_mask_that_was_passed_on():
 
 
 def test_three_masks_for_a_lone_point_and_one_for_all_else():
-    _, rounds = play(RoundsConfig(prompts=PromptConfig(scribble=1, mask=1)), truth=truths(p=64))
+    _, rounds = play(RoundsConfig(prompts=PromptConfig(scribble=1.0, mask=1.0)), truth=truths(p=64))
     first = rounds[0]
     lone = first.prompts.single
     assert 0 < lone.sum() < lone.numel()
@@ -134,7 +134,7 @@ def test_three_masks_for_a_lone_point_and_one_for_all_else():
 
 
 @pytest.mark.parametrize(
-    ("prompts", "tokens"), [(PromptConfig(box=0), slice(1, 4)), (PromptConfig(point=0), slice(0, 1))]
+    ("prompts", "tokens"), [(PromptConfig(box=0.0), slice(1, 4)), (PromptConfig(point=0.0), slice(0, 1))]
 )
 def test_a_batch_of_one_kind_keeps_only_the_tokens_it_may_use(prompts, tokens):
     decoder, rounds = play(RoundsConfig(prompts=prompts))

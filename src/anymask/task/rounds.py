@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,6 +35,7 @@ class RoundsConfig:
         return 1 + self.num_corrections + self.num_refinements
 
 
+@runtime_checkable
 class PromptableDecoder(Protocol):
     """Whatever turns prompts into masks: a mask decoder bound to the embeddings of the batch's images."""
 
