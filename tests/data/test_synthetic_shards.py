@@ -1,0 +1,55 @@
+"""Shards: SA-1B's layout, whole or absent, never rendered twice, the same from any number of processes."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anymask.data.synthetic import SceneConfig, generate, load_tar_images, pack, render_shards
+from anymask.errors import DataError
+from anymask.geometry import rle
+
+CONFIG = SceneConfig(size=64)
+
+
+def test_pack_holds_image_masks_and_hierarchy() -> None:
+    sample = generate(np.random.default_rng(4), CONFIG, key="scene")
+    files = pack(sample)
+    with Image.open(io.BytesIO(files["jpg"])) as image:
+        difference = np.abs(np.array(image).astype(int) - sample.image)
+    assert difference.mean() < 8
+    document = json.loads(files["json"])
+    assert document["image"] == {"image_id": "scene", "width": 64, "height": 64, "file_name": "scene.jpg"}
+    assert sample.levels is not None and sample.parents is not None
+    for index, annotation in enumerate(document["annotations"]):
+        mask = rle.decode(annotation["segmentation"])
+        assert np.array_equal(mask, sample.masks[index])
+        assert annotation["area"] == mask.sum()
+        assert (annotation["level"], annotation["parent"]) == (sample.levels[index], sample.parents[index])
+        ((x, y),) = annotation["point_coords"]
+        assert mask[y, x]
+
+
+def test_shards_are_resumed_and_do_not_depend_on_order(tmp_path: Path) -> None:
+    first = list(render_shards(tmp_path / "a", CONFIG, name="s", num_shards=2, scenes_per_shard=3, seed=9))
+    assert [path.name for path in first] == ["s-00000.tar", "s-00001.tar"]
+    assert not list(render_shards(tmp_path / "a", CONFIG, name="s", num_shards=2, scenes_per_shard=3, seed=9))
+    wanted = first[1].read_bytes()
+    first[1].unlink()
+    assert list(render_shards(tmp_path / "a", CONFIG, name="s", num_shards=2, scenes_per_shard=3, seed=9)) == [first[1]]
+    assert first[1].read_bytes() == wanted
+    assert first[0].read_bytes() != wanted
+    with tarfile.open(first[0]) as tar:
+        assert tar.getnames() == [f"s-00000-0000{index}.{suffix}" for index in range(3) for suffix in ("jpg", "json")]
+
+
+def test_pictures_are_read_back_from_a_tar(tmp_path: Path) -> None:
+    (path,) = render_shards(tmp_path, CONFIG, scenes_per_shard=3)
+    assert [image.shape for image in load_tar_images(path, limit=2)] == [(64, 64, 3)] * 2
+    assert load_tar_images(path, alpha=True)[0].shape == (64, 64, 4)
+    with pytest.raises(DataError, match="nothing"):
+        load_tar_images(tmp_path / "nothing.tar")
