@@ -1,0 +1,221 @@
+"""The published checkpoints that can be named: where each is, what it is, and the hash it must have.
+
+The hexadecimal digits in the names of Meta's files are the start of their MD5, which no longer proves anything. The
+SHA-256 below are those that Hugging Face records for its own files (Git LFS), and for Meta's and MobileSAM's files
+those on which independent public sources agree (copies stored under Git LFS, registries of other packages).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from anymask.errors import UnknownModelError
+
+CheckpointKind = Literal["meta", "mobile_sam", "sam_hq", "huggingface"]
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything"
+_MOBILE = "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights"
+_HUGGING_FACE = "https://huggingface.co"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """One file to download; `size` in bytes and `sha256` in lower-case hexadecimal where they are published."""
+
+    url: str
+    sha256: str | None = None
+    size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's own name, the last part of its URL."""
+        return self.url.rsplit("/", 1)[-1]
+
+    def mismatch(self, path: Path) -> str | None:
+        """Why `path` is not this file, or None when it is; where no hash is published, JSON must at least parse."""
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            return f"has {size:,} bytes where {self.size:,} were published"
+        if self.sha256 is not None:
+            with path.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != self.sha256:
+                return f"its SHA-256 is {found[:12]}… where {self.sha256[:12]}… was published"
+        elif self.name.endswith(".json"):
+            try:
+                json.loads(path.read_bytes())
+            except ValueError:
+                return "is not JSON"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """A model that can be downloaded: one file, or the files of one folder."""
+
+    name: str
+    kind: CheckpointKind
+    files: tuple[RemoteFile, ...]
+    licence: str
+    description: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the model is read from the folder of its files, rather than from a file."""
+        return len(self.files) > 1
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to download, as far as they are published."""
+        return sum(file.size or 0 for file in self.files) or None
+
+
+def _file(url: str, sha256: str, size: int | None = None) -> tuple[RemoteFile, ...]:
+    return (RemoteFile(url=url, sha256=sha256, size=size),)
+
+
+def _folder(repository: str, revision: str, sha256: str, size: int | None = None) -> tuple[RemoteFile, ...]:
+    """A Hugging Face folder at one revision, so that config and weights belong together."""
+    base = f"{_HUGGING_FACE}/{repository}/resolve/{revision}"
+    # The hash of config.json is not published; what it says is checked against the weights when they are read.
+    config = RemoteFile(url=f"{base}/config.json")
+    return (config, *_file(f"{base}/model.safetensors", sha256, size))
+
+
+def _entry(name: str, kind: CheckpointKind, description: str, files: tuple[RemoteFile, ...]) -> ModelEntry:
+    return ModelEntry(name=name, kind=kind, files=files, licence="Apache-2.0", description=description)
+
+
+_ENTRIES = (
+    _entry(
+        "sam-vit-b",
+        "meta",
+        "Segment Anything with ViT-B, Meta's checkpoint",
+        _file(
+            f"{_META}/sam_vit_b_01ec64.pth",
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            375_042_383,
+        ),
+    ),
+    _entry(
+        "sam-vit-l",
+        "meta",
+        "Segment Anything with ViT-L, Meta's checkpoint",
+        _file(
+            f"{_META}/sam_vit_l_0b3195.pth",
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            1_249_524_607,
+        ),
+    ),
+    _entry(
+        "sam-vit-h",
+        "meta",
+        "Segment Anything with ViT-H, Meta's checkpoint and the paper's model",
+        _file(
+            f"{_META}/sam_vit_h_4b8939.pth",
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            2_564_550_879,
+        ),
+    ),
+    _entry(
+        "mobile-sam",
+        "mobile_sam",
+        "MobileSAM: a TinyViT encoder distilled from ViT-H, for CPUs",
+        _file(
+            f"{_MOBILE}/mobile_sam.pt",
+            "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            40_728_226,
+        ),
+    ),
+    _entry(
+        "sam-hq-vit-tiny",
+        "sam_hq",
+        "SAM-HQ (finer mask borders) on MobileSAM's encoder",
+        _file(
+            f"{_HUGGING_FACE}/lkeab/hq-sam/resolve/main/sam_hq_vit_tiny.pth",
+            "0f32c075ccdd870ae54db2f7630e7a0878ede5a2b06d05d6fe02c65a82fb7196",
+            42_526_881,
+        ),
+    ),
+    _entry(
+        "sam-hq-vit-b",
+        "sam_hq",
+        "SAM-HQ (finer mask borders) with ViT-B",
+        _file(
+            f"{_HUGGING_FACE}/lkeab/hq-sam/resolve/main/sam_hq_vit_b.pth",
+            "14a9d662cd6f5a9c2dba6d40ab0058d88d287e4a18fd6fdc6ad5fb1a3fdeaa57",
+            379_335_069,
+        ),
+    ),
+    _entry(
+        "sam-hq-vit-l",
+        "sam_hq",
+        "SAM-HQ (finer mask borders) with ViT-L",
+        _file(
+            f"{_HUGGING_FACE}/lkeab/hq-sam/resolve/main/sam_hq_vit_l.pth",
+            "e1a6c385d62bf005ded91a54d5ec55c985cfc4103ef89c08d90f39f04934c343",
+            1_254_865_805,
+        ),
+    ),
+    _entry(
+        "sam-hq-vit-h",
+        "sam_hq",
+        "SAM-HQ (finer mask borders) with ViT-H",
+        _file(
+            f"{_HUGGING_FACE}/lkeab/hq-sam/resolve/main/sam_hq_vit_h.pth",
+            "a7ac14a085326d9fa6199c8c698c4f0e7280afdbb974d2c4660ec60877b45e35",
+            2_570_940_653,
+        ),
+    ),
+    _entry(
+        "facebook/sam-vit-base",
+        "huggingface",
+        "Segment Anything with ViT-B, Hugging Face folder",
+        _folder(
+            "facebook/sam-vit-base",
+            "70c1a07f894ebb5b307fd9eaaee97b9dfc16068f",
+            "892c410e496344e527255ccdcb2cb7244a609acb5389c7c4fdba1288f861c579",
+            374_979_480,
+        ),
+    ),
+    _entry(
+        "facebook/sam-vit-large",
+        "huggingface",
+        "Segment Anything with ViT-L, Hugging Face folder",
+        _folder(
+            "facebook/sam-vit-large",
+            "6851e0441005b0fb96f2cc4dfac472f3d1b14af1",
+            "a57e1b13cd1545938dfcbc9fb26df7f60de6650237a9383382a874a623564b81",
+        ),
+    ),
+    _entry(
+        "facebook/sam-vit-huge",
+        "huggingface",
+        "Segment Anything with ViT-H, Hugging Face folder",
+        _folder(
+            "facebook/sam-vit-huge",
+            "87aecf0df4ce6b30cd7de76e87673c49644bdf67",
+            "edfb0462392541fca9af44ff039bfb32dbd0c939997f3abb77a26e23af7afd7c",
+        ),
+    ),
+)
+
+CATALOGUE: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def find_entry(name: str) -> ModelEntry:
+    """The entry of that name.
+
+    Raises:
+        UnknownModelError: there is none; the message names those that are close, or all.
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    close = difflib.get_close_matches(name.lower(), CATALOGUE, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(CATALOGUE)}"
+    raise UnknownModelError(f"no model to download is called {name!r}; {hint}")
