@@ -24,13 +24,13 @@ def _has_onednn() -> bool:
 
 def uses_onednn(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `product` takes oneDNN for these operands: float32 on the CPU, with no gradient to be kept."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.jit.is_tracing():
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.jit._trace.is_tracing():
         return False
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *others)):
         return False
-    return torch.backends.mkldnn.enabled and _has_onednn()
+    return bool(torch.backends.mkldnn.enabled) and _has_onednn()
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none") -> Tensor:

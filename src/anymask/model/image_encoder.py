@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from anymask.model.attention import attend, relative_terms
 from anymask.model.config import ViTConfig
 from anymask.model.dense import LayerNorm2d, Linear, drop_path
+from anymask.model.windows import join_windows, split_windows
 
 
 class ViTAttention(nn.Module):
@@ -34,21 +35,16 @@ class ViTAttention(nn.Module):
         Windows at the border are padded with zero *inputs*, as in the public weights' training. The keys and values
         of padding are then the projection's bias, so that padding costs no projection.
         """
-        batch, height, width, _ = x_BHWC.shape
+        height, width = x_BHWC.shape[1:3]
         qkv = self.qkv(x_BHWC)
         side = self.window_size
-        if not side:
-            return self.proj(self._attend(qkv))
-        padded = (-(-height // side) * side, -(-width // side) * side)
-        if padded != (height, width):
-            whole = self.qkv.bias.to(qkv.dtype).expand(batch, *padded, -1).clone()
-            whole[:, :height, :width] = qkv
-            qkv = whole
-        rows, columns = padded[0] // side, padded[1] // side
-        windows = qkv.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
-        out = self._attend(windows.reshape(-1, side, side, qkv.shape[-1]))
-        out = out.unflatten(0, (batch, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return self.proj(out[:, :height, :width])
+        if side:
+            windows = self._attend(split_windows(qkv, side, self.qkv.bias))
+            out = join_windows(windows, (height, width))
+        else:
+            out = self._attend(qkv)
+        y: Tensor = self.proj(out)
+        return y
 
     def _attend(self, qkv_BHWC: Tensor) -> Tensor:
         batch, height, width, _ = qkv_BHWC.shape
@@ -104,6 +100,18 @@ class PatchEmbedding(nn.Module):
         return patches.permute(0, 2, 3, 1)
 
 
+class Neck(nn.Sequential):
+    """A 1×1 and a 3×3 convolution, each normalised: an encoder's width to the image embedding's."""
+
+    def __init__(self, width: int, out_channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(width, out_channels, 1, bias=False),
+            LayerNorm2d(out_channels),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            LayerNorm2d(out_channels),
+        )
+
+
 class ImageEncoderViT(nn.Module):
     """A ViT whose output is the image embedding, stride 16."""
 
@@ -111,16 +119,9 @@ class ImageEncoderViT(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embed = PatchEmbedding(config.patch_size, config.width)
-        self.pos_embed = nn.Parameter(
-            torch.zeros(1, config.position_grid, config.position_grid, config.width)
-        )
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.position_grid, config.position_grid, config.width))
         self.blocks = nn.ModuleList(ViTBlock(config, i) for i in range(config.depth))
-        self.neck = nn.Sequential(
-            nn.Conv2d(config.width, out_channels, 1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
-        )
+        self.neck = Neck(config.width, out_channels)
 
     def forward(
         self, images_B3SS: Float[Tensor, "b 3 s s"]

@@ -25,7 +25,8 @@ class Upscale(nn.ConvTranspose2d):
         """Map each cell's channels to those of the 2×2 pixels (row, column) that it becomes."""
         weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
         bias = None if self.bias is None else self.bias.repeat(4)
-        return product(x, weight, bias).unflatten(-1, (2, 2, -1))
+        pixels: Tensor = product(x, weight, bias).unflatten(-1, (2, 2, -1))
+        return pixels
 
 
 class MaskDecoder(nn.Module):
@@ -57,13 +58,20 @@ class MaskDecoder(nn.Module):
         tokens: Float[Tensor, "b p t c"],
         present: Bool[Tensor, "b p t"] | None,
         candidates: slice = slice(None),
+        hq: Float[Tensor, "b e hm wm"] | None = None,
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return mask logits at four times the embedding's size and predicted IoUs of the chosen output tokens.
 
-        The image side is the embedding plus the dense prompt; q is 1 where all prompts of an image share it.
+        The image side is the embedding plus the dense prompt; q is 1 where all prompts of an image share it. `hq` is
+        for SAM-HQ's decoder; this one has no use for it.
         """
         hidden, image = self.attend(image_BQHWC, image_pe, tokens, present)
-        features = self.upscale(image)
+        return self.candidates(hidden, self.upscale(image), candidates)
+
+    def candidates(
+        self, hidden: Float[Tensor, "b p t c"], features: Float[Tensor, "b p h w 2 2 2 2 e"], candidates: slice
+    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+        """Return the logits and predicted IoUs of the chosen output tokens."""
         wanted = range(self.num_mask_tokens)[candidates]
         kernels = torch.stack([self.output_hypernetworks_mlps[m](hidden[:, :, 1 + m]) for m in wanted], 2)
         iou: Tensor = self.iou_prediction_head(hidden[:, :, 0])
@@ -72,7 +80,7 @@ class MaskDecoder(nn.Module):
     def attend(
         self, image_BQHWC: Tensor, image_pe: Tensor, tokens: Tensor, present: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Run the transformer; return output tokens (b, p, t, c), the IoU token first, and the image (b, p, h, w, c)."""
+        """Run the transformer: tokens (b, p, t, c), the IoU token first, and the image (b, p, h, w, c)."""
         outputs = self.output_tokens().to(tokens.dtype).expand(*tokens.shape[:2], -1, -1)
         if present is not None:
             present = torch.cat([present.new_ones(outputs.shape[:3]), present], 2)
@@ -89,6 +97,7 @@ class MaskDecoder(nn.Module):
     def upscale(self, image_BPHWC: Float[Tensor, "b p h w c"]) -> Float[Tensor, "b p h w 2 2 2 2 e"]:
         """Return the features of the 4×4 pixels of each cell, ordered (row, column, subrow, subcolumn)."""
         first, norm, _, second, _ = self.output_upscaling
+        assert isinstance(first, Upscale) and isinstance(second, Upscale) and isinstance(norm, LayerNorm2d)
         x = F.gelu(norm.channels_last(first.pixels(image_BPHWC)))
         return F.gelu(second.pixels(x))
 
@@ -100,5 +109,12 @@ class MaskDecoder(nn.Module):
         flat = features.flatten(2, -2)
         logits = kernels @ flat.mT
         height, width = features.shape[2:4]
-        placed = logits.unflatten(-1, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 3, 5, 7, 4, 6, 8)
-        return placed.reshape(*logits.shape[:3], 4 * height, 4 * width)
+        return place_pixels(logits.unflatten(-1, (height, width, 2, 2, 2, 2))[..., None])[..., 0]
+
+
+def place_pixels(x: Float[Tensor, "... h w 2 2 2 2 e"]) -> Float[Tensor, "... hm wm e"]:
+    """Put the 4×4 pixels of each cell, ordered (row, column, subrow, subcolumn), in their places."""
+    height, width = x.shape[-7:-5]
+    lead = tuple(range(x.ndim - 7))
+    order = [x.ndim - 7 + axis for axis in (0, 2, 4, 1, 3, 5, 6)]
+    return x.permute(*lead, *order).reshape(*x.shape[:-7], 4 * height, 4 * width, x.shape[-1])

@@ -7,8 +7,10 @@ square model input. Source: SAM, sec. 3 and app. A; the half-pixel shift and the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -74,9 +76,7 @@ class Prompts:
         if not coords:
             coords.append(torch.zeros(*lead, 0, 2, dtype=dtype, device=device))
             kinds.append(torch.zeros(*lead, 0, dtype=torch.long, device=device))
-        return cls(
-            points=torch.cat(coords, 2), labels=torch.cat(kinds, 2), masks=masks, has_mask=has_mask, text=text
-        )
+        return cls(points=torch.cat(coords, 2), labels=torch.cat(kinds, 2), masks=masks, has_mask=has_mask, text=text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,18 +97,29 @@ class PositionEncoding(nn.Module):
         super().__init__()
         self.register_buffer("positional_encoding_gaussian_matrix", scale * torch.randn(2, num_features))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move as any module does, but keep the matrix in float32: in half precision, points would move."""
+        matrix = self.positional_encoding_gaussian_matrix
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        moved = self.positional_encoding_gaussian_matrix
+        if moved.dtype != matrix.dtype:
+            self.positional_encoding_gaussian_matrix = matrix.to(moved.device)
+        return self
+
     def forward(self, locations: Float[Tensor, "... 2"]) -> Float[Tensor, "... c"]:
         """Encode (x, y) locations in [0, 1]; computed in float32."""
         matrix = self.positional_encoding_gaussian_matrix.float()
         angles = 2 * math.pi * ((2 * locations.float() - 1) @ matrix)
-        return torch.cat([angles.sin(), angles.cos()], -1)
+        encoded: Tensor = torch.cat([angles.sin(), angles.cos()], -1)
+        return encoded
 
     def grid(self, height: int, width: int) -> Float[Tensor, "h w c"]:
         """Encode the centres of an h×w grid."""
         device = self.positional_encoding_gaussian_matrix.device
         y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
         x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
-        return self(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
+        encoded: Tensor = self(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1))
+        return encoded
 
 
 class PromptEncoder(nn.Module):
@@ -150,7 +161,8 @@ class PromptEncoder(nn.Module):
 
     def _points(self, points: Tensor, labels: Tensor) -> Tensor:
         encoded = self.pe_layer((points.float() + 0.5) / self.image_size)
-        table = torch.cat([self.not_a_point_embed.weight, *[e.weight for e in self.point_embeddings]])
+        kinds = [self.not_a_point_embed, *self.point_embeddings]
+        table = torch.cat([kind.get_parameter("weight") for kind in kinds])
         located = (labels >= 0)[..., None]
         return torch.where(located, encoded.to(table.dtype), 0.0) + table[(labels + 1).clamp(min=0)]
 

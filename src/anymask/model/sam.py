@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import CompactConfig, EncoderConfig, SamConfig, TinyViTConfig, ViTConfig
+from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
 from anymask.model.mask_decoder import MaskDecoder
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
+from anymask.model.tiny_vit import TinyViTEncoder
 
 MASK_THRESHOLD = 0.0
 """Logits above this are the mask."""
@@ -42,9 +44,10 @@ class Sam(nn.Module):
         self.config = config
         self.image_encoder = _build_encoder(config.encoder, config.width)
         self.prompt_encoder = PromptEncoder(config)
-        self.mask_decoder = MaskDecoder(config)
-        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(config.pixel_std).view(-1, 1, 1), False)
+        has_hq = config.decoder.hq_feature_width is not None
+        self.mask_decoder = HQMaskDecoder(config) if has_hq else MaskDecoder(config)
+        self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean, device="cpu").view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(config.pixel_std, device="cpu").view(-1, 1, 1), False)
 
     @property
     def image_size(self) -> int:
@@ -81,7 +84,9 @@ class Sam(nn.Module):
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Embedding:
         """Encode preprocessed images."""
-        features, _ = self.image_encoder(images)
+        features, early = self.image_encoder(images)
+        if isinstance(self.mask_decoder, HQMaskDecoder):
+            return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
         return Embedding(features=features)
 
     def decode(
@@ -96,7 +101,7 @@ class Sam(nn.Module):
         encoded = self.prompt_encoder(prompts)
         image = embedding.features.permute(0, 2, 3, 1)[:, None] + encoded.dense
         positions = self.prompt_encoder.grid_positions().to(image.dtype)
-        logits, iou = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates)
+        logits, iou = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates, embedding.hq)
         return logits, iou
 
     def forward(
@@ -113,7 +118,7 @@ def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:
         case CompactConfig():
             return CompactEncoder(config, width)
         case TinyViTConfig():
-            raise NotImplementedError
+            return TinyViTEncoder(config, width)
 
 
 def build_sam(config: SamConfig) -> Sam:
