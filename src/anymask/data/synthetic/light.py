@@ -43,6 +43,8 @@ def shading(
     The height map is a dome over the distance to the silhouette's edge; where it is narrow, the top is flat.
     """
     distance = cv2.distanceTransform((alpha >= 128).astype(np.uint8), cv2.DIST_L2, 3)
+    # A silhouette without any edge in sight has no distance: OpenCV answers with the largest float.
+    distance = np.minimum(distance, np.float32(max(alpha.shape)))
     radius = max(1.0, float(distance.max()) * float(rng.choice([0.3, 0.7, 1.0, 1.3])))
     rest = 1.0 - np.minimum(distance * np.float32(1 / radius), np.float32(1))
     height = np.sqrt(np.maximum(1.0 - rest * rest, 0)) * np.float32(radius * 0.8)
