@@ -21,9 +21,10 @@ def pairwise_iou(a: Bool[np.ndarray, "n h w"], b: Bool[np.ndarray, "m h w"]) -> 
     Intersections are matrix products over chunks of pixels, so memory stays at (n + m) floats a chunk's
     pixel.
     """
-    flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    num_pixels = a.shape[1] * a.shape[2]
+    flat_a, flat_b = a.reshape(len(a), num_pixels), b.reshape(len(b), num_pixels)
     shared = np.zeros((len(a), len(b)))
-    for start in range(0, flat_a.shape[1], _CHUNK_PIXELS):
+    for start in range(0, num_pixels, _CHUNK_PIXELS):
         chunk = slice(start, start + _CHUNK_PIXELS)
         shared += flat_a[:, chunk].astype(np.float32) @ flat_b[:, chunk].astype(np.float32).T
     union = area(a)[:, None] + area(b)[None, :] - shared

@@ -1,0 +1,67 @@
+"""Peers to compare with, made importable without the packages that nothing here needs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def _box_area(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """One kept box after the other, written apart from the package's own suppression."""
+    areas, kept = _box_area(boxes), []
+    left = scores.argsort(descending=True, stable=True)
+    while left.numel():
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        top_left = torch.maximum(boxes[best, :2], boxes[left, :2])
+        bottom_right = torch.minimum(boxes[best, 2:], boxes[left, 2:])
+        shared = (bottom_right - top_left).clamp(min=0).prod(dim=1)
+        iou = shared / (areas[best] + areas[left] - shared)
+        left = left[~((iou > iou_threshold) & (idxs[left] == idxs[best]))]
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def _resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+
+def _to_pil_image(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image)
+
+
+def _torchvision_stand_ins() -> dict[str, ModuleType]:
+    names = ("torchvision", "torchvision.ops", "torchvision.ops.boxes")
+    names += ("torchvision.transforms", "torchvision.transforms.functional")
+    modules = {name: ModuleType(name) for name in names}
+    vars(modules["torchvision.ops.boxes"]).update(batched_nms=_batched_nms, box_area=_box_area)
+    vars(modules["torchvision.transforms.functional"]).update(resize=_resize, to_pil_image=_to_pil_image)
+    return modules
+
+
+@pytest.fixture(scope="session")
+def meta_sam() -> ModuleType:
+    """Meta's `segment_anything`; where torchvision is absent, its four functions that it imports are stood in for.
+
+    The stand-ins leave sys.modules again at once, so that no other package takes them for torchvision.
+    """
+    if importlib.util.find_spec("segment_anything") is None:
+        pytest.skip("segment-anything-py is not installed")
+    if "segment_anything" in sys.modules or importlib.util.find_spec("torchvision") is not None:
+        return importlib.import_module("segment_anything")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in _torchvision_stand_ins().items():
+            patch.setitem(sys.modules, name, module)
+        return importlib.import_module("segment_anything")
