@@ -42,3 +42,9 @@ def test_stability_in_half_precision_and_any_shape(dtype: torch.dtype) -> None:
     logits = torch.tensor([3.0, 3, 0.5, -3]).to(dtype).expand(2, 0, 3, 4)
     assert masks.stability_score_torch(logits).shape == (2, 0)
     assert masks.stability_score_torch(logits.new_tensor([[3.0, 3, 0.5, -3]])).tolist() == pytest.approx(2 / 3)
+
+
+def test_stability_of_rows_longer_than_16_bits_count() -> None:
+    logits = torch.full((2, 40_000), 3.0)
+    logits[0, :20_000] = 0.5
+    assert masks.stability_score_torch(logits).item() == 0.75
