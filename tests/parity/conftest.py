@@ -65,3 +65,33 @@ def meta_sam() -> ModuleType:
         for name, module in _torchvision_stand_ins().items():
             patch.setitem(sys.modules, name, module)
         return importlib.import_module("segment_anything")
+
+
+class _Identity(torch.nn.Module):
+    """timm's stochastic depth outside training."""
+
+    def __init__(self, drop_prob: float | None = None) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def _timm_stand_ins() -> dict[str, ModuleType]:
+    modules = {name: ModuleType(name) for name in ("timm", "timm.models", "timm.models.layers", "timm.models.registry")}
+    vars(modules["timm.models.layers"]).update(
+        DropPath=_Identity, to_2tuple=lambda side: (side, side), trunc_normal_=torch.nn.init.trunc_normal_
+    )
+    vars(modules["timm.models.registry"]).update(register_model=lambda build: build)
+    return modules
+
+
+@pytest.fixture(scope="session")
+def hq_sam() -> ModuleType:
+    """SAM-HQ's `segment_anything_hq`, with what it imports of torchvision and timm stood in for, as above."""
+    if importlib.util.find_spec("segment_anything_hq") is None:
+        pytest.skip("segment-anything-hq is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in (_torchvision_stand_ins() | _timm_stand_ins()).items():
+            patch.setitem(sys.modules, name, module)
+        return importlib.import_module("segment_anything_hq")

@@ -1,0 +1,162 @@
+"""Models from files and names, files from models; a checkpoint's kind is told by its content, never by its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+
+from anymask.checkpoints import huggingface, meta, native
+from anymask.checkpoints.hub import CATALOGUE, download, find_entry
+from anymask.checkpoints.tensors import State, check_state, empty_model
+from anymask.errors import CheckpointError, UnknownModelError
+from anymask.model import Sam, SamConfig, TinyViTConfig
+
+Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "huggingface"]
+Format: TypeAlias = Literal["native", "meta", "huggingface"]
+
+EMBEDDED = {"anymask-s": "anymask-s.safetensors"}
+"""Models that come with the package, by the names of their files in `weights/`."""
+
+_WRITERS: dict[str, Callable[[Sam, str | Path, torch.dtype | None], None]] = {
+    "native": native.write_native,
+    "meta": meta.write_meta,
+    "huggingface": huggingface.write_folder,
+}
+_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def read_checkpoint(path: str | Path) -> tuple[SamConfig, State, Kind]:
+    """Read a file or folder: its config, its tensors by our (Meta's) names, and its kind.
+
+    Large tensors stay on disk until they are used (memory-mapped); the file must not change meanwhile.
+
+    Raises:
+        UnknownModelError: it is a checkpoint of no kind that anymask knows.
+        UnsafeCheckpointError: it is a pickle that would run code.
+        CheckpointError: it is absent, empty, truncated, or its tensors are not those of its model.
+    """
+    path = Path(path)
+    try:
+        config, state, kind = _read(path)
+        check_state(config, state)
+    except CheckpointError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return config, state, kind
+
+
+def _read(path: Path) -> tuple[SamConfig, State, Kind]:
+    if path.is_dir():
+        return *huggingface.read_folder(path), "huggingface"
+    if not path.exists():
+        raise CheckpointError("there is no such file or folder")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if not start:
+        raise CheckpointError("the file is empty")
+    if start[8:] != b"{":  # not a safetensors file, whose header is JSON after eight bytes of length
+        return _with_kind(*meta.understand(meta.read_tensors(path)))
+    state, notes = native.read_safetensors(path)
+    if native.FORMAT in notes:
+        return *native.understand(state, notes), "native"
+    if any(name.startswith("vision_encoder.") for name in state):
+        raise CheckpointError("holds a Hugging Face folder's weights; give the folder, with its config.json")
+    return _with_kind(*meta.understand(state))
+
+
+def _with_kind(config: SamConfig, state: State) -> tuple[SamConfig, State, Kind]:
+    if config.decoder.hq_feature_width is not None:
+        return config, state, "sam_hq"
+    return config, state, "mobile_sam" if isinstance(config.encoder, TinyViTConfig) else "meta"
+
+
+def load_model(
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    image_size: int | None = None,
+) -> Sam:
+    """Load a model, ready for inference (`eval`).
+
+    `name_or_path` is the embedded model ("anymask-s"), a published one ("sam-vit-b", downloaded when it is not there
+    yet), or a file or folder of any kind that `read_checkpoint` knows. `dtype` None is float32, whatever the file
+    has. An `image_size` other than the stored one interpolates the encoder's positions.
+
+    Raises:
+        UnknownModelError: it is neither a model's name nor a file or folder.
+        CheckpointError: it cannot be read, or the image size does not suit the encoder.
+        DownloadError: it is not on this machine and cannot be fetched.
+    """
+    if dtype is not None and dtype not in _FLOATS:
+        raise CheckpointError(f"a model cannot have the type {dtype}; float32, bfloat16 or float16 would do")
+    config, state, _ = read_checkpoint(_resolve(name_or_path))
+    if image_size is not None:
+        config = replace(config, image_size=image_size)
+    model = empty_model(config)
+    own = {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=True) for name, x in state.items()}
+    model.load_state_dict(own, assign=True)
+    return model.to(device=device, dtype=dtype or torch.float32).eval()
+
+
+def _resolve(name_or_path: str | Path) -> Path:
+    name, path = str(name_or_path), Path(name_or_path)
+    if isinstance(name_or_path, str) and name in EMBEDDED:
+        embedded = Path(str(files("anymask"))) / "weights" / EMBEDDED[name]
+        if not embedded.is_file():
+            raise CheckpointError(
+                f"{name}: its weights are not in this build of anymask; name a published model, such as "
+                f"mobile-sam, or give a checkpoint's path"
+            )
+        return embedded
+    if isinstance(name_or_path, str) and name in CATALOGUE:
+        return download(name)
+    if path.exists() or isinstance(name_or_path, Path):
+        return path
+    if os.sep in name or "/" in name or path.suffix.lower() in _SUFFIXES:
+        raise CheckpointError(f"{name}: there is no such file or folder")
+    try:
+        return download(find_entry(name))
+    except UnknownModelError as error:
+        raise UnknownModelError(f"{error}; {', '.join(EMBEDDED)} is built in; a path would do as well") from error
+
+
+def save_model(model: Sam, path: str | Path, format: Format = "native", dtype: torch.dtype | None = None) -> None:
+    """Write a model whole or not at all: "native" and "meta" make a file, "huggingface" a folder.
+
+    The parameters are stored in `dtype` (None: as they are), buffers as they are. Reading what was written gives a
+    model with the same outputs; a format that cannot say all of the model's config is refused.
+
+    Raises:
+        CheckpointError: the format cannot hold this model, or `dtype` one of its values.
+        OutputError: the place cannot be written to.
+    """
+    if format not in _WRITERS:
+        raise CheckpointError(f"no checkpoint format is called {format!r}; there are {', '.join(_WRITERS)}")
+    if dtype is not None and dtype not in _FLOATS:
+        raise CheckpointError(f"weights cannot be stored as {dtype}; float32, bfloat16 or float16 would do")
+    _WRITERS[format](model, path, dtype)
+
+
+def model_hash(model: Sam) -> str:
+    """Return 16 hexadecimal digits of a SHA-256 over all that the model's answers depend on: config and tensors.
+
+    Equal for a model read from any format that keeps its type; the device does not matter.
+    """
+    config = meta.without_training(model.config)
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        plain = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(plain.view(torch.uint8).numpy()))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,163 @@
+"""Checkpoints with Meta's names of tensors: segment-anything's own `.pth`, and MobileSAM's and SAM-HQ's.
+
+Such a file holds tensors and nothing else. Its config is read off their names and shapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anymask.checkpoints.mobile_sam import infer_tiny_vit, is_tiny_vit, with_classifier, without_leftovers
+from anymask.checkpoints.tensors import Shapes, State, shapes_of, stored_state, write_whole
+from anymask.errors import CheckpointError, UnknownModelError, UnsafeCheckpointError
+from anymask.model import DecoderConfig, Sam, SamConfig, TinyViTConfig, ViTConfig
+
+_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+_TINY_VIT_IMAGE_SIZE = 1024
+_WRAPPERS = ("model", "state_dict")  # keys under which training scripts put the tensors
+_REFUSED = re.compile(r"Unsupported (?:global|class|operand)|unrecognized function|not an allowed|Can only")
+_WANTED = re.compile(r"(?:GLOBAL|function|class) ([\w.<>]+)")
+
+
+def read_tensors(path: Path) -> State:
+    """Read the tensors of a file that torch has saved, without running any code that it may hold.
+
+    Raises:
+        UnsafeCheckpointError: it asks for anything but tensors and plain containers.
+        CheckpointError: it is truncated, damaged, or holds something else.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        message = str(error)
+        if not _REFUSED.search(message):
+            raise CheckpointError("is damaged, or is no checkpoint: its pickle cannot be read") from error
+        wanted = _WANTED.search(message)
+        what = f" (it asks for {wanted[1]})" if wanted else ""
+        raise UnsafeCheckpointError(
+            f"is a pickle that would run code when loaded{what}; a checkpoint holds only tensors"
+        ) from error
+    except Exception as error:  # a damaged file makes torch raise anything, from EOFError to AttributeError
+        raise CheckpointError("is truncated or damaged, or is no checkpoint of torch's") from error
+    return _only_tensors(loaded)
+
+
+def _only_tensors(loaded: Any) -> State:
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, dict) or not loaded:
+        raise UnknownModelError("holds no tensors by name; a checkpoint was expected")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UnknownModelError(f"holds {name!r}, which is no tensor; a checkpoint was expected")
+    return dict(loaded)
+
+
+def understand(state: State) -> tuple[SamConfig, State]:
+    """Return the config of a state with Meta's names, and the state without what no model uses.
+
+    Raises:
+        UnknownModelError: these are no tensors of a Segment Anything model.
+        CheckpointError: a tensor that fixes the config is missing or ill-shaped.
+    """
+    if not any(name.startswith(_PARTS) for name in state):
+        example = next(iter(state), "none")
+        raise UnknownModelError(f"is a checkpoint of no known kind (its tensors are called {example} and so on)")
+    state = without_leftovers(state)
+    return infer_config(shapes_of(state)), state
+
+
+def infer_config(shapes: Shapes) -> SamConfig:
+    """Read a config off the names and shapes of its tensors.
+
+    What shapes cannot tell is Meta's: eight heads in the decoder, ImageNet's mean and deviation.
+    """
+    tiny = is_tiny_vit(shapes)
+    encoder = infer_tiny_vit(shapes) if tiny else _infer_vit(shapes)
+    has_hq = "mask_decoder.hf_token.weight" in shapes
+    decoder = DecoderConfig(
+        depth=shapes.count("mask_decoder.transformer.layers"),
+        mlp_dim=shapes.side("mask_decoder.transformer.layers.0.mlp.lin1.weight", 0),
+        num_multimask=shapes.side("mask_decoder.mask_tokens.weight", 0) - 1,
+        iou_depth=shapes.count("mask_decoder.iou_prediction_head.layers"),
+        iou_hidden=shapes.side("mask_decoder.iou_prediction_head.layers.0.weight", 0),
+        hq_feature_width=shapes.side("mask_decoder.compress_vit_feat.0.weight", 0) if has_hq else None,
+    )
+    return SamConfig(
+        encoder=encoder,
+        decoder=decoder,
+        width=shapes.side("mask_decoder.iou_token.weight", 1),
+        image_size=(
+            encoder.position_grid * encoder.patch_size if isinstance(encoder, ViTConfig) else _TINY_VIT_IMAGE_SIZE
+        ),
+        mask_channels=shapes.side("prompt_encoder.mask_downscaling.3.weight", 0),
+    )
+
+
+def _infer_vit(shapes: Shapes) -> ViTConfig:
+    width = shapes.side("image_encoder.patch_embed.proj.weight", 0)
+    grid = shapes.side("image_encoder.pos_embed", 1)
+    tables = [f"image_encoder.blocks.{i}.attn.rel_pos_h" for i in range(shapes.count("image_encoder.blocks"))]
+    offsets = [shapes.side(table, 0) for table in tables]
+    windows = [length for length in offsets if length != 2 * grid - 1]
+    return ViTConfig(
+        width=width,
+        depth=len(tables),
+        num_heads=width // shapes.side("image_encoder.blocks.0.attn.rel_pos_h", 1),
+        global_blocks=tuple(i for i, length in enumerate(offsets) if length == 2 * grid - 1),
+        patch_size=shapes.side("image_encoder.patch_embed.proj.weight", 2),
+        window_size=(windows[0] + 1) // 2 if windows else ViTConfig().window_size,
+        mlp_ratio=shapes.side("image_encoder.blocks.0.mlp.lin1.weight", 0) / width,
+        position_grid=grid,
+    )
+
+
+def check_expressible(config: SamConfig) -> None:
+    """Refuse a config that a file of Meta's kind cannot say.
+
+    Raises:
+        CheckpointError: naming the setting that would be lost.
+    """
+    if not isinstance(config.encoder, ViTConfig | TinyViTConfig):
+        raise CheckpointError(f"no other package has a {config.encoder.kind} encoder; save the model as native")
+    plain = SamConfig(encoder=config.encoder)
+    side = _TINY_VIT_IMAGE_SIZE
+    if isinstance(config.encoder, ViTConfig):
+        side = config.encoder.position_grid * config.encoder.patch_size
+    for name, value, kept in (
+        ("image_size", config.image_size, side),
+        ("decoder.num_heads", config.decoder.num_heads, DecoderConfig().num_heads),
+        ("pixel_mean", config.pixel_mean, plain.pixel_mean),
+        ("pixel_std", config.pixel_std, plain.pixel_std),
+    ):
+        if value != kept:
+            raise CheckpointError(f"Meta's format cannot say that {name} is {value}, not {kept}; save it as native")
+
+
+def write_meta(model: Sam, path: str | Path, dtype: torch.dtype | None) -> None:
+    """Write a model as its own package reads it: Meta's, MobileSAM's or SAM-HQ's.
+
+    Raises:
+        CheckpointError: the model is of a kind that the format cannot say.
+        OutputError: the file cannot be written.
+    """
+    check_expressible(model.config)
+    state = stored_state(model, dtype)
+    encoder = model.config.encoder
+    if isinstance(encoder, TinyViTConfig):
+        state = with_classifier(state, encoder.widths[-1])
+    write_whole(path, lambda temporary: torch.save(state, temporary))
+
+
+def without_training(config: SamConfig) -> SamConfig:
+    """Return the config with the settings that only training has at their rest: no stochastic depth."""
+    return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, drop_path=0.0))

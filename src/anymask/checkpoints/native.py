@@ -1,0 +1,70 @@
+"""anymask's own checkpoints: one safetensors file, with the config as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from anymask.checkpoints.tensors import State, stored_state, write_whole
+from anymask.errors import CheckpointError
+from anymask.model import Sam, SamConfig
+
+FORMAT = "anymask.format"
+CONFIG = "anymask.config"
+_VERSION = "1"
+
+
+def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
+    """Read the tensors and the header's notes of a safetensors file.
+
+    Raises:
+        CheckpointError: it is truncated or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"is a truncated or damaged safetensors file ({error})") from error
+
+
+def understand(state: State, notes: dict[str, str]) -> tuple[SamConfig, State]:
+    """Return the config that the notes hold, and the state.
+
+    Raises:
+        CheckpointError: the notes are of a later version of anymask's, or not what it writes.
+    """
+    if notes[FORMAT] != _VERSION:
+        raise CheckpointError(
+            f"has version {notes[FORMAT]} of anymask's format, this anymask reads version {_VERSION}; update anymask"
+        )
+    try:
+        values = json.loads(notes.get(CONFIG, ""))
+    except ValueError as error:
+        raise CheckpointError("has no readable configuration in its header") from error
+    if not isinstance(values, dict):
+        raise CheckpointError("has no readable configuration in its header")
+    return SamConfig.from_dict(values), state
+
+
+def write_native(model: Sam, path: str | Path, dtype: torch.dtype | None) -> None:
+    """Write a model, its parameters in `dtype` (None: as they are).
+
+    Raises:
+        OutputError: the file cannot be written.
+        CheckpointError: `dtype` cannot hold a value.
+    """
+    notes = {"format": "pt", FORMAT: _VERSION, CONFIG: json.dumps(model.config.to_dict())}
+    state = stored_state(model, dtype)
+    write_whole(path, lambda temporary: save_safetensors(state, temporary, notes))
+
+
+def save_safetensors(state: State, path: Path, notes: dict[str, str]) -> None:
+    """Write a safetensors file; failures are `OSError`s."""
+    try:
+        save_file(state, path, notes)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
