@@ -1,7 +1,7 @@
 """Synthetic scenes without end, with exact masks of wholes, parts and subparts."""
 
 from anymask.data.synthetic.config import SceneConfig
-from anymask.data.synthetic.pasting import cut_out, load_tar_images
+from anymask.data.synthetic.cutouts import cut_out, load_tar_images
 from anymask.data.synthetic.scene import generate
 from anymask.data.synthetic.shards import pack, render_shards
 

@@ -12,6 +12,9 @@ from anymask.data.synthetic.light import lamp, vignette
 def expose(rng: np.random.Generator, image: Float32[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """A photograph of the painted scene: light and colour cast, lens, sensor noise, tone curve and compression."""
     image = image * lamp(rng)
+    if rng.random() < 0.85:
+        brightness = max(float(image.mean()), 4.0)
+        image *= np.float32((rng.uniform(65, 175) / brightness) ** rng.uniform(0.5, 1.0))
     if rng.random() < 0.5:
         image *= vignette(rng, (image.shape[0], image.shape[1]))[:, :, None]
     image = _lens(rng, image)
@@ -55,7 +58,7 @@ def _sensor(rng: np.random.Generator, image: Float32[np.ndarray, "h w 3"]) -> Fl
     if rng.random() < 0.3:
         grain = cv2.blur(grain, (2, 2)) * np.float32(1.7)
     level = np.sqrt(np.maximum(image, 0)) * np.float32(shot) + np.float32(read)
-    return image + grain * level
+    return np.asarray(image + grain * level, np.float32)
 
 
 def _tone(rng: np.random.Generator, image: Float32[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -63,7 +66,8 @@ def _tone(rng: np.random.Generator, image: Float32[np.ndarray, "h w 3"]) -> UInt
     gamma, contrast, lift = np.exp(rng.normal(0, 0.22)), np.exp(rng.normal(0, 0.15)), rng.normal(0, 10)
     levels = np.arange(256) / 255
     curve = ((levels**gamma - 0.5) * contrast + 0.5) * 255 + lift
-    return cv2.LUT(np.clip(image, 0, 255).astype(np.uint8), np.clip(curve, 0, 255).astype(np.uint8))
+    exposed, table = np.clip(image, 0, 255).astype(np.uint8), np.clip(curve, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(exposed, table), np.uint8)
 
 
 def _compress(rng: np.random.Generator, picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
@@ -71,5 +75,6 @@ def _compress(rng: np.random.Generator, picture: UInt8[np.ndarray, "h w 3"]) -> 
     if rng.random() > 0.66:
         return picture
     quality = int(rng.integers(30, 96))
-    _, stored = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.cvtColor(cv2.imdecode(stored, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    # Channels stay in their order: what OpenCV takes for blue is red, which JPEG treats nearly alike.
+    _, stored = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)

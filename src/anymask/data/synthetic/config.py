@@ -20,7 +20,7 @@ class SceneConfig:
 
     size: int = 256
     min_area: int = 32
-    max_masks: int = 160
+    max_masks: int = 200
     photographs: list[UInt8[np.ndarray, "h w 3"]] = field(default_factory=list)
     cutouts: list[UInt8[np.ndarray, "h w 4"]] = field(default_factory=list)
 

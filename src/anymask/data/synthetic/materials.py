@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from anymask.data.synthetic.palettes import Palette, draw_palette
 from anymask.data.synthetic.textures import Texture, draw_texture, log_uniform
@@ -24,6 +24,11 @@ class Material:
     gain: tuple[float, float, float]
     offset: tuple[float, float, float]
     contrast: float
+
+    @classmethod
+    def of(cls, texture: Texture, scale: float = 1.0) -> Material:
+        """A texture as it is."""
+        return cls(texture=texture, scale=scale, gain=(1.0, 1.0, 1.0), offset=(0.0, 0.0, 0.0), contrast=1.0)
 
     def sample(self, rng: np.random.Generator, height: int, width: int) -> Colour:
         """A patch of `height` × `width` pixels from a random place, as float RGB around 0..255."""
@@ -45,11 +50,14 @@ class Material:
     def vary(self, rng: np.random.Generator, strength: float) -> Material:
         """The same texture in slightly other colours; `strength` 1 is clearly visible."""
         shade = float(np.exp(rng.normal(0, 0.12 * strength)))
-        gain = tuple(
-            float(g * shade * np.exp(n)) for g, n in zip(self.gain, rng.normal(0, 0.06 * strength, 3), strict=True)
-        )
-        offset = tuple(float(o + n) for o, n in zip(self.offset, rng.normal(0, 8 * strength, 3), strict=True))
-        return replace(self, gain=gain, offset=offset)
+        gains = np.array(self.gain) * shade * np.exp(rng.normal(0, 0.06 * strength, 3))
+        offsets = np.array(self.offset) + rng.normal(0, 8 * strength, 3)
+        return replace(self, gain=_triple(gains), offset=_triple(offsets))
+
+
+def _triple(values: Float[np.ndarray, " 3"]) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue
 
 
 class Materials:
@@ -75,13 +83,7 @@ class Materials:
     def draw(self, rng: np.random.Generator) -> Material:
         """A material: usually recoloured, sometimes almost flat."""
         texture = self.textures[int(rng.integers(len(self.textures)))]
-        material = Material(
-            texture=texture,
-            scale=log_uniform(rng, 0.5, 2.0),
-            gain=(1.0, 1.0, 1.0),
-            offset=(0.0, 0.0, 0.0),
-            contrast=1.0,
-        )
+        material = Material.of(texture, log_uniform(rng, 0.5, 2.0))
         kind = rng.random()
         if kind < 0.3:
             return material
@@ -91,7 +93,7 @@ class Materials:
         wanted = target[int(rng.integers(len(target)))]
         contrast = float(rng.uniform(0.1, 1.0))
         shift = (wanted - np.array(cv2.mean(texture)[:3], np.float32)) * np.float32(rng.uniform(0.5, 1))
-        return replace(material, contrast=contrast, offset=(float(shift[0]), float(shift[1]), float(shift[2])))
+        return replace(material, contrast=contrast, offset=_triple(shift))
 
     def related(self, rng: np.random.Generator, material: Material) -> Material:
         """The material of a part: nearly the same as its whole's, clearly varied, or another one."""

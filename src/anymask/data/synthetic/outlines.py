@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 
-Ring = Float[np.ndarray, "n 2"]
-Outline = list[Ring]
+from anymask.data.synthetic.curves import Outline, bent_line, polar, ribbon, ripple, smooth, trace
 
 _FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
@@ -19,23 +18,6 @@ _FONTS = (
     cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
 )
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZabdefghkmnqrstuwyz234567890&?#@%"
-
-
-def polar(radius: Float[np.ndarray, " n"]) -> Ring:
-    """The closed curve of a radius given at equally spaced angles."""
-    angle = np.linspace(0, 2 * np.pi, len(radius), endpoint=False)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-
-
-def ripple(
-    rng: np.random.Generator, count: int, amplitude: float, decay: float, low: int = 1, high: int = 24
-) -> np.ndarray:
-    """A periodic random function of `count` samples whose harmonic k has amplitude about `amplitude` × k^-decay."""
-    order = np.arange(low, high)
-    scale = amplitude * rng.normal(0, 1, len(order)) * order**-decay
-    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    wave: np.ndarray = np.cos(angle[:, None] * order + rng.uniform(0, 2 * np.pi, len(order))) @ scale
-    return wave
 
 
 def blob(rng: np.random.Generator) -> Outline:
@@ -52,18 +34,9 @@ def superellipse(rng: np.random.Generator) -> Outline:
     return [ring * (1 + ripple(rng, 72, rng.choice([0.0, 0.04, 0.12]), 1.5)[:, None])]
 
 
-def ellipse(rng: np.random.Generator) -> Outline:
-    """A plain ellipse, often a circle."""
-    ring = polar(np.ones(48))
-    return [ring * [1, 1 if rng.random() < 0.4 else rng.uniform(0.3, 1)]]
-
-
-def smooth(ring: Ring, rounds: int = 2) -> Ring:
-    """Cut the corners of a closed polygon (Chaikin's rule), `rounds` times."""
-    for _ in range(rounds):
-        following = np.roll(ring, -1, axis=0)
-        ring = np.stack([0.75 * ring + 0.25 * following, 0.25 * ring + 0.75 * following], axis=1).reshape(-1, 2)
-    return ring
+def ellipse(rng: np.random.Generator, round_share: float = 0.4) -> Outline:
+    """A plain ellipse, a circle with chance `round_share`."""
+    return [polar(np.ones(48)) * [1, 1 if rng.random() < round_share else rng.uniform(0.3, 1)]]
 
 
 def polygon(rng: np.random.Generator) -> Outline:
@@ -90,24 +63,6 @@ def rectangle(rng: np.random.Generator) -> Outline:
     if rng.random() < 0.6:
         ring = ring + rng.normal(0, rng.choice([0.03, 0.12, 0.25]), (4, 2))
     return [ring]
-
-
-def ribbon(centre: Float[np.ndarray, "n 2"], width: Float[np.ndarray, " n"]) -> Ring:
-    """The band of half-width `width` along an open curve."""
-    tangent = np.gradient(centre, axis=0)
-    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    return np.concatenate([centre + normal * width[:, None], (centre - normal * width[:, None])[::-1]])
-
-
-def bent_line(rng: np.random.Generator, count: int = 32, bend: float = 1.0) -> Float[np.ndarray, "n 2"]:
-    """A curve of length about two through the origin whose direction wanders."""
-    t = np.linspace(-1, 1, count)
-    heading = bend * (rng.normal(0, 0.8) * t + rng.normal(0, 0.4) * np.sin(np.pi * t * rng.uniform(0.5, 2)))
-    steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * (2 / count)
-    curve = np.cumsum(steps, axis=0)
-    middle: Float[np.ndarray, "n 2"] = curve - curve.mean(axis=0)
-    return middle
 
 
 def leaf(rng: np.random.Generator) -> Outline:
@@ -158,24 +113,6 @@ def crescent(rng: np.random.Generator) -> Outline:
     return [np.concatenate([np.stack([np.cos(outer), np.sin(outer)], axis=1), bite])]
 
 
-def trace(mask: Bool[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], blur: float = 1.0) -> Outline:
-    """The rings around a mask and its holes, smoothed, centred and scaled to radius about one."""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    rings = []
-    for contour in found:
-        ring = contour[:, 0].astype(np.float32)
-        if len(ring) < 12:
-            continue
-        if blur > 0:
-            ring = cv2.GaussianBlur(np.concatenate([ring[-6:], ring, ring[:6]]), (1, 9), sigmaX=blur, sigmaY=blur)[6:-6]
-        rings.append(ring[::2].astype(float))
-    if not rings:
-        return [polar(np.ones(24))]
-    points = np.concatenate(rings)
-    low, high = points.min(axis=0), points.max(axis=0)
-    return [(ring - (low + high) / 2) / (0.5 * float((high - low).max()) + 1e-6) for ring in rings]
-
-
 def glyph(rng: np.random.Generator) -> Outline:
     """A letter, digit or sign, of any weight."""
     mask = np.zeros((96, 96), np.uint8)
@@ -187,12 +124,9 @@ def glyph(rng: np.random.Generator) -> Outline:
 
 def cloud(rng: np.random.Generator) -> Outline:
     """A level set of noise: stains, puddles, clouds, islands, camouflage patches."""
-    field = cv2.resize(rng.random((9, 9), dtype=np.float32), (64, 64), interpolation=cv2.INTER_CUBIC)
-    field += np.float32(0.4) * cv2.resize(
-        rng.random((20, 20), dtype=np.float32), (64, 64), interpolation=cv2.INTER_CUBIC
-    )
-    axis = np.linspace(-1, 1, 64, dtype=np.float32)
-    field -= np.float32(0.9) * (axis[:, None] ** 2 + axis[None, :] ** 2)
+    broad, fine = (cv2.resize(rng.random((n, n)), (64, 64), interpolation=cv2.INTER_CUBIC) for n in (9, 20))
+    axis = np.linspace(-1, 1, 64)
+    field = broad + 0.4 * fine - 0.9 * (axis[:, None] ** 2 + axis[None, :] ** 2)
     mask = (field > np.quantile(field, rng.uniform(0.5, 0.8))).astype(np.uint8)
     mask[:2], mask[-2:], mask[:, :2], mask[:, -2:] = 0, 0, 0, 0
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
@@ -259,10 +193,3 @@ def perturb(rng: np.random.Generator, outline: Outline) -> Outline:
         rough = rng.uniform(0.005, 0.03)
         outline = [ring + rng.normal(0, rough, ring.shape) for ring in outline]
     return outline
-
-
-def place(outline: Outline, *, scale: float, angle: float, centre: tuple[float, float]) -> Outline:
-    """The outline turned by `angle` (radians), scaled and moved: unit coordinates to pixels."""
-    c, s = np.cos(angle) * scale, np.sin(angle) * scale
-    matrix = np.array([[c, -s], [s, c]])
-    return [ring @ matrix.T + centre for ring in outline]

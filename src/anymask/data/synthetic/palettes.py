@@ -24,7 +24,7 @@ def from_photograph(rng: np.random.Generator, photograph: UInt8[np.ndarray, "h w
     ys, xs = rng.random(count), rng.random(count)
     if rng.random() < 0.5:
         ys, xs = 0.15 * ys + 0.85 * rng.random(), 0.15 * xs + 0.85 * rng.random()
-    return photograph[(ys * height).astype(int), (xs * width).astype(int)].astype(np.float32)
+    return np.asarray(photograph[(ys * height).astype(int), (xs * width).astype(int)], np.float32)
 
 
 def random_palette(rng: np.random.Generator, count: int) -> Palette:
@@ -65,4 +65,4 @@ def ramp(rng: np.random.Generator, palette: Palette) -> UInt8[np.ndarray, "256 1
         table = stops[np.searchsorted(places[1:], grid)]
     else:
         table = np.stack([np.interp(grid, places, stops[:, channel]) for channel in range(3)], axis=1)
-    return table.clip(0, 255).astype(np.uint8)[:, None]
+    return np.asarray(table.clip(0, 255)[:, None], np.uint8)

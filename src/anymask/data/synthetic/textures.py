@@ -65,7 +65,7 @@ def _fibres(rng: np.random.Generator, size: tuple[int, int]) -> Field:
     side = int(1.45 * max(size))
     field = noise(rng, (side, side), cell=log_uniform(rng, 2, 10), octaves=3, gain=0.7, stretch=log_uniform(rng, 4, 25))
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), float(rng.uniform(0, 180)), 1.0)
-    turn[:, 2] -= [(side - size[1]) / 2, (side - size[0]) / 2]
+    turn[:, 2] -= np.array([(side - size[1]) / 2, (side - size[0]) / 2])
     return cv2.warpAffine(field, turn, (size[1], size[0]))
 
 
@@ -118,8 +118,8 @@ def _cells(rng: np.random.Generator, size: tuple[int, int]) -> Field:
     shades = rng.random(int(labels.max()) + 1, dtype=np.float32)
     field = shades[labels]
     if rng.random() < 0.5:
-        field = field * (1 - 0.5 * np.minimum(distance * np.float32(1.2 / spacing), np.float32(1)))
-    return field
+        field *= 1 - 0.5 * np.minimum(distance * np.float32(1.2 / spacing), np.float32(1))
+    return np.asarray(field, np.float32)
 
 
 def _spots(rng: np.random.Generator, size: tuple[int, int]) -> Field:
@@ -129,7 +129,7 @@ def _spots(rng: np.random.Generator, size: tuple[int, int]) -> Field:
     edge = (np.float32(spacing * rng.uniform(0.15, 0.5)) * (ripple + np.float32(0.4)) - distance) * np.float32(
         log_uniform(rng, 0.15, 1)
     )
-    return np.clip(edge * np.float32(0.5) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(edge * np.float32(0.5) + np.float32(0.5), 0, 1), np.float32)
 
 
 def _veins(rng: np.random.Generator, size: tuple[int, int]) -> Field:
@@ -164,6 +164,17 @@ def _leaves(rng: np.random.Generator, size: tuple[int, int]) -> Field:
     return canvas.astype(np.float32) * np.float32(1 / 255)
 
 
+def _print(rng: np.random.Generator, size: tuple[int, int]) -> Field:
+    """Lines of random letters."""
+    canvas = np.zeros(size, np.uint8)
+    scale = log_uniform(rng, 0.3, 1.2)
+    weight = int(rng.integers(1, 4))
+    for y in range(int(25 * scale), size[0] + 20, int(rng.uniform(28, 50) * scale)):
+        line = "".join(map(chr, rng.integers(48, 123, 40).tolist()))
+        cv2.putText(canvas, line, (int(rng.integers(-20, 30)), y), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, weight)
+    return canvas.astype(np.float32) * np.float32(1 / 255)
+
+
 FIELDS: dict[Callable[[np.random.Generator, tuple[int, int]], Field], float] = {
     _clouds: 4.0,
     _fibres: 1.5,
@@ -176,6 +187,7 @@ FIELDS: dict[Callable[[np.random.Generator, tuple[int, int]], Field], float] = {
     _wood: 1.2,
     _gradient: 1.5,
     _leaves: 1.2,
+    _print: 0.4,
 }
 _KINDS = list(FIELDS)
 _CHANCES = np.array(list(FIELDS.values())) / sum(FIELDS.values())
