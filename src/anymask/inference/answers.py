@@ -1,0 +1,137 @@
+"""From an encoded image and prompts to masks: batches bounded in memory, results at the original size."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from anymask.geometry.frames import Frame
+from anymask.inference.prompts import ModelPrompt, join
+from anymask.inference.resize import resize_image, upsample_logits
+from anymask.model import MASK_THRESHOLD, Embedding, Sam
+
+_DECODER_BYTES = 1 << 30
+"""What the decoder may hold at a time, roughly."""
+_COPIES = 16
+"""Tensors as large as the image embedding that the decoder holds for each prompt, measured and rounded up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Masks:
+    """The answer to one prompt, best first: one mask, or three for an ambiguous prompt."""
+
+    masks: Bool[np.ndarray, "m h w"]
+    """At the original image's size."""
+    scores: Float[np.ndarray, " m"]
+    """Predicted IoU of each, float32."""
+    logits: Float[np.ndarray, "m hm wm"]
+    """Before the threshold, low resolution, padded model frame, float32: the mask prompt of a next round."""
+
+    @property
+    def best(self) -> Bool[np.ndarray, "h w"]:
+        """The mask of the highest predicted IoU."""
+        mask: Bool[np.ndarray, "h w"] = self.masks[0]
+        return mask
+
+    def __len__(self) -> int:
+        """How many masks."""
+        return len(self.masks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedImage:
+    """An image as prompts need it: its embedding (batch of one) and its frames."""
+
+    embedding: Embedding
+    frame: Frame
+
+
+@contextmanager
+def evaluating(model: Sam) -> Iterator[None]:
+    """Run without gradients and in evaluation mode, and leave every module in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def encode(model: Sam, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[EncodedImage]:
+    """Encode images of any sizes in one batch."""
+    frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
+    inputs = []
+    for image, frame in zip(images, frames, strict=True):
+        pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
+        inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
+    with evaluating(model):
+        batch = model.encode(torch.cat(inputs))
+    return [EncodedImage(embedding=_one(batch, index), frame=frame) for index, frame in enumerate(frames)]
+
+
+def answer(
+    model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], *, multimask: bool | None
+) -> Iterator[Masks]:
+    """Answer prompts in their order, a chunk at a time.
+
+    multimask True gives three masks a prompt, False one, None three for a lone point and one otherwise.
+    """
+    size = chunk_size(model)
+    for start in range(0, len(prompts), size):
+        for logits, scores in _decode(model, image, prompts[start : start + size], multimask):
+            yield _masks(logits, scores, image.frame)
+
+
+def chunk_size(model: Sam) -> int:
+    """Return how many prompts the decoder may take at a time."""
+    return max(1, _DECODER_BYTES // (_COPIES * 4 * model.embedding_size**2 * model.config.width))
+
+
+def _decode(
+    model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None
+) -> list[tuple[Float[Tensor, "m hm wm"], Float[Tensor, " m"]]]:
+    """Decode one chunk; prompts with and without a mask, for three masks and for one, go separately.
+
+    Without masks all prompts share the image embedding; one mask among them would unshare it for all.
+    """
+    groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        three = prompt.is_lone_point if multimask is None else multimask
+        groups[three, prompt.mask is not None].append(index)
+    answers: dict[int, tuple[Tensor, Tensor]] = {}
+    with evaluating(model):
+        for (three, _), members in groups.items():
+            batch = join([prompts[index] for index in members], model.device)
+            logits, iou = model.decode(image.embedding, batch, multimask=three)
+            answers.update(zip(members, zip(logits[0].float(), iou[0].float(), strict=True), strict=True))
+    return [answers[index] for index in range(len(prompts))]
+
+
+@torch.inference_mode()
+def _masks(logits: Float[Tensor, "m hm wm"], scores: Float[Tensor, " m"], frame: Frame) -> Masks:
+    """Sort by score, and bring one mask after the other to the original size."""
+    values = scores.cpu().numpy()
+    order = np.argsort(-values, kind="stable")
+    masks = np.empty((len(order), *frame.original), np.bool_)
+    for mask, index in zip(masks, order.tolist(), strict=True):
+        full = upsample_logits(
+            logits[None, index, None], model_size=frame.model_size, resized=frame.resized, original=frame.original
+        )
+        mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
+    return Masks(masks=masks, scores=values[order], logits=logits.cpu().numpy()[order])
+
+
+def _one(batch: Embedding, index: int) -> Embedding:
+    """Cut one image out of a batch, leaving the rest free to be released."""
+    part = slice(index, index + 1)
+    return Embedding(features=batch.features[part].clone(), hq=None if batch.hq is None else batch.hq[part].clone())

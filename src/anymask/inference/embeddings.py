@@ -1,0 +1,162 @@
+"""Image embeddings kept on disk: an image that was encoded once is not encoded again.
+
+One safetensors file an image and model, float16. Several processes may share a folder: files appear whole
+(written beside, then renamed), never change, and may vanish at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from anymask.errors import OutputError
+from anymask.model import Embedding
+
+_SUFFIX = ".safetensors"
+_UNFINISHED = ".unfinished"
+_ABANDONED_SECONDS = 3600.0
+"""An unfinished file older than this belongs to a process that died."""
+
+
+def embedding_key(image: UInt8[np.ndarray, "h w 3"], model: str) -> str:
+    """Return the name of an image's embedding: a hash of its size, its pixels, and what `model` says."""
+    digest = hashlib.sha256(f"{image.shape} {model} ".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+class EmbeddingCache:
+    """Embeddings in a folder, the least recently used deleted beyond `limit_bytes`.
+
+    A damaged entry counts as missing and is deleted. float16 keeps three digits, which moves masks by less
+    than one pixel in a thousand. Raises `OutputError` if the folder cannot be made or written to; if it can no
+    longer be written to later, embeddings are only not kept, with one warning.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        limit_bytes: int = 10 * 2**30,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if limit_bytes <= 0:
+            raise OutputError(f"the embedding cache is limited to {limit_bytes} bytes: give it at least 1")
+        self.folder = Path(folder)
+        self.limit_bytes = limit_bytes
+        self._clock = clock
+        self._warned = False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"{self.folder}: no folder to keep embeddings in ({reason})") from error
+
+    def get(self, key: str) -> Embedding | None:
+        """Return an embedding as float16 on the CPU, or None; it then counts as just used."""
+        path = self._path(key)
+        try:
+            tensors = _read(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, ValueError):
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        with contextlib.suppress(OSError):
+            self._touch(path)
+        return Embedding(features=tensors["features"], hq=tensors.get("hq"))
+
+    def put(self, key: str, embedding: Embedding) -> None:
+        """Keep an embedding, unless it alone is over the limit or beyond float16's range."""
+        tensors = {"features": embedding.features, "hq": embedding.hq}
+        halves = {name: _half(tensor) for name, tensor in tensors.items() if tensor is not None}
+        if not all(bool(tensor.isfinite().all()) for tensor in halves.values()):
+            return
+        data = save(halves, metadata={"crc32": str(_checksum(halves))})
+        if len(data) > self.limit_bytes:
+            return
+        try:
+            self._write(self._path(key), data)
+            self._evict()
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"{self.folder}: embeddings are not kept ({error.strerror or error})", stacklevel=2)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
+
+    def _write(self, path: Path, data: bytes) -> None:
+        handle, name = tempfile.mkstemp(suffix=_UNFINISHED, dir=self.folder)
+        unfinished = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            self._touch(unfinished)
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+    def _touch(self, path: Path) -> None:
+        """Note the time of use as the time of modification: many file systems do not note the time of access."""
+        now = self._clock()
+        os.utime(path, (now, now))
+
+    def _evict(self) -> None:
+        """Delete the least recently used entries beyond the limit; another process may be doing the same."""
+        entries: list[tuple[float, int, str]] = []
+        with os.scandir(self.folder) as found:
+            for entry in found:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat()
+                    if entry.name.endswith(_SUFFIX):
+                        entries.append((status.st_mtime, status.st_size, entry.path))
+                    elif entry.name.endswith(_UNFINISHED) and status.st_mtime < self._clock() - _ABANDONED_SECONDS:
+                        os.unlink(entry.path)
+        excess = sum(size for _, size, _ in entries) - self.limit_bytes
+        for _, size, path in sorted(entries):
+            if excess <= 0:
+                break
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            excess -= size
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read an entry's tensors; raises ValueError or SafetensorError where they are not what was written."""
+    with safe_open(path, framework="pt") as file:
+        stored = (file.metadata() or {}).get("crc32")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if "features" not in tensors or stored != str(_checksum(tensors)):
+        raise ValueError(f"{path}: damaged")
+    return tensors
+
+
+def _half(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float16).contiguous()
+
+
+def _checksum(tensors: dict[str, Tensor]) -> int:
+    """CRC of all bytes: a safetensors file has none, and would not notice a flipped bit."""
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].numpy().data, crc)
+    return crc

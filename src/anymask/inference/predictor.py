@@ -1,0 +1,169 @@
+"""The predictor: an image encoded once, then any number of prompts answered on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import ArrayLike
+
+from anymask.checkpoints.load import model_hash
+from anymask.data.images import ImageSource, read_image
+from anymask.errors import ImageError, PromptError
+from anymask.geometry.frames import Frame
+from anymask.inference.answers import EncodedImage, Masks, answer, encode
+from anymask.inference.embeddings import EmbeddingCache, embedding_key
+from anymask.inference.prompts import Prompt, box_prompts, to_model, to_model_all
+from anymask.inference.session import Session
+from anymask.model import Embedding, Sam
+
+
+class Predictor:
+    """Masks for prompts, in pixels of the original image.
+
+    device and dtype, where given, move and convert the model in place, as `torch.nn.Module.to` does; bfloat16
+    and float16 are for CUDA. The model runs in evaluation mode, and is left in the mode that it came in. With
+    a cache, embeddings are looked up before an image is encoded, and kept after; the weights must not change
+    meanwhile.
+    """
+
+    def __init__(
+        self,
+        model: Sam,
+        *,
+        cache: EmbeddingCache | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.model: Sam = model.to(device=device, dtype=dtype)
+        self.cache = cache
+        self._image: EncodedImage | None = None
+        self._model_name: str | None = None
+
+    def set_image(self, image: ImageSource) -> None:
+        """Encode the image that prompts are about: a path, bytes, a PIL image or an array (see `read_image`).
+
+        Raises ImageError; the image set before then stays.
+        """
+        self._image = self._encode([read_image(image)])[0]
+
+    def set_embedding(self, embedding: Embedding, size: tuple[int, int]) -> None:
+        """Set an image by the embedding it left, (1, c, h, w), and its original (height, width)."""
+        side = self.model.embedding_size
+        expected = (1, self.model.config.width, side, side)
+        if tuple(embedding.features.shape) != expected:
+            raise ImageError(
+                f"the embedding has shape {tuple(embedding.features.shape)}, but this model's have {expected}: "
+                "take one that the same model made of one image"
+            )
+        self._image = EncodedImage(embedding=self._moved(embedding), frame=Frame(size, self.model.image_size))
+
+    def reset(self) -> None:
+        """Forget the image."""
+        self._image = None
+
+    @property
+    def image(self) -> EncodedImage:
+        """The image as it was set; raises PromptError if none was."""
+        if self._image is None:
+            raise PromptError("no image is set: call set_image before asking for masks")
+        return self._image
+
+    def predict(
+        self,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        text: str | None = None,
+        multimask: bool | None = None,
+    ) -> Masks:
+        """Answer one prompt: any mix of points, a box and a mask, as `Prompt` describes them.
+
+        multimask None gives three masks for one lone point, which is ambiguous, and one otherwise (SAM,
+        sec. 3). Many boxes are many prompts: see `predict_boxes`. Raises PromptError.
+        """
+        image = self.image
+        prompt = Prompt(points=points, labels=labels, box=box, mask=mask, text=text)
+        checked = to_model(prompt, image.frame, self.model.mask_size)
+        return next(answer(self.model, image, [checked], multimask=multimask))
+
+    def predict_boxes(
+        self, boxes: Float[np.ndarray, "k 4"] | ArrayLike, *, multimask: bool | None = None
+    ) -> list[Masks]:
+        """Answer (k, 4) boxes (x0, y0, x1, y1), each a prompt of its own."""
+        return self.predict_many(box_prompts(boxes), multimask=multimask)
+
+    def predict_many(self, prompts: Sequence[Prompt], *, multimask: bool | None = None) -> list[Masks]:
+        """Answer many prompts on the image, in their order; all are checked before the first is answered."""
+        return list(self.iterate(prompts, multimask=multimask))
+
+    def iterate(self, prompts: Sequence[Prompt], *, multimask: bool | None = None) -> Iterator[Masks]:
+        """Answer many prompts one after the other, so that not all full-size masks are held at once."""
+        image = self.image
+        checked = to_model_all(prompts, image.frame, self.model.mask_size)
+        return answer(self.model, image, checked, multimask=multimask)
+
+    def predict_batch(
+        self,
+        images: Sequence[ImageSource],
+        prompts: Sequence[Sequence[Prompt]],
+        *,
+        multimask: bool | None = None,
+        batch_size: int = 4,
+    ) -> list[list[Masks]]:
+        """Answer any number of prompts on each of several images; the image that was set stays set.
+
+        `batch_size` images are encoded at a time. Raises ImageError or PromptError, which say which of them.
+        """
+        if len(images) != len(prompts):
+            raise PromptError(
+                f"{len(images)} images came with prompts for {len(prompts)}: give one list for each image"
+            )
+        if batch_size < 1:
+            raise ImageError(f"batch_size is {batch_size}; at least 1 image must be encoded at a time")
+        results: list[list[Masks]] = []
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            for image in self._encode([read_image(source) for source in batch]):
+                try:
+                    checked = to_model_all(prompts[len(results)], image.frame, self.model.mask_size)
+                except PromptError as error:
+                    raise PromptError(f"image {len(results)}, {error}") from error
+                results.append(list(answer(self.model, image, checked, multimask=multimask)))
+        return results
+
+    def session(self) -> Session:
+        """Begin a conversation of clicks about the image that is set."""
+        return Session(self.model, self.image)
+
+    def _encode(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[EncodedImage]:
+        """Encode images, or find them in the cache."""
+        if self.cache is None:
+            return encode(self.model, images)
+        keys = [embedding_key(image, self._name()) for image in images]
+        found: dict[int, EncodedImage] = {}
+        for index, (key, pixels) in enumerate(zip(keys, images, strict=True)):
+            kept = self.cache.get(key)
+            if kept is not None:
+                frame = Frame((pixels.shape[0], pixels.shape[1]), self.model.image_size)
+                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame)
+        missing = [index for index in range(len(images)) if index not in found]
+        fresh = encode(self.model, [images[index] for index in missing]) if missing else []
+        for index, image in zip(missing, fresh, strict=True):
+            self.cache.put(keys[index], image.embedding)
+            found[index] = image
+        return [found[index] for index in range(len(images))]
+
+    def _name(self) -> str:
+        """Whatever an embedding depends on besides the image; the hash of the weights is taken once."""
+        if self._model_name is None:
+            self._model_name = f"{model_hash(self.model)} {self.model.image_size} {self.model.dtype}"
+        return self._model_name
+
+    def _moved(self, embedding: Embedding) -> Embedding:
+        device, dtype = self.model.device, self.model.dtype
+        hq = None if embedding.hq is None else embedding.hq.to(device, dtype)
+        return Embedding(features=embedding.features.to(device, dtype), hq=hq)
