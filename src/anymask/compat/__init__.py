@@ -1,0 +1,1 @@
+"""Other packages' names over anymask's: `segment_anything` for Meta's."""
