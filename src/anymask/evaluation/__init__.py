@@ -1,0 +1,1 @@
+"""Measuring models: the paper's zero-shot protocols, their metrics and their reports."""
