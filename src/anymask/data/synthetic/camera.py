@@ -14,7 +14,7 @@ def expose(rng: np.random.Generator, image: Float32[np.ndarray, "h w 3"]) -> UIn
     image = image * lamp(rng)
     if rng.random() < 0.85:
         brightness = max(float(image.mean()), 4.0)
-        image *= np.float32((rng.uniform(65, 175) / brightness) ** rng.uniform(0.5, 1.0))
+        image *= np.float32((rng.uniform(75, 170) / brightness) ** rng.uniform(0.6, 1.0))
     if rng.random() < 0.5:
         image *= vignette(rng, (image.shape[0], image.shape[1]))[:, :, None]
     image = _lens(rng, image)
@@ -54,7 +54,9 @@ def _sensor(rng: np.random.Generator, image: Float32[np.ndarray, "h w 3"]) -> Fl
     """Read noise and shot noise; at times coarse-grained, as after denoising."""
     height, width = image.shape[:2]
     read, shot = rng.exponential(2.5), rng.exponential(0.25)
-    grain = rng.standard_normal((height, width, 3), dtype=np.float32)
+    # Four summed bytes are normal enough and four times faster than true normals.
+    grain = np.frombuffer(rng.bytes(12 * height * width), np.uint8).reshape(4, height, width, 3)
+    grain = (grain.sum(axis=0, dtype=np.uint16).astype(np.float32) - 510) * np.float32(1 / 147.8)
     if rng.random() < 0.3:
         grain = cv2.blur(grain, (2, 2)) * np.float32(1.7)
     level = np.sqrt(np.maximum(image, 0)) * np.float32(shot) + np.float32(read)

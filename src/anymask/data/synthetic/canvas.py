@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float32, Int8, Int16, Int64
 
 from anymask.data.synthetic.light import Light
 
+_MIN_SHOWN = 0.3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
@@ -88,29 +90,52 @@ class Canvas:
 
         A node's mask is the union of what is seen of it and of its descendants. Left out: masks under `min_area`
         pixels or over `max_share` of the canvas, those with less than `min_visible` of what was painted of them left
-        in sight, those equal to their parent's (over 95 % of it), and all but the `most` largest. The children of a
-        node that is left out belong to its parent.
+        in sight, those of whose outline next to nothing shows, those equal to their parent's (over 95 % of it), and
+        all but the `most` largest. The children of a node that is left out belong to its parent.
         """
-        kept, levels, parents = self._kept(min_area, most, max_share, min_visible)
-        members: list[list[int]] = [[] for _ in self.parents]
-        for node in range(len(self.parents)):
-            ancestor = node
-            while ancestor >= 0:
-                members[ancestor].append(node)
-                ancestor = self.parents[ancestor]
+        members = self._members()
+        kept, levels, parents = self._kept(members, min_area, most, max_share, min_visible)
         masks = np.zeros((len(kept), *self.owner.shape), np.bool_)
-        belongs = np.zeros(len(self.parents) + 1, np.bool_)
         for place, node in enumerate(kept):
-            if len(members[node]) == 1:
+            if members[node].sum() == 1:
                 np.equal(self.owner, node, out=masks[place])
-                continue
-            belongs[:] = False
-            belongs[np.array(members[node]) + 1] = True
-            masks[place] = belongs[self.owner + 1]
+            else:
+                masks[place] = members[node][self.owner]
         return masks, np.array(levels, np.int8), np.array(parents, np.int64)
 
+    def _members(self) -> Bool[np.ndarray, "n n_plus_1"]:
+        """For each node, which nodes are itself or below it; the last column, for owner -1, is never set."""
+        count = len(self.parents)
+        members = np.zeros((count, count + 1), np.bool_)
+        for node in range(count - 1, -1, -1):
+            members[node, node] = True
+            if self.parents[node] >= 0:
+                members[self.parents[node]] |= members[node]
+        return members
+
+    def _edges(self) -> tuple[Int16[np.ndarray, "e 2"], Bool[np.ndarray, " e"]]:
+        """The owners on both sides of each change of owner along rows and columns, and whether the paint changes too.
+
+        It does if colours a pixel and a half to either side differ by a twentieth of the brightness and a little.
+        """
+        picture = np.clip(self.image, 0, 255)
+        pairs, shown = [], []
+        for turn in (False, True):
+            owner = self.owner.T if turn else self.owner
+            colour = picture.transpose(1, 0, 2) if turn else picture
+            y, x = np.nonzero(owner[:, 1:-2] != owner[:, 2:-1])
+            one, other = colour[y, x], colour[y, x + 3]
+            pairs.append(np.stack([owner[y, x + 1], owner[y, x + 2]], axis=1))
+            shown.append(np.abs(one - other).max(axis=1) > 3 + 0.025 * (one + other).max(axis=1))
+        return np.concatenate(pairs), np.concatenate(shown)
+
     def _kept(
-        self, min_area: int, most: int, max_share: float, min_visible: float
+        self,
+        members: Bool[np.ndarray, "n n_plus_1"],
+        min_area: int,
+        most: int,
+        max_share: float,
+        min_visible: float,
     ) -> tuple[list[int], list[int], list[int]]:
         """The nodes whose masks are kept, their levels, and the places of their parents among them."""
         count = len(self.parents)
@@ -121,6 +146,10 @@ class Canvas:
                 seen[self.parents[node]] += seen[node]
                 drawn[self.parents[node]] += drawn[node]
         good = (seen >= min_area) & (seen <= max_share * self.owner.size) & (seen >= min_visible * drawn)
+        pairs, shown = self._edges()
+        for node in np.flatnonzero(good).tolist():
+            outline = members[node][pairs[:, 0]] != members[node][pairs[:, 1]]
+            good[node] = shown[outline].mean() >= _MIN_SHOWN if outline.any() else False
         if good.sum() > most:
             # A parent is no smaller than its children, so none of those kept loses it; ties go to the earlier node.
             order = np.argsort(np.where(good, -seen, 1), kind="stable")

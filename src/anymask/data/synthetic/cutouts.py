@@ -80,7 +80,7 @@ def cutout_layer(
     bottom, right = min(size[0], int(y1) + 2), min(size[1], int(x1) + 2)
     if bottom - top < 4 or right - left < 4:
         return None
-    source = cutout if rng.random() < 0.5 else np.ascontiguousarray(cutout[:, ::-1])
+    source = cutout if rng.random() < 0.5 else cv2.flip(cutout, 1)
     factor = 2.4 * scale / max(cutout.shape[:2])
     if factor < 0.7:
         source = cv2.resize(source, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

@@ -74,7 +74,8 @@ class Surface:
         facing = slope_x * np.float32(self.light.direction[0]) + slope_y * np.float32(self.light.direction[1])
         lit = (np.float32(0.8) - facing * np.float32(0.6)) / np.sqrt(1.0 + slope_x * slope_x + slope_y * slope_y)
         lit = np.clip(lit, 0, 1)
-        colour *= self.response[(lit * np.float32(255)).astype(np.uint8)][:, :, None]
+        gain = cv2.LUT((lit * np.float32(255)).astype(np.uint8), self.response)
+        cv2.multiply(colour, cv2.merge([gain, gain, gain]), dst=colour)
         if self.gloss > 0:
             glint = np.maximum(lit - np.float32(0.8), 0) * np.float32(5)
             colour += (glint * glint * np.float32(self.gloss * 255))[:, :, None]
@@ -91,7 +92,7 @@ def draw_surface(rng: np.random.Generator, light: Light, *, sunken: bool = False
     return Surface(
         light=light,
         bevel=float(rng.choice([0.3, 0.7, 1.0, 1.3])),
-        relief=log_uniform(rng, 0.2, 2.5) if bumpy else 0.0,
+        relief=log_uniform(rng, 0.2, 2.0) if bumpy else 0.0,
         grain=log_uniform(rng, 4, 60),
         gloss=light.gloss if rng.random() < 0.6 else 0.0,
         sunken=sunken,
@@ -130,7 +131,7 @@ def lamp(rng: np.random.Generator) -> Float32[np.ndarray, " 3"]:
     kind = rng.random()
     if kind < 0.6:
         gains = np.exp(rng.normal(0, 0.06, 3))
-    elif kind < 0.94:
+    elif kind < 0.95:
         warmth = rng.normal(0, 0.2)
         gains = np.exp([warmth, 0.2 * rng.normal(0, 0.2), -warmth])
     else:

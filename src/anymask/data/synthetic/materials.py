@@ -38,14 +38,12 @@ class Material:
         patch = self.texture[top : top + tall, left : left + wide]
         if (tall, wide) != (height, width):
             patch = cv2.resize(patch, (width, height), interpolation=cv2.INTER_LINEAR)
-        colour = patch.astype(np.float32)
         gain, offset = np.array(self.gain, np.float32), np.array(self.offset, np.float32)
         if self.contrast < 1.0:
             mean = np.array(cv2.mean(patch)[:3], np.float32)
             offset, gain = offset + mean * gain * np.float32(1 - self.contrast), gain * np.float32(self.contrast)
-        colour *= gain
-        colour += offset
-        return colour
+        table = np.arange(256, dtype=np.float32)[None, :, None] * gain + offset
+        return np.asarray(cv2.LUT(patch, table), np.float32)
 
     def vary(self, rng: np.random.Generator, strength: float) -> Material:
         """The same texture in slightly other colours; `strength` 1 is clearly visible."""

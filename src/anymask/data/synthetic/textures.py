@@ -28,9 +28,12 @@ def noise(
     total = np.zeros(size, np.float32)
     weight = 1.0
     for _ in range(octaves):
-        grid = (int(height / cell) + 2, int(width / (cell * stretch)) + 2)
-        layer = rng.random(grid, dtype=np.float32)
-        total += weight * cv2.resize(layer, (width, height), interpolation=cv2.INTER_CUBIC)
+        layer: Field = rng.random((int(height / cell) + 2, int(width / (cell * stretch)) + 2), dtype=np.float32)
+        if cell > 8:
+            # Smooth where it shows and linear for the rest: a fifth of the time of one cubic step.
+            between = (min(width, int(6 * width / (cell * stretch)) + 4), min(height, int(6 * height / cell) + 4))
+            layer = np.asarray(cv2.resize(layer, between, interpolation=cv2.INTER_CUBIC), np.float32)
+        total += np.float32(weight) * cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR)
         weight, cell = weight * gain, cell / 2
         if cell < 1.0:
             break
@@ -217,12 +220,9 @@ def photographic(
     tall, wide = (int(min(limit, max(8, side * rng.uniform(0.75, 1.3)))) for limit in (height, width))
     top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - wide + 1))
     crop = photograph[top : top + tall, left : left + wide]
-    if rng.random() < 0.5:
-        crop = crop[:, ::-1]
-    shrinks = tall > size[0] and wide > size[1]
-    return cv2.resize(
-        np.ascontiguousarray(crop), (size[1], size[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
+    method = cv2.INTER_AREA if tall > size[0] and wide > size[1] else cv2.INTER_CUBIC
+    texture = cv2.resize(crop, (size[1], size[0]), interpolation=method)
+    return cv2.flip(texture, 1) if rng.random() < 0.5 else texture
 
 
 def draw_texture(
