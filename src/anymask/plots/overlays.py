@@ -1,0 +1,128 @@
+"""Masks and prompts drawn on their image.
+
+Frame: the image's own pixels throughout. Lines grow with the image, so that they look alike at any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+
+from anymask.geometry import boxes as box_geometry
+from anymask.plots.colors import palette
+
+_FOREGROUND = (34, 197, 94)
+_BACKGROUND = (239, 68, 68)
+_SUBPIXEL_BITS = 4
+
+
+def stroke_width(size: tuple[int, int]) -> float:
+    """Return the width in pixels of outlines on an image of `size` = (height, width): 1.5 up to 1000 pixels a side."""
+    return max(1.5, max(size) * 1.5 / 1000)
+
+
+def draw_masks(
+    image: UInt8[np.ndarray, "h w 3"],
+    masks: Bool[np.ndarray, "m h w"],
+    *,
+    colors: UInt8[np.ndarray, "m 3"] | None = None,
+    opacity: float = 0.45,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a copy with each mask filled translucently and outlined, larger masks beneath smaller ones."""
+    drawn = image.copy()
+    chosen = palette(len(masks)) if colors is None else colors
+    stroke = stroke_width((image.shape[0], image.shape[1]))
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    for index in sorted(range(len(masks)), key=lambda i: -areas[i]):
+        if areas[index]:
+            _draw_mask(drawn, masks[index], chosen[index].astype(np.float32), stroke, opacity)
+    return drawn
+
+
+def _draw_mask(
+    canvas: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"],
+    color: Float[np.ndarray, " 3"],
+    stroke: float,
+    opacity: float,
+) -> None:
+    """Draw one mask in place: fill, a dark hairline that parts the outline from bright ground, the outline."""
+    margin = int(np.ceil(stroke)) + 3
+    x0, y0, x1, y1 = box_geometry.from_masks(mask[None])[0].tolist()
+    window = (slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin))
+    distance = _signed_distance(mask[window], smooth=stroke / 2)
+    pixels = canvas[window].astype(np.float32)
+    white = np.full(3, 255, np.float32)
+    layers = (
+        (opacity * np.clip(distance + 0.5, 0, 1), color),
+        (0.5 * np.clip(stroke / 2 + 1.5 - np.abs(distance), 0, 1), color * 0.15),
+        (np.clip(stroke / 2 + 0.5 - np.abs(distance), 0, 1), 0.65 * color + 0.35 * white),
+    )
+    for alpha, layer in layers:
+        pixels += alpha[..., None] * (layer - pixels)
+    canvas[window] = pixels.round().astype(np.uint8)
+
+
+def _signed_distance(mask: Bool[np.ndarray, "h w"], smooth: float) -> Float[np.ndarray, "h w"]:
+    """Return each pixel's distance to the mask's edge, positive inside, smoothed a little to take off the stairs."""
+    inside = mask.view(np.uint8)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
+    gap = cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)
+    signed = np.where(mask, depth - 0.5, 0.5 - gap).clip(-16, 16).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(signed, (0, 0), smooth))
+
+
+def draw_points(
+    image: UInt8[np.ndarray, "h w 3"], points: Shaped[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a copy with a dot in a white ring at each (x, y): green for label 1, red for 0."""
+    drawn = image.copy()
+    radius = 2.2 * stroke_width((image.shape[0], image.shape[1])) + 1
+    for (x, y), label in zip(points.tolist(), labels.tolist(), strict=True):
+        center = _subpixel(x, y)
+        for grown, color in ((2.6, (30, 30, 30)), (1.8, (255, 255, 255)), (0.0, _FOREGROUND if label else _BACKGROUND)):
+            size = round((radius + grown * radius / 4) * 2**_SUBPIXEL_BITS)
+            cv2.circle(drawn, center, size, color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return drawn
+
+
+def draw_boxes(
+    image: UInt8[np.ndarray, "h w 3"],
+    boxes: Shaped[np.ndarray, "n 4"],
+    *,
+    colors: UInt8[np.ndarray, "n 3"] | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a copy with the outline of each (x0, y0, x1, y1), right and bottom edges exclusive."""
+    drawn = image.copy()
+    chosen = palette(len(boxes), lightness=0.85, chroma=0.12) if colors is None else colors
+    width = round(stroke_width((image.shape[0], image.shape[1])))
+    for (x0, y0, x1, y1), color in zip(boxes.tolist(), chosen.tolist(), strict=True):
+        corners = _subpixel(x0 - 0.5, y0 - 0.5), _subpixel(x1 - 0.5, y1 - 0.5)
+        for thickness, shade in ((width + 2, (30, 30, 30)), (width, color)):
+            cv2.rectangle(drawn, *corners, shade, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return drawn
+
+
+def draw_answer(
+    image: UInt8[np.ndarray, "h w 3"],
+    masks: Bool[np.ndarray, "m h w"],
+    *,
+    points: Sequence[Sequence[float]] = (),
+    labels: Sequence[int] = (),
+    boxes: Sequence[Sequence[float]] = (),
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a copy with masks, and over them the prompts that asked for them."""
+    drawn = draw_masks(image, masks)
+    if len(boxes):
+        drawn = draw_boxes(drawn, np.asarray(boxes, np.float64).reshape(-1, 4))
+    if len(points):
+        drawn = draw_points(drawn, np.asarray(points, np.float64).reshape(-1, 2), np.asarray(labels, np.int64))
+    return drawn
+
+
+def _subpixel(x: float, y: float) -> tuple[int, int]:
+    """Return a place in the fixed-point numbers that OpenCV draws at."""
+    return round(x * 2**_SUBPIXEL_BITS), round(y * 2**_SUBPIXEL_BITS)
