@@ -46,8 +46,8 @@ def relative_terms(
     """Return each query's logit towards each key row and each key column of the grid."""
     height, width = grid
     q_BNHWD = q.unflatten(2, grid)
-    rel_h = q_BNHWD @ relative_positions(table_h, height).to(q.dtype).mT
-    by_column = q_BNHWD.transpose(2, 3) @ relative_positions(table_w, width).to(q.dtype).mT
+    rel_h = q_BNHWD @ relative_positions(table_h, height).to(q.dtype).transpose(-2, -1)
+    by_column = q_BNHWD.transpose(2, 3) @ relative_positions(table_w, width).to(q.dtype).transpose(-2, -1)
     return rel_h.flatten(2, 3), by_column.transpose(2, 3).flatten(2, 3)
 
 

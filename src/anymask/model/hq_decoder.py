@@ -81,7 +81,7 @@ class HQMaskDecoder(MaskDecoder):
         batch, prompts, height, width, _ = pixels.shape
         hidden = F.gelu(norm(first(pixels.flatten(0, 1).permute(0, 3, 1, 2))))
         taps = torch.einsum("npe,eckl->npklc", kernel, last.weight.flip(2, 3)).flatten(2, 3).flatten(0, 1)
-        by_tap = taps @ hidden.permute(0, 2, 3, 1).flatten(1, 2).mT
+        by_tap = taps @ hidden.permute(0, 2, 3, 1).flatten(1, 2).transpose(-2, -1)
         drawn = F.fold(by_tap, (height, width), 3, padding=1).reshape(batch, prompts, height, width)
         shared: Tensor = (kernel @ hq.to(kernel.dtype).flatten(2)).unflatten(-1, (height, width))
         logits: Tensor = drawn + shared + (kernel @ last.bias)[..., None, None]

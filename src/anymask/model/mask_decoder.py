@@ -107,7 +107,7 @@ class MaskDecoder(nn.Module):
     ) -> Float[Tensor, "b p m hm wm"]:
         """Classify every pixel by each mask's kernel and put the pixels in their places."""
         flat = features.flatten(2, -2)
-        logits = kernels @ flat.mT
+        logits = kernels @ flat.transpose(-2, -1)
         height, width = features.shape[2:4]
         return place_pixels(logits.unflatten(-1, (height, width, 2, 2, 2, 2))[..., None])[..., 0]
 

@@ -99,7 +99,7 @@ class Sam(nn.Module):
         """
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         encoded = self.prompt_encoder(prompts)
-        image = embedding.features.permute(0, 2, 3, 1)[:, None] + encoded.dense
+        image = embedding.features.permute(0, 2, 3, 1).contiguous()[:, None] + encoded.dense
         positions = self.prompt_encoder.grid_positions().to(image.dtype)
         logits, iou = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates, embedding.hq)
         return logits, iou

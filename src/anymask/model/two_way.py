@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anymask.model.config import DecoderConfig
 from anymask.model.dense import Linear
@@ -37,21 +36,30 @@ class Attention(nn.Module):
         v: Float[Tensor, "b j t c"],
         present: Bool[Tensor, "b j t"] | None = None,
     ) -> Float[Tensor, "b p s c"]:
-        """Attend per prompt; a side given once (i or j of 1) serves all prompts of its image. Absent keys are skipped."""
-        q, k, v = self.q_proj(q), self.k_proj(k), self.v_proj(v)
-        prompts, length = q.shape[1:3]
-        shared_keys = k.shape[1] == 1 and present is None
-        if shared_keys:
-            q = q.flatten(1, 2)[:, None]
-        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3) for x in (q, k, v))
-        mask = None if present is None else present[:, :, None, None, :]
-        lead = torch.broadcast_shapes(q.shape[:2], k.shape[:2])
-        q, k, v = (x.expand(*lead, *x.shape[2:]) for x in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = out.transpose(2, 3).flatten(3)
-        if shared_keys:
-            out = out[:, 0].unflatten(1, (prompts, length))
-        y: Tensor = self.out_proj(out)
+        """Attend per prompt; a side given once (i or j of 1) serves all prompts of its image, uncopied.
+
+        Absent keys are skipped. The product is written out: with so few tokens, fused kernels are slower.
+        """
+        q, k, v = (
+            projected.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
+            for projected in (self.q_proj(q), self.k_proj(k), self.v_proj(v))
+        )
+        q = q * q.shape[-1] ** -0.5
+        prompts = max(q.shape[1], k.shape[1])
+        if k.shape[1] == 1 < prompts:  # all prompts' queries against one image
+            q = q.transpose(1, 2).flatten(2, 3)[:, None]
+            logits = q @ k.transpose(-2, -1)
+        elif q.shape[1] == 1 < prompts:  # one image's queries against all prompts
+            keys = k.transpose(1, 2).flatten(2, 3)
+            logits = (q[:, 0] @ keys.transpose(-2, -1)).unflatten(-1, (prompts, -1)).movedim(3, 1)
+        else:
+            logits = q @ k.transpose(-2, -1)
+        if present is not None:
+            logits = logits.masked_fill(~present[:, :, None, None, :], -torch.inf)
+        out = logits.softmax(-1) @ v
+        if out.shape[1] != prompts:
+            out = out[:, 0].unflatten(2, (prompts, -1)).transpose(1, 2)
+        y: Tensor = self.out_proj(out.transpose(2, 3).flatten(3))
         return y
 
 
@@ -97,9 +105,7 @@ class TwoWayBlock(nn.Module):
         located = image + image_pe
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, located, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(
-            image + self.cross_attn_image_to_token(located, tokens + token_pe, tokens, present)
-        )
+        image = self.norm4(image + self.cross_attn_image_to_token(located, tokens + token_pe, tokens, present))
         return tokens, image
 
 

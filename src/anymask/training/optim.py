@@ -1,0 +1,53 @@
+"""The optimiser, the schedule of its learning rate, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from anymask.model import Sam
+from anymask.training.config import OptimConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over two groups: matrices and kernels decay; biases, norms and single vectors do not."""
+    decayed, kept = [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        vector = parameter.ndim <= 1 or "embed" in name or "token" in name.rsplit(".", 2)[-2]
+        (kept if vector else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+
+
+def rate_factor(step: int, total: int, config: OptimConfig) -> float:
+    """Return the learning rate at a step (from 0) relative to the highest: linear warm-up, then the schedule."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "steps":
+        return float(0.1 ** sum(step >= m for m in config.milestones))
+    progress = min(1.0, (step - config.warmup) / max(1, total - config.warmup))
+    return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class MovingAverage:
+    """An exponential moving average of a model's parameters; buffers (running statistics) are copied."""
+
+    def __init__(self, model: Sam, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model; early steps move faster, so that the random start is soon forgotten."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs, weight)
+        for buffer, source in zip(self.model.buffers(), model.buffers(), strict=True):
+            buffer.copy_(source)

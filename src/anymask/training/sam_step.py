@@ -1,0 +1,105 @@
+"""One training step of the promptable task: encode once, play the rounds, back-propagate each as it comes.
+
+Source: SAM, sec. 3 and app. A. Every round's gradient with respect to the image embedding is summed, and goes
+through the encoder once; so a step holds the graph of one round at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anymask.data.loader import Batch
+from anymask.model import Embedding, Prompts, Sam
+from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, simulate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """Means over the masks of a batch, on the device; `iou_*` are of the candidate ranked first."""
+
+    loss: Tensor
+    focal: Tensor
+    dice: Tensor
+    bce: Tensor
+    iou_error: Tensor
+    iou_first: Tensor
+    iou_last: Tensor
+    iou_oracle: Tensor
+    """Best candidate's IoU after the first prompt."""
+
+
+def preprocess(model: Sam, batch: Batch) -> Tensor:
+    """Normalise a batch's images; padding becomes zeros, as in inference."""
+    images = model.preprocess(batch.images)
+    inside = F.interpolate(batch.valid[:, None].float(), images.shape[-2:], mode="nearest")
+    return images * inside.to(images.dtype)
+
+
+def sam_step(
+    model: Sam,
+    batch: Batch,
+    *,
+    rounds: RoundsConfig,
+    loss: LossConfig,
+    generator: torch.Generator,
+    precision: torch.dtype = torch.float32,
+    scale: float = 1.0,
+    train_encoder: bool = True,
+) -> StepResult:
+    """Play the rounds on a batch and leave `scale` times the gradient of their mean loss in the parameters."""
+    autocast = torch.autocast(batch.images.device.type, precision, enabled=precision != torch.float32)
+    with autocast, torch.set_grad_enabled(train_encoder):
+        encoded = model.encode(preprocess(model, batch)).features
+    features = encoded.detach().requires_grad_(train_encoder)
+
+    def decoder(prompts: SimulatedPrompts) -> tuple[Tensor, Tensor]:
+        asked = Prompts(points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask)
+        with autocast:
+            logits, iou = model.decode(Embedding(features=features), asked)
+        return logits, iou
+
+    played = simulate(
+        decoder,
+        batch.masks,
+        rounds,
+        image_size=model.image_size,
+        mask_size=model.mask_size,
+        valid=batch.valid,
+        generator=generator,
+    )
+    share = scale / rounds.num_rounds
+    parts: list[Tensor] = []
+    ious: list[Tensor] = []
+    for turn in played:
+        result = mask_loss(
+            turn.logits,
+            turn.iou,
+            batch.masks,
+            loss,
+            candidates=turn.candidates,
+            valid=batch.valid,
+        )
+        (result.total * share).backward()  # type: ignore[no-untyped-call]
+        parts.append(torch.stack([result.total.detach(), result.focal, result.dice, result.bce, result.iou]))
+        if turn.index == 0:
+            best = result.true_iou.masked_fill(~turn.candidates, 0).amax(2)
+            ious.append(best.mean())
+        if turn.index in (0, rounds.num_rounds - 1):
+            ious.append(result.true_iou.gather(2, turn.chosen[..., None]).mean())
+    if train_encoder:
+        encoded.backward(features.grad)  # type: ignore[no-untyped-call]
+    total, focal, dice, bce, iou_error = torch.stack(parts).mean(0).unbind()
+    return StepResult(
+        loss=total,
+        focal=focal,
+        dice=dice,
+        bce=bce,
+        iou_error=iou_error,
+        iou_oracle=ious[0],
+        iou_first=ious[1],
+        iou_last=ious[-1],
+    )
