@@ -53,3 +53,12 @@ def test_pictures_are_read_back_from_a_tar(tmp_path: Path) -> None:
     assert load_tar_images(path, alpha=True)[0].shape == (64, 64, 4)
     with pytest.raises(DataError, match="nothing"):
         load_tar_images(tmp_path / "nothing.tar")
+
+
+@pytest.mark.slow
+def test_worker_processes_make_the_same_shards(tmp_path: Path) -> None:
+    def render(folder: str, workers: int) -> dict[str, bytes]:
+        paths = render_shards(tmp_path / folder, CONFIG, num_shards=2, scenes_per_shard=2, seed=5, workers=workers)
+        return {path.name: path.read_bytes() for path in paths}
+
+    assert render("here", 0) == render("there", 2)

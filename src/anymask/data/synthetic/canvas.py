@@ -61,7 +61,7 @@ class Canvas:
         x1 = min(width, layer.left + layer.alpha.shape[1] + reach)
         right = layer.left - x0 + light.direction[0] * light.shadow_reach
         down = layer.top - y0 + light.direction[1] * light.shadow_reach
-        shift = np.array([[1, 0, right], [0, 1, down]])
+        shift = np.array([[1, 0, right], [0, 1, down]], np.float64)
         shadow = cv2.warpAffine(layer.alpha, shift, (x1 - x0, y1 - y0), flags=cv2.INTER_NEAREST)
         side = 2 * int(1.5 * light.shadow_blur) + 1
         shadow = cv2.blur(shadow, (side, side)) if side > 1 else shadow

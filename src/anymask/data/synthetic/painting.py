@@ -39,7 +39,11 @@ class Pose:
 
 
 def coverage(outline: Outline, top: int, left: int, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
-    """The share of each pixel of a rectangle that an outline covers, 0..255; holes by the even-odd rule."""
+    """The share of each pixel of a rectangle that an outline covers, 0..255; holes by the even-odd rule.
+
+    OpenCV paints the outline itself too, which makes shapes some 0.7 px larger all round than their points say.
+    Masks are taken from this same coverage, so they are exact for what is painted.
+    """
     plane = np.zeros((height, width), np.uint8)
     fixed = [np.clip((ring - (left, top)) * (1 << _SHIFT), -_FARTHEST, _FARTHEST).astype(np.int32) for ring in outline]
     cv2.fillPoly(plane, fixed, 255, lineType=cv2.LINE_AA, shift=_SHIFT)

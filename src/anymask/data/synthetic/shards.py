@@ -51,10 +51,26 @@ def render_shards(
         for shard, path in missing:
             yield _render(path, config, scenes_per_shard, (seed, shard))
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_render, path, config, scenes_per_shard, (seed, shard)) for shard, path in missing]
+    # The pictures go to each worker once, as it starts, and not with every shard.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_equip, initargs=(config,)) as pool:
+        jobs = [pool.submit(_render_equipped, path, scenes_per_shard, (seed, shard)) for shard, path in missing]
         for job in as_completed(jobs):
             yield job.result()
+
+
+_equipment: list[SceneConfig] = []
+
+
+def _equip(config: SceneConfig) -> None:
+    """Prepare a worker process: one thread for OpenCV, and the config for all its shards."""
+    cv2.setNumThreads(1)
+    _equipment[:] = [config]
+
+
+def _render_equipped(path: Path, count: int, seed: tuple[int, int]) -> Path:
+    """Render a shard in a worker process."""
+    return _render(path, _equipment[0], count, seed)
 
 
 def _render(path: Path, config: SceneConfig, count: int, seed: tuple[int, int]) -> Path:
