@@ -20,10 +20,13 @@ from anymask.model.dense import LayerNorm2d, Linear, drop_path
 
 
 class ConvNorm(nn.Sequential):
-    """A 3×3 convolution and its batch normalisation."""
+    """A 3×3 convolution and its batch normalisation, whose scale starts at `gain`."""
 
-    def __init__(self, channels: int, out_channels: int, stride: int = 1) -> None:
-        super().__init__(nn.Conv2d(channels, out_channels, 3, stride, 1, bias=False), nn.BatchNorm2d(out_channels))
+    def __init__(self, channels: int, out_channels: int, stride: int = 1, gain: float = 1.0) -> None:
+        conv = nn.Conv2d(channels, out_channels, 3, stride, 1, bias=False)
+        norm = nn.BatchNorm2d(out_channels)
+        nn.init.constant_(norm.weight, gain)
+        super().__init__(conv, norm)
 
 
 class ConvBlock(nn.Module):
@@ -32,8 +35,7 @@ class ConvBlock(nn.Module):
     def __init__(self, channels: int, drop_path: float = 0.0) -> None:
         super().__init__()
         self.conv1 = ConvNorm(channels, channels)
-        self.conv2 = ConvNorm(channels, channels)
-        nn.init.constant_(self.conv2[1].weight, 0.2)
+        self.conv2 = ConvNorm(channels, channels, gain=0.2)
         self.drop_path = drop_path
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -47,7 +49,8 @@ def self_attention(
 ) -> Float[Tensor, "b n l d"]:
     """Attend; written out for bfloat16 on a CPU, where the fused kernel is several times slower."""
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1) @ v
+        logits: Tensor = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
+        return logits.softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
 

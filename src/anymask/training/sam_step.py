@@ -83,7 +83,7 @@ def sam_step(
             candidates=turn.candidates,
             valid=batch.valid,
         )
-        (result.total * share).backward()  # type: ignore[no-untyped-call]
+        (result.total * share).backward()
         parts.append(torch.stack([result.total.detach(), result.focal, result.dice, result.bce, result.iou]))
         if turn.index == 0:
             best = result.true_iou.masked_fill(~turn.candidates, 0).amax(2)
@@ -91,7 +91,7 @@ def sam_step(
         if turn.index in (0, rounds.num_rounds - 1):
             ious.append(result.true_iou.gather(2, turn.chosen[..., None]).mean())
     if train_encoder:
-        encoded.backward(features.grad)  # type: ignore[no-untyped-call]
+        encoded.backward(features.grad)
     total, focal, dice, bce, iou_error = torch.stack(parts).mean(0).unbind()
     return StepResult(
         loss=total,
