@@ -1,0 +1,5 @@
+"""Weights from files, folders and published names, and back into files."""
+
+from anymask.checkpoints.load import EMBEDDED, Format, Kind, load_model, model_hash, read_checkpoint, save_model
+
+__all__ = ["EMBEDDED", "Format", "Kind", "load_model", "model_hash", "read_checkpoint", "save_model"]
