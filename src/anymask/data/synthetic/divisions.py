@@ -52,10 +52,10 @@ def detailed(rng: np.random.Generator, cutouts: Cutouts = ()) -> Body:
     """An outline with a few details on it (buttons, eyes, patches), each perhaps with one of its own."""
     body = plain(rng, cutouts)
     alike = rng.random() < 0.5
-    motif, size = draw_outline(rng, cutouts), rng.uniform(0.1, 0.4)
+    motif, size = draw_outline(rng, cutouts), rng.uniform(0.14, 0.45)
     for _ in range(int(rng.integers(1, 7))):
         outline = motif if alike else draw_outline(rng, cutouts)
-        scale = size * rng.uniform(0.8, 1.2) if alike else rng.uniform(0.08, 0.5)
+        scale = size * rng.uniform(0.8, 1.2) if alike else rng.uniform(0.12, 0.55)
         centre, angle = rng.uniform(-0.7, 0.7, 2), rng.uniform(0, 2 * np.pi)
         clip, shared = bool(rng.random() < 0.7), 0 if alike else -1
         detail = body.add(outline, clip=clip, shared=shared, scale=scale, angle=angle, centre=centre)

@@ -17,8 +17,8 @@ def scattered(stage: Stage) -> None:
     """A few to many unrelated objects of all sizes, most often the large ones behind."""
     rng = stage.rng
     count = int(log_uniform(rng, 2, 16))
-    limit = 0.42 if count < 8 else 0.25
-    sizes = sorted(log_uniform(rng, 0.02, limit) for _ in range(count))
+    limit = 0.5 if count < 8 else 0.3
+    sizes = sorted(log_uniform(rng, 0.03, limit) for _ in range(count))
     for size in sizes[::-1] if rng.random() < 0.7 else sizes:
         stage.put_any(size * stage.side, stage.somewhere())
 
@@ -39,7 +39,7 @@ def standing(stage: Stage) -> None:
     horizon = float(rng.uniform(0.1, 0.6))
     if rng.random() < 0.7:
         ground(stage, horizon)
-    near = log_uniform(rng, 0.12, 0.5) * side
+    near = log_uniform(rng, 0.18, 0.55) * side
     for depth in np.sort(rng.random(int(rng.integers(3, 13)))):
         scale = near * (0.15 + 0.85 * depth) * rng.uniform(0.6, 1.3)
         foot = side * (horizon + (1.05 - horizon) * depth)
@@ -51,7 +51,7 @@ def container(stage: Stage) -> None:
     rng = stage.rng
     centre, scale = stage.middle(), rng.uniform(0.3, 0.6) * stage.side
     stage.put(draw_body(rng) if rng.random() < 0.3 else plain(rng), stage.pose(scale, centre))
-    small = log_uniform(rng, 0.12, 0.5) * scale
+    small = log_uniform(rng, 0.16, 0.5) * scale
     motif = member(stage) if rng.random() < 0.5 else None
     base = stage.materials.draw(rng)
     for _ in range(int(rng.integers(1, 12))):
@@ -82,7 +82,7 @@ def thicket(stage: Stage) -> None:
 def collage(stage: Stage) -> None:
     """One to nine cut-outs of all sizes, or bodies where there are none."""
     rng = stage.rng
-    for size in sorted((log_uniform(rng, 0.03, 0.5) for _ in range(int(rng.integers(1, 10)))), reverse=True):
+    for size in sorted((log_uniform(rng, 0.04, 0.5) for _ in range(int(rng.integers(1, 10)))), reverse=True):
         cutout = stage.any_cutout()
         if cutout is None:
             stage.put_any(size * stage.side, stage.somewhere(0.0))

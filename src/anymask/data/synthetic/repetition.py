@@ -32,7 +32,7 @@ def member(stage: Stage) -> Body:
 def heap(stage: Stage) -> None:
     """Many of a kind, touching and overlapping: pellets, pebbles, fruit, mushrooms, leaves, coins."""
     rng, side = stage.rng, stage.side
-    spacing = log_uniform(rng, 0.06, 0.25) * side
+    spacing = log_uniform(rng, 0.075, 0.32) * side
     motifs = [member(stage) for _ in range(int(rng.choice([1, 2, 4, 8])))]
     cutout = stage.any_cutout() if rng.random() < 0.2 else None
     base = stage.materials.draw(rng)
@@ -68,7 +68,7 @@ def _spots(rng: np.random.Generator, side: int, spacing: float) -> Float[np.ndar
 def facade(stage: Stage) -> None:
     """A front with rows of equal windows, doors or tiles, seen straight or in perspective; the front is the whole."""
     rng, side = stage.rng, stage.side
-    columns, rows = int(rng.integers(2, 9)), int(rng.integers(2, 8))
+    columns, rows = int(log_uniform(rng, 2, 9)), int(log_uniform(rng, 2, 8))
     half = rng.uniform(0.7, 1.4, 2)
     front = Body([np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half])
     motif = window(rng) if rng.random() < 0.6 else plain(rng, stage.config.cutouts)
@@ -107,7 +107,7 @@ def shelf(stage: Stage) -> None:
     common = stage.materials.draw(rng) if rng.random() < 0.3 else None
     for row in range(rows):
         top, bottom = -1.1 + 2.2 * row / rows, -1.1 + 2.2 * (row + 0.92) / rows
-        x, mean, sway = -1.2, log_uniform(rng, 0.05, 0.25), rng.choice([0.0, 0.02])
+        x, mean, sway = -1.2, log_uniform(rng, 0.06, 0.3), rng.choice([0.0, 0.02])
         while x < 1.2:
             width = mean * np.exp(rng.normal(0, 0.35))
             rise = rng.uniform(0, 0.35) * (bottom - top)
@@ -123,9 +123,9 @@ def _spine(rng: np.random.Generator, x0: float, x1: float, top: float, bottom: f
         low = float(rng.uniform(top, bottom))
         high = low + rng.uniform(0.03, 0.3)
         body.add(np.array([[x0 - 1, low], [x1 + 1, low], [x1 + 1, high], [x0 - 1, high]]), clip=True)
-    if rng.random() < 0.5:
-        size = min(0.35 * (x1 - x0), 0.08)
-        for index in range(int(rng.integers(1, 5))):
+    if rng.random() < 0.3:
+        size = min(0.4 * (x1 - x0), 0.08)
+        for index in range(int(rng.integers(1, 4))):
             centre = ((x0 + x1) / 2, top + 0.2 * (bottom - top) + 2.2 * size * index)
             body.add(glyph(rng), clip=True, shared=0, scale=size, angle=np.pi / 2, centre=centre)
     return body
