@@ -1,1 +1,79 @@
-"""Segment anything, with any prompt: the promptable task, the model and the data engine in one package."""
+"""Segment anything, with any prompt: the promptable task, the model and the data engine in one package.
+
+    model = anymask.load("anymask-s")
+    predictor = anymask.Predictor(model)
+    predictor.set_image("photo.jpg")
+    masks = predictor.predict(points=[(520, 375)])
+
+What is not an error is imported when it is first used, so that importing the package loads neither torch nor OpenCV.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from anymask.errors import (
+    AnymaskError,
+    CheckpointError,
+    DataError,
+    DownloadError,
+    ImageError,
+    InputError,
+    OutputError,
+    PromptError,
+    RecipeError,
+    UnknownModelError,
+    UnsafeCheckpointError,
+)
+
+if TYPE_CHECKING:
+    from anymask.checkpoints import load_model as load
+    from anymask.inference import EmbeddingCache, Masks, Predictor, Prompt, Session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnymaskError",
+    "CheckpointError",
+    "DataError",
+    "DownloadError",
+    "EmbeddingCache",
+    "ImageError",
+    "InputError",
+    "Masks",
+    "OutputError",
+    "Predictor",
+    "Prompt",
+    "PromptError",
+    "RecipeError",
+    "Session",
+    "UnknownModelError",
+    "UnsafeCheckpointError",
+    "__version__",
+    "load",
+]
+
+_HOMES = {
+    "load": ("anymask.checkpoints", "load_model"),
+    "EmbeddingCache": ("anymask.inference", "EmbeddingCache"),
+    "Masks": ("anymask.inference", "Masks"),
+    "Predictor": ("anymask.inference", "Predictor"),
+    "Prompt": ("anymask.inference", "Prompt"),
+    "Session": ("anymask.inference", "Session"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name of the public face from its home (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'anymask' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value: object = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public face, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,96 @@
+"""Prompts as they are typed: text to numbers, and which of them belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anymask.errors import ImageError, PromptError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Shaped
+
+    from anymask.inference import Prompt
+
+
+def parse_point(text: str) -> tuple[float, float, int]:
+    """Read X,Y or X,Y,LABEL as (x, y, label), the label 1 where it is left out; raises PromptError."""
+    parts = text.split(",")
+    numbers = _numbers(parts[:2])
+    if numbers is None or len(parts) not in (2, 3):
+        raise PromptError(f"--point {text!r}: X,Y or X,Y,LABEL was expected, such as 290,235 or 290,235,0")
+    label = parts[2].strip() if len(parts) == 3 else "1"
+    if label not in ("0", "1"):
+        raise PromptError(f"--point {text!r}: the label is {label!r}; 1 marks a point on the object, 0 one off it")
+    return numbers[0], numbers[1], int(label)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Read X0,Y0,X1,Y1; raises PromptError."""
+    numbers = _numbers(text.split(","))
+    if numbers is None or len(numbers) != 4:
+        raise PromptError(f"--box {text!r}: X0,Y0,X1,Y1 was expected, such as 120,40,380,350")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _numbers(parts: Sequence[str]) -> list[float] | None:
+    """Return finite or infinite numbers, or None where a part is no number; NaN is left to the checks of prompts."""
+    try:
+        return [float(part) for part in parts] if len(parts) > 1 else None
+    except ValueError:
+        return None
+
+
+def read_mask(path: Path) -> Shaped[np.ndarray, "h w"]:
+    """Read a mask prompt: an image in black and white, or the logits of an earlier round as .npy.
+
+    Raises PromptError for a file that holds no such thing.
+    """
+    import numpy as np
+
+    from anymask.data.images import read_image
+
+    if path.suffix.lower() == ".npy":
+        try:
+            logits: Shaped[np.ndarray, "h w"] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise PromptError(f"--mask {path}: cannot be read as .npy ({' '.join(str(error).split())})") from error
+        return logits
+    try:
+        pixels = read_image(path)
+    except ImageError as error:
+        raise PromptError(f"--mask {error}") from error
+    grey = pixels[..., 0]
+    if (pixels != grey[..., None]).any():
+        raise PromptError(f"--mask {path}: holds colours; a mask in black and white was expected")
+    return grey
+
+
+def build_prompts(points: Sequence[str], boxes: Sequence[str], masks: Sequence[Path], text: str | None) -> list[Prompt]:
+    """Return one prompt, of all that was typed; or, where there are several boxes or masks, one for each of them.
+
+    Raises PromptError.
+    """
+    from anymask.inference import Prompt
+
+    clicks = [parse_point(point) for point in points]
+    corners = [parse_box(box) for box in boxes]
+    arrays = [read_mask(mask) for mask in masks]
+    if not (clicks or corners or arrays or text):
+        raise PromptError("nothing says what to segment: give --point, --box, --mask or several of them")
+    if len(corners) <= 1 and len(arrays) <= 1:
+        return [
+            Prompt(
+                points=[(x, y) for x, y, _ in clicks] or None,
+                labels=[label for _, _, label in clicks] or None,
+                box=corners[0] if corners else None,
+                mask=arrays[0] if arrays else None,
+                text=text,
+            )
+        ]
+    if clicks or text:
+        what = f"{len(corners)} boxes and {len(arrays)} masks are an object each"
+        raise PromptError(f"{what}: give points or words with one box and one mask at most")
+    return [*(Prompt(box=box) for box in corners), *(Prompt(mask=mask) for mask in arrays)]

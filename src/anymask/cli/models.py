@@ -1,0 +1,118 @@
+"""`anymask models`: what can be named, downloaded and converted."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List, download and convert models.")
+
+
+class CheckpointFormat(StrEnum):
+    """What `convert` can write."""
+
+    native = "native"
+    meta = "meta"
+    huggingface = "huggingface"
+
+
+class StoredType(StrEnum):
+    """How `convert` stores parameters."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+@app.command(name="list", epilog="Example: anymask models list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """Show every model that has a name, and whether it is on this machine."""
+    from anymask.checkpoints.hub import CATALOGUE, locate
+    from anymask.checkpoints.load import EMBEDDED
+    from anymask.cli.weights import embedded_path
+
+    rows = []
+    for name in EMBEDDED:
+        path = embedded_path(name)
+        size = path.stat().st_size if path else None
+        rows.append(_row(name, "native", size, path, "The model that comes with the package"))
+    rows += [_row(entry.name, entry.kind, entry.size, locate(entry), entry.description) for entry in CATALOGUE.values()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        _print_table(rows)
+
+
+def _row(name: str, kind: str, size: int | None, path: Path | None, description: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "kind": kind,
+        "bytes": size,
+        "path": None if path is None else str(path),
+        "description": description,
+    }
+
+
+def _print_table(rows: list[dict[str, object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (("name", "left"), ("MB", "right"), ("here", "left"), ("what it is", "left")):
+        table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=title == "name")
+    for row in rows:
+        size = row["bytes"]
+        shown = f"{size / 1e6:,.0f}" if isinstance(size, int) else ""
+        table.add_row(str(row["name"]), shown, "yes" if row["path"] else "", str(row["description"]))
+    Console().print(table)
+
+
+@app.command(epilog="Example: anymask models download mobile-sam")
+def download(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `anymask models list`.")],
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network: only look it up.")] = False,
+) -> None:
+    """Fetch a model into the cache, check it against its published SHA-256, and print its path.
+
+    An interrupted download goes on where it broke off. $ANYMASK_HOME moves the cache.
+    """
+    from anymask.checkpoints.hub import download as fetch
+    from anymask.checkpoints.hub import find_entry
+    from anymask.cli.terminal import download_progress
+    from anymask.cli.weights import embedded_path
+
+    built_in = embedded_path(name)
+    if built_in is not None:
+        typer.echo(built_in)
+        return
+    entry = find_entry(name)
+    with download_progress() as report:
+        path = fetch(entry, progress=report, offline=offline)
+    typer.echo(path)
+
+
+@app.command(epilog="Example: anymask models convert checkpoint.pth -o model.safetensors --dtype float16")
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A model's name, or a checkpoint's path.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="The file, or folder, to write.")],
+    form: Annotated[
+        CheckpointFormat, typer.Option("--format", help="Ours (native), Meta's .pth, or a Hugging Face folder.")
+    ] = CheckpointFormat.native,
+    dtype: Annotated[StoredType, typer.Option(help="How parameters are stored.")] = StoredType.float32,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Rewrite a checkpoint in another format; what it answers stays the same, but for the rounding of the type."""
+    import torch
+
+    from anymask.checkpoints import save_model
+    from anymask.cli.weights import open_model
+
+    model = open_model(source, offline=offline, device="cpu")
+    save_model(model, output, form.value, getattr(torch, dtype.value))
+    typer.echo(output)

@@ -1,0 +1,268 @@
+"""`anymask segment`: masks for prompts on one image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anymask.cli.arguments import build_prompts
+from anymask.cli.outputs import all_or_nothing, check_folder
+from anymask.cli.weights import open_model
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool, UInt8
+
+    from anymask.inference import Predictor, Prompt
+
+_PROMPTS = "What to segment"
+_OUTPUT = "Results"
+
+
+class OverlayFormat(StrEnum):
+    """How the overlay is stored, if at all."""
+
+    png = "png"
+    jpg = "jpg"
+    none = "none"
+
+
+def segment(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph: JPEG, PNG, TIFF, WebP, …")],
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y[,0|1]",
+            rich_help_panel=_PROMPTS,
+            help="A click in pixels of the image: 1 (the default) on the object, 0 off it. Several are one prompt.",
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X0,Y0,X1,Y1", rich_help_panel=_PROMPTS, help="A box around it. Several are an object each."
+        ),
+    ] = None,
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_PROMPTS,
+            help="A rough mask: black and white, of the image's size. Several are an object each.",
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", rich_help_panel=_PROMPTS, help="Words; no model here can answer them yet."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", rich_help_panel=_OUTPUT, help="Where files go; made if need be."),
+    ] = None,
+    all_masks: Annotated[
+        bool,
+        typer.Option("--all-masks", rich_help_panel=_OUTPUT, help="Keep the three masks of a prompt, best first."),
+    ] = False,
+    overlay: Annotated[
+        OverlayFormat, typer.Option(rich_help_panel=_OUTPUT, help="The format of the overlay.")
+    ] = OverlayFormat.png,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", rich_help_panel=_OUTPUT, help="Print the record, and nothing else; -o may be left out."),
+    ] = False,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
+    ] = "anymask-s",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Cut out what is clicked on, boxed or roughly masked.
+
+    Writes <stem>_mask.png (0 and 255; numbered if there are several), <stem>_overlay.png, and <stem>.json: a record in
+    the layout of SA-1B with scores.
+    """
+    from anymask.data.images import read_image
+
+    if output is None and not as_json:
+        raise InputError("where shall results go? give -o DIR, or --json to print the record alone")
+    if output is not None:
+        check_folder(output)
+    pixels = read_image(image)
+    prompts = build_prompts(point or [], box or [], mask or [], text)
+    objects = _answer(model, pixels, prompts, all_masks=all_masks, device=device, offline=offline)
+    names = _mask_names(image.stem, len(objects))
+    record = _record(image, pixels, objects, names if output is not None else None, model)
+    if output is not None:
+        drawn = None if overlay is OverlayFormat.none else _draw(pixels, objects)
+        paths = _write(output, image.stem, objects, names, record, drawn, overlay.value)
+        if not as_json:
+            _report(paths, objects)
+    if as_json:
+        typer.echo(json.dumps(record))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answered:
+    """One mask, the prompt that asked for it, and its place among that prompt's masks."""
+
+    prompt: Prompt
+    rank: int
+    mask: Bool[np.ndarray, "h w"]
+    predicted_iou: float
+    stability_score: float
+
+
+def _answer(
+    model_name: str,
+    pixels: UInt8[np.ndarray, "h w 3"],
+    prompts: list[Prompt],
+    *,
+    all_masks: bool,
+    device: str,
+    offline: bool,
+) -> list[Answered]:
+    """Ask the model; prompts are checked before the image is encoded."""
+    from anymask.geometry.frames import Frame
+    from anymask.inference import Predictor
+    from anymask.inference.prompts import to_model, to_model_all
+
+    predictor = Predictor(open_model(model_name, offline=offline, device=device))
+    frame = Frame((pixels.shape[0], pixels.shape[1]), predictor.model.image_size)
+    if len(prompts) == 1:
+        to_model(prompts[0], frame, predictor.model.mask_size)
+    else:
+        to_model_all(prompts, frame, predictor.model.mask_size)
+    predictor.set_image(pixels)
+    answered = []
+    for prompt, masks in zip(prompts, predictor.iterate(prompts, multimask=True if all_masks else None), strict=True):
+        for rank in range(len(masks) if all_masks else 1):
+            answered.append(
+                Answered(
+                    prompt=prompt,
+                    rank=rank,
+                    mask=masks.masks[rank],
+                    predicted_iou=float(masks.scores[rank]),
+                    stability_score=_stability(predictor, masks.logits[rank]),
+                )
+            )
+    return answered
+
+
+def _stability(predictor: Predictor, logits: Any) -> float:
+    """Return the IoU of the mask cut at logits +1 and −1, at the image's size (SAM, app. B)."""
+    import torch
+
+    from anymask.geometry.masks import stability_score
+    from anymask.inference.resize import upsample_logits
+
+    frame = predictor.image.frame
+    full = upsample_logits(
+        torch.from_numpy(logits)[None, None],
+        model_size=frame.model_size,
+        resized=frame.resized,
+        original=frame.original,
+    )
+    return float(stability_score(full[0, 0].numpy()))
+
+
+def _mask_names(stem: str, count: int) -> list[str]:
+    return [f"{stem}_mask.png"] if count == 1 else [f"{stem}_mask_{number}.png" for number in range(1, count + 1)]
+
+
+def _record(
+    image: Path,
+    pixels: UInt8[np.ndarray, "h w 3"],
+    objects: list[Answered],
+    names: list[str] | None,
+    model: str,
+) -> dict[str, Any]:
+    """Return SA-1B's record of the masks; beyond its keys: the prompt, the rank, and the mask's file."""
+    from anymask.geometry import rle
+
+    height, width = pixels.shape[:2]
+    annotations = []
+    for index, answered in enumerate(objects):
+        stored = rle.encode(answered.mask)
+        prompt = answered.prompt
+        annotation: dict[str, Any] = {
+            "id": index + 1,
+            "segmentation": stored,
+            "bbox": list(rle.bbox(stored)),
+            "area": rle.area(stored),
+            "predicted_iou": round(answered.predicted_iou, 6),
+            "stability_score": round(answered.stability_score, 6),
+            "crop_box": [0, 0, width, height],
+            "point_coords": _listed(prompt.points) or [],
+            "point_labels": _listed(prompt.labels) or [],
+            "prompt_box": _listed(prompt.box),
+            "rank": answered.rank,
+        }
+        if names is not None:
+            annotation["file_name"] = names[index]
+        annotations.append(annotation)
+    described = {"image_id": image.stem, "width": width, "height": height, "file_name": image.name}
+    return {"image": described, "annotations": annotations, "model": model}
+
+
+def _listed(values: Any) -> list[Any] | None:
+    import numpy as np
+
+    return None if values is None else np.asarray(values).tolist()
+
+
+def _draw(pixels: UInt8[np.ndarray, "h w 3"], objects: list[Answered]) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw the masks of each rank on a picture of its own, side by side where there are several."""
+    import numpy as np
+
+    from anymask.plots import contact_sheet, draw_answer
+
+    panels, captions = [], []
+    for rank in sorted({answered.rank for answered in objects}):
+        members = [answered for answered in objects if answered.rank == rank]
+        prompts = [answered.prompt for answered in members]
+        points = [xy for prompt in prompts for xy in _listed(prompt.points) or []]
+        labels = [label for prompt in prompts for label in _listed(prompt.labels) or []]
+        boxes = [prompt.box for prompt in prompts if prompt.box is not None]
+        masks = np.stack([answered.mask for answered in members])
+        panels.append(draw_answer(pixels, masks, points=points, labels=labels, boxes=_listed(boxes) or []))
+        scores = ", ".join(f"{answered.predicted_iou:.2f}" for answered in members)
+        captions.append(f"{rank + 1}: predicted IoU {scores}")
+    return panels[0] if len(panels) == 1 else contact_sheet(panels, len(panels), captions)
+
+
+def _write(
+    folder: Path,
+    stem: str,
+    objects: list[Answered],
+    names: list[str],
+    record: dict[str, Any],
+    drawn: UInt8[np.ndarray, "h w 3"] | None,
+    suffix: str,
+) -> list[Path]:
+    """Write masks, overlay and record together; return their paths in this order."""
+    from anymask.data.files import write_image_atomic, write_text_atomic
+
+    written = list(names)
+    with all_or_nothing(folder) as staging:
+        for name, answered in zip(names, objects, strict=True):
+            write_image_atomic(staging / name, answered.mask)
+        if drawn is not None:
+            written.append(f"{stem}_overlay.{suffix}")
+            write_image_atomic(staging / written[-1], drawn)
+        written.append(f"{stem}.json")
+        write_text_atomic(staging / written[-1], json.dumps(record, indent=1) + "\n")
+    return [folder / name for name in written]
+
+
+def _report(paths: list[Path], objects: list[Answered]) -> None:
+    """Print where everything is, a line each."""
+    for path, answered in zip(paths, objects, strict=False):
+        typer.echo(f"mask     {path}  (predicted IoU {answered.predicted_iou:.2f}, {answered.mask.sum():,} pixels)")
+    for path in paths[len(objects) :]:
+        typer.echo(f"{'record ' if path.suffix == '.json' else 'overlay'}  {path}")

@@ -1,0 +1,141 @@
+"""`anymask train`: run a recipe, look at what it would feed the model, render synthetic scenes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anymask.cli.outputs import check_folder
+from anymask.cli.terminal import training_progress
+
+if TYPE_CHECKING:
+    from anymask.model import Sam
+    from anymask.training.config import Recipe
+    from anymask.training.loop import Callback
+
+WEIGHTS = "model.safetensors"
+_SHEET_IMAGES = 8
+
+
+app = typer.Typer(
+    help="Train a model from a recipe: `anymask train RECIPE` is short for `anymask train run RECIPE`.",
+    epilog="Example: anymask train recipes/smoke.toml -o runs/smoke",
+)
+_VERBS = ("run", "preview", "render", "-h", "--help")
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Read `train RECIPE` as `train run RECIPE`."""
+    if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] not in _VERBS:
+        return ["train", "run", *arguments[1:]]
+    return arguments
+
+
+@app.command(epilog="Example: anymask train recipes/smoke.toml -o runs/smoke")
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as those in recipes/.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="The run's folder; runs/<recipe's name> by default."),
+    ] = None,
+) -> None:
+    """Train to the recipe's last step, going on from the run's folder if it holds an earlier state.
+
+    The folder gets state.pt, log.jsonl, TensorBoard's files, sheets of predictions, and model.safetensors: the weights
+    in float16, which `anymask segment --model` takes, as of the last save.
+    """
+    from anymask.checkpoints import load_model
+    from anymask.training.config import read_recipe
+    from anymask.training.loop import train
+
+    plan = read_recipe(recipe)
+    folder = output or Path("runs") / recipe.stem
+    check_folder(folder)
+    start = load_model(plan.model.start).state_dict() if plan.model.start else None
+    callback, every = _callback(plan, folder)
+    hooked = dataclasses.replace(plan, run=dataclasses.replace(plan.run, validate_every=every))
+    with training_progress(plan.run.steps) as report:
+        train(hooked, folder, start=start, callback=callback, progress=report)
+    typer.echo(folder / WEIGHTS)
+
+
+def _callback(recipe: Recipe, folder: Path) -> tuple[Callback, int]:
+    """Return what saves the weights and draws sheets when each is due, and how often it must be called."""
+    import torch
+
+    from anymask.checkpoints import save_model
+    from anymask.cli.sheets import prediction_sheet
+    from anymask.data.files import write_image_atomic
+    from anymask.training.loop import build_stream
+
+    sheet_every, last = recipe.run.sheet_every, recipe.run.steps
+    shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
+    batch = build_stream(shown).batch(0) if sheet_every else None
+
+    def call(model: Sam, step: int) -> dict[str, float]:
+        if step % recipe.run.save_every == 0 or step == last:
+            save_model(model, folder / WEIGHTS, dtype=torch.float16)
+        if batch is not None and (step % sheet_every == 0 or step == last):
+            sheets = folder / "sheets"
+            sheets.mkdir(exist_ok=True)
+            write_image_atomic(sheets / f"step-{step:06d}.png", prediction_sheet(model, batch))
+        return {}
+
+    return call, math.gcd(recipe.run.save_every, sheet_every)
+
+
+@app.command(epilog="Example: anymask train preview recipes/smoke.toml -o sheet.png")
+def preview(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as those in recipes/.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The sheet: .png or .jpg.")],
+    batch: Annotated[int, typer.Option(metavar="K", min=0, help="Which batch of the run to show.")] = 0,
+) -> None:
+    """Draw a batch as the model will see it: images varied and padded, masks, first prompts."""
+    from anymask.cli.sheets import batch_sheet
+    from anymask.data.files import write_image_atomic
+    from anymask.training.config import read_recipe
+    from anymask.training.loop import build_stream
+
+    plan = read_recipe(recipe)
+    drawn = batch_sheet(build_stream(plan).batch(batch), plan.rounds.prompts, seed=batch)
+    write_image_atomic(output, drawn)
+    typer.echo(output)
+
+
+@app.command(epilog="Example: anymask train render -o shards --shards 1 --scenes 8 --size 128")
+def render(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where tars go; made if need be.")],
+    shards: Annotated[int, typer.Option(min=1, help="How many tars.")] = 1,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes in each.")] = 1000,
+    size: Annotated[int, typer.Option(min=32, help="Side of a scene in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other scenes.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 renders in this one.")] = 0,
+    photographs: Annotated[
+        list[Path] | None, typer.Option(metavar="TAR", help="A tar of photographs to draw on; may be repeated.")
+    ] = None,
+    cutouts: Annotated[
+        list[Path] | None, typer.Option(metavar="TAR", help="A tar of cut-outs with alpha to paste; may be repeated.")
+    ] = None,
+) -> None:
+    """Render synthetic scenes with exact masks of wholes, parts and subparts, as tars in SA-1B's layout.
+
+    Tars that are there already are passed over, so an interrupted call can be repeated.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from anymask.data.synthetic import SceneConfig, load_tar_images, render_shards
+
+    check_folder(output)
+    config = SceneConfig(
+        size=size,
+        photographs=[image for tar in photographs or [] for image in load_tar_images(tar)],
+        cutouts=[image for tar in cutouts or [] for image in load_tar_images(tar, alpha=True)],
+    )
+    paths = render_shards(output, config, num_shards=shards, scenes_per_shard=scenes, seed=seed, workers=workers)
+    for path in track(paths, "rendering", total=shards, console=Console(stderr=True), transient=True):
+        typer.echo(path)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import anymask as package
+from anymask.cli import app
+from anymask.samples import sample_path
+
+
+def _commands(group: typer.Typer, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every verb as it is typed, with the last lines of its help."""
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield (*prefix, command.name or command.callback.__name__), command.epilog or ""
+    for inner in group.registered_groups:
+        assert inner.typer_instance is not None and inner.name is not None
+        yield from _commands(inner.typer_instance, (*prefix, inner.name))
+
+
+COMMANDS = dict(_commands(app))
+
+
+def test_the_verbs() -> None:
+    assert set(COMMANDS) == {
+        ("segment",),
+        *(("models", verb) for verb in ("list", "download", "convert")),
+        *(("train", verb) for verb in ("run", "preview", "render")),
+    }
+
+
+@pytest.mark.parametrize("verb", COMMANDS, ids=" ".join)
+def test_every_verb_explains_itself_with_an_example(anymask: Callable[..., Any], verb: tuple[str, ...]) -> None:
+    for flag in ("--help", "-h"):
+        ran = anymask(*verb, flag)
+        assert ran.status == 0 and ran.err == ""
+        assert "Example: anymask " in ran.out
+
+
+@pytest.mark.parametrize("verb", [v for v in COMMANDS if v != ("models", "download")], ids=" ".join)
+def test_the_examples_work_as_they_stand(
+    anymask: Callable[..., Any],
+    tiny_recipe: str,
+    smoke_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(sample_path("coffee"), "coffee.jpg")
+    shutil.copy(smoke_weights, "checkpoint.pth")
+    Path("recipes").mkdir()
+    Path("recipes/smoke.toml").write_text(tiny_recipe)
+    program, *arguments = shlex.split(COMMANDS[verb].removeprefix("Example: "))
+    assert program == "anymask"
+    ran = anymask(*arguments)
+    assert ran.status == 0, ran.err
+    if "-o" in arguments:
+        assert Path(arguments[arguments.index("-o") + 1]).exists()
+
+
+def test_no_arguments_show_the_help(anymask: Callable[..., Any]) -> None:
+    ran = anymask()
+    assert ran.status == 0 and "segment" in ran.out
+
+
+def test_version(anymask: Callable[..., Any]) -> None:
+    assert anymask("--version").out == f"anymask {package.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["segmant"], ["models"], ["models", "lst"], ["segment"], ["--nope"], ["train"]])
+def test_usage_errors_take_one_line(refused: Callable[..., str], arguments: list[str]) -> None:
+    assert "--help" in refused(*arguments)
+
+
+def test_debug_shows_the_traceback(anymask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    call = ["segment", "missing.jpg", "--point", "1,1", "--json"]
+    for arguments in (["--debug", *call], [*call, "--debug"]):
+        ran = anymask(*arguments)
+        assert ran.status == 2 and "Traceback" in ran.err and ran.err.splitlines()[-1].startswith("anymask: ")
+    monkeypatch.setenv("ANYMASK_DEBUG", "1")
+    assert "Traceback" in anymask(*call).err
+    monkeypatch.setenv("ANYMASK_DEBUG", "0")
+    assert "Traceback" not in anymask(*call).err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = """
+import sys
+from anymask.cli import main
+status = main(["segment", "--help"])
+heavy = {"torch", "numpy", "cv2", "PIL", "httpx", "pycocotools", "scipy"} & set(sys.modules)
+sys.exit(f"imported {heavy}" if heavy else status)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_as_a_process_with_exit_status_and_no_traceback(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "anymask", "segment", "missing.jpg", "--point", "1,1", "-o", "out"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"anymask: missing\.jpg: there is no such file\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
