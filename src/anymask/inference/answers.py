@@ -76,7 +76,8 @@ def encode(model: Sam, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Enc
         inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
     with evaluating(model):
         batch = model.encode(torch.cat(inputs))
-    return [EncodedImage(embedding=_one(batch, index), frame=frame) for index, frame in enumerate(frames)]
+        embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
+    return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]
 
 
 def answer(

@@ -13,7 +13,7 @@ from anymask.checkpoints.load import model_hash
 from anymask.data.images import ImageSource, read_image
 from anymask.errors import ImageError, PromptError
 from anymask.geometry.frames import Frame
-from anymask.inference.answers import EncodedImage, Masks, answer, encode
+from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating
 from anymask.inference.embeddings import EmbeddingCache, embedding_key
 from anymask.inference.prompts import Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.session import Session
@@ -166,4 +166,5 @@ class Predictor:
     def _moved(self, embedding: Embedding) -> Embedding:
         device, dtype = self.model.device, self.model.dtype
         hq = None if embedding.hq is None else embedding.hq.to(device, dtype)
-        return Embedding(features=embedding.features.to(device, dtype), hq=hq)
+        with evaluating(self.model):
+            return self.model.prepare(Embedding(features=embedding.features.to(device, dtype), hq=hq))

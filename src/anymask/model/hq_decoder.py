@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymask.model.amortised import ImageSide
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, LayerNorm2d
 from anymask.model.mask_decoder import MaskDecoder, Upscale, place_pixels
@@ -57,11 +58,12 @@ class HQMaskDecoder(MaskDecoder):
         present: Bool[Tensor, "b p t"] | None,
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
+        side: ImageSide | None = None,
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return mask logits, the high-quality mask's added, and predicted IoUs; `hq` is from `image_features`."""
         if hq is None:
             raise ValueError("the embedding has no SAM-HQ features; encode the image with this model")
-        hidden, image = self.attend(image_BQHWC, image_pe, tokens, present)
+        hidden, image = self.attend(image_BQHWC, image_pe, tokens, present, side)
         features = self.upscale(image)
         kernel = self.hf_mlp(hidden[:, :, 1 + self.num_mask_tokens])
         fine = self._fine_logits(kernel, place_pixels(features), hq)

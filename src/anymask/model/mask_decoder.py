@@ -10,8 +10,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymask.model import amortised
+from anymask.model.amortised import ImageSide, PositionSide
 from anymask.model.config import SamConfig
-from anymask.model.dense import MLP, LayerNorm2d, product
+from anymask.model.dense import MLP, Activation, LayerNorm2d, product
 from anymask.model.two_way import TwoWayTransformer
 
 
@@ -21,11 +23,11 @@ class Upscale(nn.ConvTranspose2d):
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__(channels, out_channels, 2, 2)
 
-    def pixels(self, x: Float[Tensor, "... c"]) -> Float[Tensor, "... 2 2 o"]:
+    def pixels(self, x: Float[Tensor, "... c"], activation: Activation = "none") -> Float[Tensor, "... 2 2 o"]:
         """Map each cell's channels to those of the 2×2 pixels (row, column) that it becomes."""
         weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
         bias = None if self.bias is None else self.bias.repeat(4)
-        pixels: Tensor = product(x, weight, bias).unflatten(-1, (2, 2, -1))
+        pixels: Tensor = product(x, weight, bias, activation).unflatten(-1, (2, 2, -1))
         return pixels
 
 
@@ -59,13 +61,14 @@ class MaskDecoder(nn.Module):
         present: Bool[Tensor, "b p t"] | None,
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
+        side: ImageSide | None = None,
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return mask logits at four times the embedding's size and predicted IoUs of the chosen output tokens.
 
         The image side is the embedding plus the dense prompt; q is 1 where all prompts of an image share it. `hq` is
-        for SAM-HQ's decoder; this one has no use for it.
+        for SAM-HQ's decoder; this one has no use for it. `side` holds projections of the same image, made beforehand.
         """
-        hidden, image = self.attend(image_BQHWC, image_pe, tokens, present)
+        hidden, image = self.attend(image_BQHWC, image_pe, tokens, present, side)
         return self.candidates(hidden, self.upscale(image), candidates)
 
     def candidates(
@@ -78,17 +81,30 @@ class MaskDecoder(nn.Module):
         return self.draw(kernels, features), iou[:, :, candidates]
 
     def attend(
-        self, image_BQHWC: Tensor, image_pe: Tensor, tokens: Tensor, present: Tensor | None
+        self,
+        image_BQHWC: Tensor,
+        image_pe: Tensor,
+        tokens: Tensor,
+        present: Tensor | None,
+        side: ImageSide | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the transformer: tokens (b, p, t, c), the IoU token first, and the image (b, p, h, w, c)."""
         outputs = self.output_tokens().to(tokens.dtype).expand(*tokens.shape[:2], -1, -1)
-        if present is not None:
-            present = torch.cat([present.new_ones(outputs.shape[:3]), present], 2)
+        tokens = torch.cat([outputs, tokens], 2)
         grid = image_BQHWC.shape[2:4]
-        hidden, image = self.transformer(
-            image_BQHWC.flatten(2, 3), image_pe.flatten(0, 1), torch.cat([outputs, tokens], 2), present
-        )
+        if side is not None and present is None and amortised.pays(self.transformer, tokens.shape[2]):
+            hidden, image = amortised.attend(self.transformer, side, tokens)
+        else:
+            if present is not None:
+                present = torch.cat([present.new_ones(outputs.shape[:3]), present], 2)
+            hidden, image = self.transformer(image_BQHWC.flatten(2, 3), image_pe.flatten(0, 1), tokens, present)
         return hidden, image.unflatten(2, grid)
+
+    def project(self, image_BQHWC: Tensor, image_pe: Tensor, positions: PositionSide | None = None) -> ImageSide:
+        """Make the projections of an image that all its prompts share, and those of the positions if not given."""
+        if positions is None:
+            positions = amortised.project_positions(self.transformer, image_pe.flatten(0, 1))
+        return amortised.project_image(self.transformer, positions, image_BQHWC.flatten(2, 3))
 
     def output_tokens(self) -> Float[Tensor, "t c"]:
         """Return the learned tokens: IoU, then masks."""
@@ -99,7 +115,7 @@ class MaskDecoder(nn.Module):
         first, norm, _, second, _ = self.output_upscaling
         assert isinstance(first, Upscale) and isinstance(second, Upscale) and isinstance(norm, LayerNorm2d)
         x = F.gelu(norm.channels_last(first.pixels(image_BPHWC)))
-        return F.gelu(second.pixels(x))
+        return second.pixels(x, "gelu")
 
     @staticmethod
     def draw(

@@ -5,6 +5,7 @@ Legend: B images, P prompts an image, M masks, S side of the padded square input
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymask.model.amortised import ImageSide
 from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import CompactConfig, EncoderConfig, SamConfig, TinyViTConfig, ViTConfig
 from anymask.model.hq_decoder import HQMaskDecoder
@@ -31,6 +33,8 @@ class Embedding:
     features: Float[Tensor, "b c h w"]
     hq: Float[Tensor, "b e hm wm"] | None = None
     """SAM-HQ's high-resolution features; None for every other model."""
+    side: ImageSide | None = None
+    """Projections that `Sam.prepare` makes once for all prompts; None: every prompt makes its own."""
 
 
 class Sam(nn.Module):
@@ -99,16 +103,36 @@ class Sam(nn.Module):
         """
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         encoded = self.prompt_encoder(prompts)
-        image = embedding.features.permute(0, 2, 3, 1).contiguous()[:, None] + encoded.dense
+        image = _channels_last(embedding) + encoded.dense
         positions = self.prompt_encoder.grid_positions().to(image.dtype)
-        logits, iou = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates, embedding.hq)
+        side = embedding.side
+        if side is not None and prompts.masks is not None:
+            side = self.mask_decoder.project(image, positions, side.positions)
+        logits, iou = self.mask_decoder(
+            image, positions, encoded.tokens, encoded.present, candidates, embedding.hq, side
+        )
         return logits, iou
+
+    def prepare(self, embedding: Embedding) -> Embedding:
+        """Add what all prompts of the images share, so that each of them is answered faster; not for training.
+
+        Valid for these weights only. On other devices than the CPU it changes nothing: there, batches pay.
+        """
+        if self.device.type != "cpu" or embedding.side is not None:
+            return embedding
+        image = _channels_last(embedding) + self.prompt_encoder.no_mask_embed.weight
+        positions = self.prompt_encoder.grid_positions().to(image.dtype)
+        return dataclasses.replace(embedding, side=self.mask_decoder.project(image, positions))
 
     def forward(
         self, images: Float[Tensor, "b 3 s s"], prompts: Prompts, *, multimask: bool | None = None
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Encode preprocessed images and answer their prompts."""
         return self.decode(self.encode(images), prompts, multimask=multimask)
+
+
+def _channels_last(embedding: Embedding) -> Float[Tensor, "b 1 h w c"]:
+    return embedding.features.permute(0, 2, 3, 1).contiguous()[:, None]
 
 
 def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:

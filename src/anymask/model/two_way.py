@@ -96,17 +96,22 @@ class TwoWayBlock(nn.Module):
         self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor, present: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Update tokens (b, p, t, c) and image (b, q, l, c); the image side comes back per prompt."""
-        if self.first:
-            tokens = self.self_attn(tokens, tokens, tokens, present)
-        else:
-            q = tokens + token_pe
-            tokens = tokens + self.self_attn(q, q, tokens, present)
-        tokens = self.norm1(tokens)
+        tokens = self.attend_tokens(tokens, token_pe, present)
         located = image + image_pe
         tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, located, image))
         tokens = self.norm3(tokens + self.mlp(tokens))
         image = self.norm4(image + self.cross_attn_image_to_token(located, tokens + token_pe, tokens, present))
         return tokens, image
+
+    def attend_tokens(self, tokens: Tensor, token_pe: Tensor, present: Tensor | None) -> Tensor:
+        """Let the tokens (b, p, t, c) of each prompt attend to each other."""
+        if self.first:
+            tokens = self.self_attn(tokens, tokens, tokens, present)
+        else:
+            q = tokens + token_pe
+            tokens = tokens + self.self_attn(q, q, tokens, present)
+        attended: Tensor = self.norm1(tokens)
+        return attended
 
 
 class TwoWayTransformer(nn.Module):
