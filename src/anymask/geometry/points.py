@@ -59,16 +59,20 @@ def next_click(
     return None if surplus is None else (surplus[0], 0)
 
 
-def _deepest(mask: Bool[np.ndarray, "h w"]) -> tuple[tuple[int, int], float] | None:
-    """Return the pixel farthest from the mask's edge with its distance."""
+def _deepest(mask: Bool[np.ndarray, "h w"]) -> tuple[tuple[int, int], int] | None:
+    """Return the pixel farthest from the mask's edge with its squared distance, the first in rows on a tie.
+
+    Squared distances are whole numbers; OpenCV's float ones vary in the last bit from run to run.
+    """
     x0, y0, x1, y1 = boxes.from_masks(mask).tolist()
     if x1 == 0:
         return None
     # Outside its box there is no mask, so a frame of zeros around the box is all of the outside that matters.
     framed = np.pad(mask[y0:y1, x0:x1].astype(np.uint8), 1)
     distance = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    y, x = np.unravel_index(int(distance.argmax()), distance.shape)
-    return (x0 + int(x), y0 + int(y)), float(distance[y, x])
+    squared = np.rint(np.square(distance, dtype=np.float64)).astype(np.int64)
+    y, x = np.unravel_index(int(squared.argmax()), squared.shape)
+    return (x0 + int(x), y0 + int(y)), int(squared[y, x])
 
 
 def random_point(mask: Bool[np.ndarray, "h w"], generator: np.random.Generator) -> tuple[int, int] | None:
