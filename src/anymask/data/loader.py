@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -16,33 +17,54 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from anymask.data.sa1b import Skipped, TarFiles
+from anymask.data.sa1b import Skipped
+from anymask.data.sample import Sample
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError
 
 _MAX_TRIES = 50
 
 
+class SampleSet(Protocol):
+    """Labelled images with random access, such as `TarFiles` and `FolderFiles`."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def key(self, index: int) -> str:
+        """Return an image's name."""
+        ...
+
+    def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
+        """Decode an image and its masks, or `max_masks` of them drawn at random; raises AnymaskError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Images with their masks in the padded model frame; where an image has fewer than p masks, they repeat."""
+    """Images with their masks in the padded model frame; where an image has fewer than p masks, they repeat.
+
+    `skipped` names the samples that were drawn for it and could not be used.
+    """
 
     images: UInt8[Tensor, "b 3 s s"]
     masks: Bool[Tensor, "b p g g"]
     valid: Bool[Tensor, "b g g"]
     keys: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor."""
         tensors = {n: getattr(self, n).to(device, non_blocking=True) for n in ("images", "masks", "valid")}
-        return Batch(**tensors, keys=self.keys)
+        return Batch(**tensors, keys=self.keys, skipped=self.skipped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A set of tars, how often it is drawn from, and how it is varied."""
+    """A set of samples, how often it is drawn from, and how it is varied."""
 
-    files: TarFiles
+    files: SampleSet
     weight: float
     transforms: TransformConfig
 
@@ -81,11 +103,14 @@ class BatchStream(IterableDataset[Batch]):
             number += step
 
     def batch(self, number: int) -> Batch:
-        """Make one batch."""
+        """Make one batch; raises DataError where 50 samples running give no mask."""
         rng = np.random.default_rng((self.seed, self.rank, number))
-        return self._collate([self._item(rng) for _ in range(self.batch_size)], rng)
+        skipped: list[str] = []
+        items = [self._item(rng, skipped) for _ in range(self.batch_size)]
+        return self._collate(items, rng, tuple(skipped))
 
-    def _item(self, rng: np.random.Generator) -> Item:
+    def _item(self, rng: np.random.Generator, skipped: list[str]) -> Item:
+        """Draw until a sample is readable and its crop shows a mask; to miss all masks is no event."""
         weights = np.array([s.weight for s in self.sources])
         for _ in range(_MAX_TRIES):
             source = self.sources[int(rng.choice(len(weights), p=weights / weights.sum()))]
@@ -93,16 +118,16 @@ class BatchStream(IterableDataset[Batch]):
             try:
                 sample = source.files.sample(index, max_masks=4 * self.num_masks, rng=rng)
             except AnymaskError as error:
-                self.skipped.add(source.files.key(index), error)
+                skipped.append(source.files.key(index))
+                self.skipped.add(skipped[-1], error)
                 continue
             item = transform(sample, source.transforms, image_size=self.image_size, mask_size=self.mask_size, rng=rng)
             if item is not None:
                 return item
-        raise DataError(
-            f"{_MAX_TRIES} samples in a row gave no mask; unreadable ones so far: {dict(self.skipped.reasons)}"
-        )
+        unreadable = f", {len(skipped)} of them unreadable, such as {skipped[-1]}" if skipped else ""
+        raise DataError(f"{_MAX_TRIES} samples in a row gave no mask{unreadable}: are the sources the right ones?")
 
-    def _collate(self, items: Sequence[Item], rng: np.random.Generator) -> Batch:
+    def _collate(self, items: Sequence[Item], rng: np.random.Generator, skipped: tuple[str, ...]) -> Batch:
         drawn = [np.resize(rng.permutation(len(item.masks)), self.num_masks) for item in items]
         masks = np.stack([item.masks[chosen] for item, chosen in zip(items, drawn, strict=True)])
         images = np.stack([item.image for item in items]).transpose(0, 3, 1, 2)
@@ -111,17 +136,22 @@ class BatchStream(IterableDataset[Batch]):
             masks=torch.from_numpy(masks),
             valid=torch.from_numpy(np.stack([item.valid for item in items])),
             keys=tuple(item.key for item in items),
+            skipped=skipped,
         )
 
 
 def batches(stream: BatchStream, *, num_workers: int) -> Iterator[Batch]:
-    """Run a stream through `num_workers` processes (0: in this one), in the stream's order."""
+    """Run a stream through `num_workers` processes (0: in this one), in the stream's order.
+
+    Neither this nor the workers draw from torch's global generator, on whose state a resumed run depends.
+    """
     loader: DataLoader[Batch] = DataLoader(
         stream,
         batch_size=None,
         num_workers=num_workers,
         prefetch_factor=4 if num_workers else None,
         worker_init_fn=_one_thread,
+        generator=torch.Generator(),
     )
     return iter(loader)
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 
+from anymask.data.cache import ImageCache
 from anymask.data.images import read_image
 from anymask.data.sample import Sample
 from anymask.errors import AnymaskError, DataError
@@ -29,54 +31,83 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(slots=True)
 class Skipped:
-    """What a reader could not use: how many, why, and a line in the log for each."""
+    """What a reader could not use: how many, why, and a line in the log for each, when it is first met."""
 
     reasons: Counter[str] = field(default_factory=Counter)
+    keys: set[str] = field(default_factory=set)
 
     def add(self, key: str, error: Exception) -> None:
         """Count and log one sample that is left out."""
         self.reasons[type(error).__name__] += 1
-        _LOG.warning("skipped %s: %s", key, error)
+        if key not in self.keys:
+            self.keys.add(key)
+            _LOG.warning("skipped %s: %s", key, error)
 
     @property
     def total(self) -> int:
-        """How many samples were left out so far."""
+        """How often a sample was left out so far."""
         return sum(self.reasons.values())
 
 
-def parse_sample(key: str, image_bytes: bytes, json_bytes: bytes, *, pick: Sequence[int] | None = None) -> Sample:
-    """Decode one pair; `pick` decodes only those annotations.
+def parse_sample(
+    key: str,
+    image_bytes: bytes,
+    json_bytes: bytes,
+    *,
+    max_masks: int | None = None,
+    rng: np.random.Generator | None = None,
+    cache: ImageCache | None = None,
+) -> Sample:
+    """Decode one pair, with all of its masks or `max_masks` of them drawn at random.
 
     Raises DataError (or ImageError) for a broken image, broken JSON, RLEs of another size, or no masks at all.
     """
     annotations = _annotations(key, json_bytes)
-    image = read_image(image_bytes)
-    chosen = range(len(annotations)) if pick is None else pick
-    size = (image.shape[0], image.shape[1])
+    chosen = pick(len(annotations), max_masks, rng)
+    image = read_image(image_bytes) if cache is None else cache.read(image_bytes)
     try:
-        masks = [rle.decode(rle.checked(annotations[i]["segmentation"], size)) for i in chosen]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{key}: an annotation has no usable segmentation ({error})") from error
-    levels = parents = None
-    if all("level" in a for a in annotations):
-        levels = np.array([annotations[i]["level"] for i in chosen], np.int8)
-        position = {old: new for new, old in enumerate(chosen)}
-        parents = np.array([position.get(annotations[i].get("parent", -1), -1) for i in chosen], np.int64)
-    return Sample(key=key, image=image, masks=np.stack(masks), levels=levels, parents=parents)
+        stored = [rle.checked(annotations[i].get("segmentation"), image.shape[:2]) for i in chosen]
+        levels, parents = _hierarchy(annotations, chosen)
+    except (DataError, ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{key}: an annotation cannot be used: {error}") from error
+    masks = np.stack([rle.decode(s) for s in stored])
+    return Sample(key=key, image=image, masks=masks, levels=levels, parents=parents)
+
+
+def pick(count: int, most: int | None, rng: np.random.Generator | None) -> list[int]:
+    """Return the indices of `count` masks, or of `most` of them drawn at random, in ascending order."""
+    if most is None or count <= most:
+        return list(range(count))
+    drawn: list[int] = (rng or np.random.default_rng()).choice(count, most, replace=False).tolist()
+    return sorted(drawn)
+
+
+def _hierarchy(annotations: list[dict[str, Any]], chosen: Sequence[int]) -> tuple[Any, Any]:
+    """Levels and parents of the chosen masks, None where an annotation has no level; a parent left out is -1."""
+    if not all("level" in annotation for annotation in annotations):
+        return None, None
+    levels = np.array([annotations[i]["level"] for i in chosen], np.int8)
+    position = {old: new for new, old in enumerate(chosen)}
+    parents = np.array([position.get(annotations[i].get("parent", -1), -1) for i in chosen], np.int64)
+    return levels, parents
 
 
 def _annotations(key: str, json_bytes: bytes) -> list[dict[str, Any]]:
     try:
         annotations = json.loads(json_bytes)["annotations"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{key}: the JSON is not SA-1B's ({type(error).__name__}: {error})") from error
-    if not isinstance(annotations, list) or not annotations:
+    if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
+        raise DataError(f"{key}: the JSON is not SA-1B's (annotations must be a list of objects)")
+    if not annotations:
         raise DataError(f"{key}: the image has no masks")
     return annotations
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
+    """Where a pair lies: the tar's number, and offset and length of each file in it."""
+
     tar: int
     key: str
     image: tuple[int, int]
@@ -86,14 +117,15 @@ class _Member:
 class TarFiles:
     """Local tars with random access: an index of offsets, no member read before it is asked for.
 
-    With `labelled` False the tars hold pictures alone. Raises DataError where a tar is missing or broken
-    beyond its index.
+    With `labelled` False the tars hold pictures alone. Damaged stretches, cut-off ends and images without a JSON are
+    logged and left out. Raises DataError where a tar is missing or is none, or no image is left.
     """
 
-    def __init__(self, paths: Sequence[str | Path], *, labelled: bool = True) -> None:
+    def __init__(self, paths: Sequence[str | Path], *, labelled: bool = True, cache: ImageCache | None = None) -> None:
         self.paths = [Path(p) for p in paths]
+        self.cache = cache
         self._members = [m for i, path in enumerate(self.paths) for m in _index(i, path, labelled)]
-        self._handles: dict[int, Any] = {}
+        self._maps: dict[int, mmap.mmap] = {}
         if not self._members:
             raise DataError(f"no image{' with its JSON' if labelled else ''} in {', '.join(map(str, self.paths))}")
 
@@ -120,78 +152,137 @@ class TarFiles:
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random."""
-        json_bytes, pick = self.json_bytes(index), None
-        if max_masks is not None:
-            count = len(_annotations(self.key(index), json_bytes))
-            if count > max_masks:
-                pick = sorted((rng or np.random.default_rng()).choice(count, max_masks, replace=False).tolist())
-        return parse_sample(self.key(index), self.image_bytes(index), json_bytes, pick=pick)
+        pair = self.image_bytes(index), self.json_bytes(index)
+        return parse_sample(self.key(index), *pair, max_masks=max_masks, rng=rng, cache=self.cache)
 
     def _read(self, tar: int, place: tuple[int, int]) -> bytes:
-        handle = self._handles.get(tar)
-        if handle is None:
-            handle = self._handles[tar] = self.paths[tar].open("rb")
-        handle.seek(place[0])
-        data: bytes = handle.read(place[1])
+        # A map has no position, which forked workers and threads would share.
+        mapped = self._maps.get(tar)
+        if mapped is None:
+            try:
+                with self.paths[tar].open("rb") as file:
+                    mapped = self._maps[tar] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self.paths[tar]} cannot be read: {error}") from error
+        data = mapped[place[0] : place[0] + place[1]]
         if len(data) != place[1]:
             raise DataError(f"{self.paths[tar]} ends in the middle of a member; copy it again")
         return data
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave open files behind, so that workers open their own."""
-        return {**self.__dict__, "_handles": {}}
+        """Leave maps of files behind; another process makes its own."""
+        return {**self.__dict__, "_maps": {}}
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split a member's name into its key and its suffix, in lower case and without the dot."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")), path.suffix.lower()[1:]
 
 
 def _index(tar: int, path: Path, labelled: bool) -> Iterator[_Member]:
     images: dict[str, tuple[int, int]] = {}
     jsons: dict[str, tuple[int, int]] = {}
+    damages: list[Exception] = []
     try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if not member.isfile():
-                    continue
+        with path.open("rb") as raw:
+            for member in _members(_open_tar(raw, "r:", damages), damages):
+                key, suffix = _split(member.name)
                 place = (member.offset_data, member.size)
-                if name.suffix.lower() in IMAGE_SUFFIXES:
-                    images[str(name.with_suffix(""))] = place
-                elif name.suffix == ".json":
-                    jsons[str(name.with_suffix(""))] = place
+                if f".{suffix}" in IMAGE_SUFFIXES:
+                    images[key] = place
+                elif suffix == "json":
+                    jsons[key] = place
     except FileNotFoundError as error:
         raise DataError(f"there is no tar {path}") from error
-    except tarfile.ReadError as error:
-        if not images:
-            raise DataError(f"{path} is not a readable tar: {error}") from error
-        _LOG.warning("%s is cut short (%s); using its first %d images", path, error, len(images))
+    except (tarfile.TarError, OSError) as error:
+        raise DataError(f"{path} is not a readable tar: {error}") from error
+    if damages and not images and not jsons:
+        raise DataError(f"{path} is not a readable tar: {damages[-1]}")
+    for damage in damages:
+        _LOG.warning("%s is damaged: %s", path, damage)
+    alone = [key for key in images if key not in jsons] if labelled else []
+    if alone:
+        _LOG.warning("%s: %d images have no JSON and are left out, such as %s", path, len(alone), alone[0])
     for key, place in images.items():
-        if not labelled:
-            yield _Member(tar, key, place, None)
-        elif key in jsons:
-            yield _Member(tar, key, place, jsons[key])
+        if key in jsons or not labelled:
+            yield _Member(tar=tar, key=key, image=place, json=jsons.get(key))
+
+
+def _open_tar(handle: Any, mode: Literal["r:", "r|*"], damages: list[Exception]) -> tarfile.TarFile:
+    """Open a tar that is read on behind headers which are damaged, each of them noted."""
+
+    class Watched(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            try:
+                return super().frombuf(buf, encoding, errors)
+            except tarfile.HeaderError as error:
+                if any(buf):  # zeros end a tar or fill it up
+                    damages.append(error)
+                raise
+
+    return tarfile.open(fileobj=handle, mode=mode, ignore_zeros=True, tarinfo=Watched)
+
+
+def _members(archive: tarfile.TarFile, damages: list[Exception]) -> Iterator[tarfile.TarInfo]:
+    """Yield a tar's files; leave in `damages` one error for each stretch that is no tar, and for an early end."""
+    last, found = "its beginning", 0
+    try:
+        for member in archive:
+            if len(damages) > found:
+                damages[found:] = [DataError(f"what stands between {last} and {member.name} is lost")]
+            last, found = member.name, len(damages)
+            if member.isfile():
+                yield member
+            archive.members = []  # type: ignore[attr-defined]  # as a stream need not remember
+    except (tarfile.TarError, EOFError) as error:
+        damages[found:] = [DataError(f"it ends after {last}: {error}")]
+    if len(damages) > found and not isinstance(damages[-1], DataError):
+        damages[found:] = [DataError(f"what stands after {last} is lost")]
 
 
 def stream(urls: Sequence[str], *, skipped: Skipped | None = None) -> Iterator[Sample]:
     """Yield the samples of tars read front to back: local paths, http(s)://, s3:// or anything fsspec knows.
 
-    What cannot be used (a corrupt member, an RLE of the wrong size, an image without masks) is skipped, counted
-    and logged, never fatal. Needs the extra `train`.
+    What cannot be used (a tar out of reach or cut short, a corrupt member, an RLE of the wrong size, an image without
+    masks) is skipped, counted and logged, never fatal. Needs the extra `train`; s3:// needs s3fs.
     """
     import fsspec
-    import webdataset as wds
 
     tally = Skipped() if skipped is None else skipped
     for url in urls:
-        with fsspec.open(url, "rb") as stream_of_bytes:
-            yield from _stream_tar(wds, url, stream_of_bytes, tally)
+        try:
+            with fsspec.open(url, "rb") as handle:
+                yield from _stream_tar(url, handle, tally)
+        except ImportError as error:
+            raise DataError(f"{url} cannot be opened: {error}") from error
+        except Exception as error:  # each file system of fsspec raises its own kinds
+            tally.add(url, error)
 
 
-def _stream_tar(wds: Any, url: str, handle: Any, skipped: Skipped) -> Iterator[Sample]:
-    def stop(error: Exception) -> bool:
+def _stream_tar(url: str, handle: Any, skipped: Skipped) -> Iterator[Sample]:
+    """Group a tar's members by webdataset's rules; its own reader of tars would end without a word where one breaks."""
+    from webdataset.tariterators import group_by_keys
+
+    damages: list[Exception] = []
+
+    def members() -> Iterator[dict[str, Any]]:
+        archive = _open_tar(handle, "r|*", damages)
+        for member in _members(archive, damages):
+            file = archive.extractfile(member)
+            assert file is not None  # which is so for files alone
+            try:
+                yield {"fname": member.name, "data": file.read(), "__url__": url}
+            except tarfile.ReadError as error:
+                damages.append(DataError(f"it ends in {member.name}: {error}"))
+                return
+
+    def count(error: Exception) -> bool:
         skipped.add(url, error)
-        return False
+        return True
 
-    members = wds.tariterators.tar_file_iterator(handle, handler=stop)
-    named = ({"fname": name, "data": data, "__url__": url} for name, data in members)
-    for pair in wds.tariterators.group_by_keys(named, handler=stop):
+    for pair in group_by_keys(members(), keys=_split, handler=count):
         key = f"{PurePosixPath(url).name}/{pair['__key__']}"
         try:
             image = next((pair[s[1:]] for s in IMAGE_SUFFIXES if s[1:] in pair), None)
@@ -200,3 +291,5 @@ def _stream_tar(wds: Any, url: str, handle: Any, skipped: Skipped) -> Iterator[S
             yield parse_sample(key, image, pair["json"])
         except AnymaskError as error:
             skipped.add(key, error)
+    for damage in damages:
+        skipped.add(url, damage)

@@ -23,7 +23,7 @@ class TransformConfig:
     """Largest relative change of the aspect ratio, as a log factor."""
     flip: bool = False
     turn: float = 0.0
-    """Chance of a rotation by a quarter turn or of a vertical flip."""
+    """Chance of a rotation by one, two or three quarter turns."""
     color: float = 0.0
     """Strength of brightness, contrast, saturation and hue jitter, 0 to 1."""
     gray: float = 0.0
@@ -33,6 +33,17 @@ class TransformConfig:
     """Masks that cover fewer cells of the logits' grid are dropped."""
     max_share: float = 0.9
     """Masks that cover more of the visible image are dropped (SAM, app. A)."""
+
+    def __post_init__(self) -> None:
+        """Refuse ranges and chances that are none; raises ValueError."""
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(f"scale is {self.scale}; it must be a low and a high factor above 0")
+        for name in ("turn", "color", "gray", "blur", "max_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        if self.aspect < 0 or self.min_cells < 1:
+            raise ValueError(f"aspect is {self.aspect} and min_cells {self.min_cells}; at least 0 and 1 are needed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,72 +65,88 @@ def transform(
 
     None if no mask is left, as happens when a crop misses every object.
     """
-    matrix, size = _placement(sample.image.shape[:2], config, image_size, rng)
-    image = _warp_image(sample.image, matrix, size)
-    image = _vary_color(image, config, rng)
+    quarters = int(rng.integers(1, 4)) if rng.random() < config.turn else 0
+    matrix, size = _placement(sample.image.shape[:2], quarters, config, image_size, rng)
+    image = _vary_color(_warp_image(sample.image, matrix, size), config, rng)
     valid = np.zeros((mask_size, mask_size), bool)
     cells = mask_size / image_size
-    valid[: max(1, round(size[0] * cells)), : max(1, round(size[1] * cells))] = True
+    valid[: _rounded(size[0] * cells), : _rounded(size[1] * cells)] = True
     masks = _warp_masks(sample.masks, matrix, cells, mask_size) & valid
     areas = masks.sum((1, 2))
     kept = masks[(areas >= config.min_cells) & (areas <= config.max_share * valid.sum())]
     if not len(kept):
         return None
     image = np.pad(image, ((0, image_size - size[0]), (0, image_size - size[1]), (0, 0)))
-    if config.turn and rng.random() < config.turn and size == (image_size, image_size):
-        image, kept = _turn(image, kept, rng)
-    return Item(image=np.ascontiguousarray(image), size=size, masks=kept, valid=valid, key=sample.key)
+    return Item(image=image, size=size, masks=kept, valid=valid, key=sample.key)
 
 
 def _placement(
-    original: tuple[int, int], config: TransformConfig, image_size: int, rng: np.random.Generator
+    original: tuple[int, int], quarters: int, config: TransformConfig, image_size: int, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "2 3"], tuple[int, int]]:
-    """Draw the affine map from the original's pixels to the model's, and the size of the visible part."""
-    height, width = original
+    """Draw the affine map from the original's pixel edges to the model's, and the size of the visible part.
+
+    In this order: quarter turns, scale and stretch, a window no larger than the model's square, a flip.
+    """
+    height, width = original[::-1] if quarters % 2 else original
     low, high = config.scale
     factor = image_size / max(height, width) * float(np.exp(rng.uniform(np.log(low), np.log(high))))
     stretch = float(np.exp(rng.uniform(-config.aspect, config.aspect) / 2)) if config.aspect else 1.0
-    scale_x, scale_y = factor * stretch, factor / stretch
-    full_h, full_w = max(1, round(height * scale_y)), max(1, round(width * scale_x))
+    full_h, full_w = _rounded(height * factor / stretch), _rounded(width * factor * stretch)
     size = (min(full_h, image_size), min(full_w, image_size))
     top, left = rng.integers(0, full_h - size[0] + 1), rng.integers(0, full_w - size[1] + 1)
     scale_x, scale_y = full_w / width, full_h / height
     matrix = np.array([[scale_x, 0.0, -float(left)], [0.0, scale_y, -float(top)]])
     if config.flip and rng.random() < 0.5:
-        matrix = np.array([[-scale_x, 0.0, size[1] + float(left)], [0.0, scale_y, -float(top)]])
-    return matrix, size
+        matrix[0] = [-scale_x, 0.0, size[1] + float(left)]
+    return matrix @ _turned(original, quarters), size
+
+
+def _rounded(side: float) -> int:
+    """Round a side as inference does: half up, at least one pixel."""
+    return max(int(side + 0.5), 1)
+
+
+def _turned(original: tuple[int, int], quarters: int) -> Float[np.ndarray, "3 3"]:
+    """Map pixel edges of an image to those of the same image after `quarters` turns, as numpy's rot90 turns it."""
+    matrix = np.eye(3)
+    height, width = original
+    for _ in range(quarters):  # (x, y) → (y, width - x)
+        matrix = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, width], [0.0, 0.0, 1.0]]) @ matrix
+        height, width = width, height
+    return matrix
+
+
+def _shrunk(
+    pixels: UInt8[np.ndarray, "h w *c"], matrix: Float[np.ndarray, "2 3"]
+) -> tuple[UInt8[np.ndarray, "p q *c"], Float[np.ndarray, "2 3"]]:
+    """Average areas first where a map shrinks, so that its bilinear warp does not alias; return the rest of the map."""
+    shrink_x, shrink_y = np.hypot(matrix[0, :2], matrix[1, :2]).clip(max=1).tolist()
+    if min(shrink_x, shrink_y) >= 0.75:
+        return pixels, matrix
+    height, width = pixels.shape[:2]
+    small = (_rounded(width * shrink_x), _rounded(height * shrink_y))
+    averaged = np.asarray(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA), np.uint8)
+    return averaged, matrix * np.array([width / small[0], height / small[1], 1.0])
 
 
 def _warp_image(
     image: UInt8[np.ndarray, "h w 3"], matrix: Float[np.ndarray, "2 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "p q 3"]:
-    shrink = max(abs(matrix[0, 0]), abs(matrix[1, 1]))
-    if shrink < 0.75:  # area-average first, so that the warp does not alias
-        small = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
-        ratio = np.array([image.shape[1] / small[0], image.shape[0] / small[1], 1.0])
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-        matrix = matrix * ratio
-    warped = cv2.warpAffine(
-        image, _center(matrix), (size[1], size[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-    return np.asarray(warped, np.uint8)
+    image, matrix = _shrunk(image, matrix)
+    flags, border = cv2.INTER_LINEAR, cv2.BORDER_REFLECT_101
+    return np.asarray(cv2.warpAffine(image, _center(matrix), size[::-1], flags=flags, borderMode=border), np.uint8)
 
 
 def _warp_masks(
     masks: Bool[np.ndarray, "m h w"], matrix: Float[np.ndarray, "2 3"], cells: float, mask_size: int
 ) -> Bool[np.ndarray, "m g g"]:
     """Warp to the logits' grid; a cell belongs to a mask if half of it does."""
-    to_grid = matrix * cells
-    shrink = max(abs(to_grid[0, 0]), abs(to_grid[1, 1]))
     out = np.empty((len(masks), mask_size, mask_size), bool)
     for i, mask in enumerate(masks):
-        share = mask.view(np.uint8) * 255
-        scaled = to_grid
-        if shrink < 0.75:
-            small = (max(1, round(mask.shape[1] * shrink)), max(1, round(mask.shape[0] * shrink)))
-            scaled = to_grid * np.array([mask.shape[1] / small[0], mask.shape[0] / small[1], 1.0])
-            share = cv2.resize(share, small, interpolation=cv2.INTER_AREA)
-        out[i] = cv2.warpAffine(share, _center(scaled), (mask_size, mask_size), flags=cv2.INTER_LINEAR) > 127
+        share, rest = _shrunk(mask.view(np.uint8) * np.uint8(255), matrix * cells)
+        border = cv2.BORDER_REPLICATE  # or half of the cells along the image's border would lose their masks
+        grid = (mask_size, mask_size)
+        out[i] = cv2.warpAffine(share, _center(rest), grid, flags=cv2.INTER_LINEAR, borderMode=border) > 127
     return out
 
 
@@ -128,13 +155,6 @@ def _center(matrix: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
     centered = matrix.copy()
     centered[:, 2] += 0.5 * (matrix[:, :2].sum(1) - 1.0)
     return centered
-
-
-def _turn(
-    image: UInt8[np.ndarray, "s s 3"], masks: Bool[np.ndarray, "m g g"], rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "s s 3"], Bool[np.ndarray, "m g g"]]:
-    quarters = int(rng.integers(1, 4))
-    return np.rot90(image, quarters), np.rot90(masks, quarters, (1, 2)).copy()
 
 
 def _vary_color(

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from anymask.data.transforms import TransformConfig
-from anymask.errors import RecipeError
+from anymask.errors import AnymaskError
+from anymask.model import SIZES, SamConfig
 from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig
+from anymask.training.strict_toml import read_strictly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """One source of samples: tars (glob patterns, `~` and $VARIABLES expanded), its weight, its variations."""
+    """One source of samples: tars in SA-1B's layout or folders of images beside masks, its weight, its variations.
 
-    tars: tuple[str, ...]
+    Both are glob patterns, in which `~` and $VARIABLES are expanded.
+    """
+
+    tars: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     weight: float = 1.0
     transforms: TransformConfig = field(default_factory=TransformConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a source of nothing, or of two kinds."""
+        if bool(self.tars) == bool(self.folders):
+            raise ValueError("a source needs either tars or folders")
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight}; it must be at least 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +50,18 @@ class OptimConfig:
     """Steps after which the `steps` schedule divides by ten."""
     clip_norm: float = 1.0
     accumulate: int = 1
+    """Batches whose gradients make one step."""
     ema: float = 0.0
     """Decay of the moving average of the weights; 0 keeps none."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with."""
+        _at_least(self, 0, "learning_rate", "weight_decay", "warmup", "final_factor")
+        _at_least(self, 1, "accumulate")
+        if self.clip_norm <= 0:
+            raise ValueError(f"clip_norm is {self.clip_norm}; it must be above 0")
+        if not all(0 <= rate < 1 for rate in (self.ema, *self.betas)):
+            raise ValueError(f"ema is {self.ema} and betas {self.betas}; they must be at least 0 and below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,24 +72,58 @@ class ModelConfig:
     image_size: int = 512
     start: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a model that cannot be built."""
+        if self.size not in SIZES:
+            raise ValueError(f"size is {self.size!r}; it must be one of {', '.join(SIZES)}")
+        try:
+            self.build()
+        except AnymaskError as error:
+            raise ValueError(str(error)) from error
+
+    def build(self) -> SamConfig:
+        """Return the named size at that input side."""
+        return dataclasses.replace(SIZES[self.size], image_size=self.image_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """Decoded images kept (see `anymask.data.cache`): at most `mib`; in `folder`, or '' for each worker's RAM."""
+
+    mib: int = 0
+    folder: str = ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """How long, how large, how often."""
+    """How long, how large, how often; `*_every` counts steps, and 0 is never."""
 
     steps: int
     batch_size: int = 16
     num_masks: int = 4
+    """Masks drawn from each image; where it has fewer, they repeat."""
     seed: int = 0
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     num_workers: int = 1
+    """Processes that load data; 0 loads in the training process."""
     num_threads: int = 0
     """Threads of the CPU's kernels; 0 leaves torch's choice."""
     save_every: int = 500
     validate_every: int = 0
     sheet_every: int = 0
     log_every: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be run with."""
+        _at_least(self, 1, "steps", "batch_size", "num_masks", "save_every", "log_every")
+        _at_least(self, 0, "seed", "num_workers", "num_threads", "validate_every", "sheet_every")
+
+
+def _at_least(config: Any, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {least}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,90 +136,14 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a run without data."""
+        if not any(source.weight for source in self.sources):
+            raise ValueError("sources must hold at least one of a weight above 0")
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe; an unknown, missing or ill-typed key raises RecipeError with its line."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {path} cannot be read: {error}") from error
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: {error}") from error
-    try:
-        recipe = _build(Recipe, values, ())
-    except _Wrong as wrong:
-        raise RecipeError(f"{path}{_line_of(text, wrong.keys)}: {wrong.what}") from None
-    return typing.cast(Recipe, recipe)
-
-
-class _Wrong(Exception):
-    def __init__(self, keys: tuple[str, ...], what: str) -> None:
-        super().__init__(what)
-        self.keys, self.what = keys, what
-
-
-def _build(kind: Any, values: Any, keys: tuple[str, ...]) -> Any:
-    if not isinstance(values, dict):
-        raise _Wrong(keys, f"{'.'.join(keys)} must be a table, not {_kind_of(values)}")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    for key in values:
-        if key not in fields:
-            known = ", ".join(sorted(fields))
-            raise _Wrong((*keys, key), f"{'.'.join((*keys, key))} is no key of a recipe; here these are: {known}")
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in values:
-            raise _Wrong(keys, f"{'.'.join((*keys, name))} is missing")
-    return kind(**{key: _convert(hints[key], value, (*keys, key)) for key, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, keys: tuple[str, ...]) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, keys)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple and isinstance(value, list):
-        if arguments[-1] is Ellipsis:
-            return tuple(_convert(arguments[0], v, keys) for v in value)
-        if len(value) == len(arguments):
-            return tuple(_convert(a, v, keys) for a, v in zip(arguments, value, strict=True))
-        raise _Wrong(keys, f"{'.'.join(keys)} needs {len(arguments)} values, not {len(value)}")
-    if origin is Literal and value in arguments:
-        return value
-    if origin is types.UnionType:
-        arguments = tuple(a for a in arguments if a is not types.NoneType)
-        return _convert(arguments[0], value, keys)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    wanted = " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise _Wrong(keys, f"{'.'.join(keys)} must be {wanted}, not {value!r}")
-
-
-def _kind_of(value: Any) -> str:
-    return {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}.get(
-        type(value), type(value).__name__
-    )
-
-
-def _line_of(text: str, keys: tuple[str, ...]) -> str:
-    """Find the line on which the last of nested keys stands, as ', line N'; '' if it stands nowhere."""
-    table: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
-        if header:
-            table = [part.strip().strip('"') for part in header[1].split(".")]
-            if tuple(table) == keys:
-                return f", line {number}"
-            continue
-        found = re.match(r'\s*"?([\w.-]+)"?\s*=', line)
-        if found and (*table, *found[1].split(".")) == keys:
-            return f", line {number}"
-        if found and keys and (*table, *found[1].split("."), keys[-1]) == keys and keys[-1] in line:
-            return f", line {number}"
-    return ""
+    """Read a recipe; an unknown, missing, ill-typed or senseless key raises RecipeError with its line."""
+    return read_strictly(path, Recipe)

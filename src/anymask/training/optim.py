@@ -11,16 +11,17 @@ from torch import nn
 from anymask.model import Sam
 from anymask.training.config import OptimConfig
 
+_DECAYED = (nn.Linear, nn.modules.conv._ConvNd)
+
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over two groups: matrices and kernels decay; biases, norms and single vectors do not."""
+    """AdamW over two groups: matrices and kernels decay; biases, norms, embeddings and positions do not."""
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        vector = parameter.ndim <= 1 or "embed" in name or "token" in name.rsplit(".", 2)[-2]
-        (kept if vector else decayed).append(parameter)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                (decayed if name == "weight" and isinstance(module, _DECAYED) else kept).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
 
@@ -48,7 +49,6 @@ class MovingAverage:
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards the model; early steps move faster, so that the random start is soon forgotten."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs, weight)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), weight)
         for buffer, source in zip(self.model.buffers(), model.buffers(), strict=True):
             buffer.copy_(source)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from anymask.errors import CheckpointError
+from anymask.errors import CheckpointError, OutputError
 from anymask.model import Sam
 from anymask.training.optim import MovingAverage
 
@@ -27,25 +28,37 @@ class TrainingState:
     """Wall-clock time of the steps so far, over all runs."""
 
     def save(self, path: Path) -> None:
-        """Write to a temporary file beside `path`, flush it to the disk, and put it in its place."""
+        """Write to a temporary file beside `path`, flush it to the disk, and put it in its place.
+
+        A crash at any time leaves the old file or the new one. Raises OutputError, as on a full disk.
+        """
         values: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.model.state_dict(),
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.model.device) if self.model.device.type == "cuda" else None,
             "step": self.step,
             "seconds": self.seconds,
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            torch.save(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary = path.with_name(f".{path.name}.partial")  # one name: a crash's leavings are overwritten
+        try:
+            with temporary.open("wb") as file:
+                torch.save(values, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"the training state {path} cannot be written: {error}") from error
 
     def load(self, path: Path) -> None:
-        """Take up what `save` wrote; raises CheckpointError if the file is broken or of another model."""
+        """Take up what `save` wrote; the optimiser keeps its own rates and decays, which the recipe may have changed.
+
+        Raises CheckpointError if the file is broken or of another model.
+        """
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(values["model"])
@@ -54,6 +67,14 @@ class TrainingState:
                 self.average.model.load_state_dict(values["average"] or values["model"])
             self.generator.set_state(values["generator"])
             torch.set_rng_state(values["rng"])
+            if self.model.device.type == "cuda" and values.get("cuda_rng") is not None:
+                torch.cuda.set_rng_state(values["cuda_rng"], self.model.device)
             self.step, self.seconds = values["step"], values["seconds"]
-        except (RuntimeError, KeyError, ValueError, EOFError) as error:
-            raise CheckpointError(f"the training state {path} does not fit this recipe: {error}") from error
+        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(
+                f"the training state {path} does not fit this recipe, or is damaged ({reason}); "
+                "move it away to begin anew"
+            ) from error
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
