@@ -1,0 +1,54 @@
+# make run     segment the sample photograph
+# make test    run every test            make check   ruff, mypy, import-linter
+# make smoke   train, kill, resume, save and predict in small
+# make bench   the benchmarks            make clean   remove what these made
+#
+# All in a virtual environment in .venv, made with $(PYTHON) and the versions in constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.PHONY: run test check smoke bench clean
+
+run: $(VENV)/.package
+	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,235 -o out
+
+test: $(VENV)/.tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+smoke: $(VENV)/.tests
+	$(BIN)/python -m pytest tests/end_to_end/test_smoke.py
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/click.py
+
+clean:
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.package: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	"anymask needs Python 3.11 or later; name one, as in: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade "pip>=25.1"
+	$(PIP) --editable .
+	@touch $@
+
+# The peers of the parity tests ask for torchvision, which no test needs: without their dependencies.
+$(VENV)/.tests: $(VENV)/.package
+	$(PIP) --editable ".[train]" --group test --group check
+	$(PIP) --no-deps --group parity
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.tests
+	$(PIP) --group bench
+	@touch $@
