@@ -2,6 +2,7 @@
 # make test    run every test            make check   ruff, mypy, import-linter
 # make smoke   train, kill, resume, save and predict in small
 # make bench   the benchmarks            make clean   remove what these made
+# make picture the picture of the README
 #
 # All in a virtual environment in .venv, made with $(PYTHON) and the versions in constraints.txt.
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test check smoke bench clean
+.PHONY: run test check smoke bench picture clean
 
 run: $(VENV)/.package
 	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,235 -o out
@@ -30,6 +31,9 @@ smoke: $(VENV)/.tests
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/click.py
+
+picture: $(VENV)/.package
+	$(BIN)/python docs/images/make_picture.py
 
 clean:
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
