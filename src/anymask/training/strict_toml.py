@@ -94,7 +94,8 @@ def _wanted(hint: Any) -> str:
         return " or ".join(map(_shown, arguments))
     if origin is tuple:
         return f"a list, each value {_wanted(arguments[0])}"
-    return {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}[hint]
+    names = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+    return names.get(hint, "a table")
 
 
 def _shown(value: Any) -> str:
