@@ -2,7 +2,8 @@
 
     python benchmarks/click.py [--rounds 60] [--threads 2]
 
-Peers: Meta's code (segment-anything-py) and transformers' SamModel, with the same weights.
+Ours has been told of the image beforehand, as by `Predictor.set_image`. Peers: Meta's code (segment-anything-py)
+and transformers' SamModel, with the same weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from encode import ours
+from encode import ours, transformers_model
 from peers import measure, meta_vit_b, report
 
 POINT = (412.0, 300.0)
@@ -27,7 +28,8 @@ def build_ours() -> Callable[[], Any]:
     from anymask.model import Embedding, Prompts
 
     model = ours()
-    encoded = Embedding(features=embedding())
+    with torch.inference_mode():
+        encoded = model.prepare(Embedding(features=embedding()))
 
     def click() -> Any:
         prompts = Prompts.build(points=torch.tensor([[[POINT]]]), labels=torch.tensor([[[1]]]))
@@ -49,12 +51,7 @@ def build_meta() -> Callable[[], Any]:
 
 
 def build_transformers() -> Callable[[], Any]:
-    from transformers import SamConfig, SamModel
-
-    from anymask.checkpoints.huggingface import to_huggingface
-
-    model, features = SamModel(SamConfig()).eval(), embedding()
-    model.load_state_dict(to_huggingface(ours().state_dict()), strict=False)
+    model, features = transformers_model(), embedding()
 
     def click() -> Any:
         return model(

@@ -9,6 +9,7 @@ graph and ours and held to float32, as it would otherwise compute in bfloat16 wh
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -42,14 +43,19 @@ def build_meta() -> Callable[[], Any]:
     return lambda: model.image_encoder(x)
 
 
+def transformers_model() -> Any:
+    """Load the same weights in transformers, from a folder that we write in its format."""
+    import transformers
+
+    from anymask.checkpoints import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(ours(), folder, format="huggingface")
+        return transformers.SamModel.from_pretrained(folder).eval()
+
+
 def build_transformers() -> Callable[[], Any]:
-    from transformers import SamConfig, SamModel
-
-    from anymask.checkpoints.huggingface import to_huggingface
-
-    model = SamModel(SamConfig()).eval()
-    model.load_state_dict(to_huggingface(ours().state_dict()), strict=False)
-    x = image()
+    model, x = transformers_model(), image()
     return lambda: model.vision_encoder(x)
 
 
