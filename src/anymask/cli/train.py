@@ -1,4 +1,4 @@
-"""`anymask train`: run a recipe, look at what it would feed the model, render synthetic scenes."""
+"""`anymask train`: run a recipe, look at what it would feed the model, render synthetic scenes, find regions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.outputs import check_folder
+from anymask.cli.regions import regions
 from anymask.cli.terminal import training_progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ app = typer.Typer(
     help="Train a model from a recipe: `anymask train RECIPE` is short for `anymask train run RECIPE`.",
     epilog="Example: anymask train recipes/smoke.toml -o runs/smoke",
 )
-_VERBS = ("run", "preview", "render", "-h", "--help")
+_VERBS = ("run", "preview", "render", "regions", "-h", "--help")
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -139,3 +140,6 @@ def render(
     paths = render_shards(output, config, num_shards=shards, scenes_per_shard=scenes, seed=seed, workers=workers)
     for path in track(paths, "rendering", total=shards, console=Console(stderr=True), transient=True):
         typer.echo(path)
+
+
+app.command(epilog="Example: anymask train regions photographs.tar -o shards")(regions)

@@ -1,0 +1,35 @@
+"""`anymask train regions`: masks for photographs that have none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymask.cli.outputs import check_folder
+
+
+def regions(
+    photographs: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOS", help="Tars or folders of photographs without masks.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where tars go; made if need be.")],
+    per_shard: Annotated[int, typer.Option(min=1, help="Photographs to a tar.")] = 200,
+) -> None:
+    """Find regions of photographs that stand out by themselves, and write them as tars in SA-1B's layout.
+
+    They are few and sure, and found without a model. Tars that are there already are passed over, so an interrupted
+    call can be repeated.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from anymask.data.region_shards import Photographs, write_regions
+
+    check_folder(output)
+    found = Photographs(photographs)
+    paths = write_regions(found, output, per_shard=per_shard)
+    total = -(-len(found) // per_shard)
+    for path in track(paths, "looking", total=total, console=Console(stderr=True), transient=True):
+        typer.echo(path)
