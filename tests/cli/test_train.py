@@ -42,6 +42,17 @@ def test_a_finished_run_is_not_repeated(anymask: Callable[..., Any], tiny_recipe
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_validation_is_logged(anymask: Callable[..., Any], tiny_recipe: str, tmp_path: Path) -> None:
+    tars = tiny_recipe[tiny_recipe.index("tars = ") :]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"{tiny_recipe}\n[validation]\nevery = 2\nnum_images = 1\nnum_masks = 2\n{tars}")
+    anymask("train", recipe, "-o", tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    scored = {row["step"]: row for row in rows if "miou_1" in row}
+    assert list(scored) == [2, 4]
+    assert all(0 <= row[name] <= 1 for row in scored.values() for name in ("miou_1", "miou_5", "box", "oracle"))
+
+
 def test_preview_draws_a_batch(anymask: Callable[..., Any], tiny_recipe: str, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path, tiny_recipe)
     first, again, second = (tmp_path / f"{name}.png" for name in ("first", "again", "second"))

@@ -62,20 +62,20 @@ def test_a_resumed_run_logs_the_very_same_losses(
     """With drop path, and a callback that draws random numbers, in one of them only after the break."""
     small = replace(SIZES["smoke"].encoder, drop_path=0.4)
     monkeypatch.setitem(SIZES, "smoke", replace(SIZES["smoke"], encoder=small))
-    recipe = recipe_of(steps=6, save_every=2, accumulate=accumulate, validate_every=1)
+    recipe = recipe_of(steps=6, save_every=2, accumulate=accumulate)
 
     def callback(model: Sam, step: int) -> dict[str, float]:
         assert not model.training
         torch.rand(step)
         return {}
 
-    whole = train(recipe, tmp_path / "whole", callback=callback)
+    whole = train(recipe, tmp_path / "whole", callbacks=[(1, callback)])
     with pytest.raises(Stopped):
         train(recipe, tmp_path / "parts", progress=stop_at(5))
     assert losses(tmp_path / "parts")[-1]["step"] == 5
     with (tmp_path / "parts" / "log.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # as a crash leaves it
-    resumed = train(recipe, tmp_path / "parts", callback=callback)
+    resumed = train(recipe, tmp_path / "parts", callbacks=[(1, callback)])
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert [row["step"] for row in losses(tmp_path / "whole")] == list(range(1, 7))
     for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
@@ -230,7 +230,10 @@ def test_the_callback_gets_the_average_when_due_and_at_the_end(recipe_of: Build,
         seen.append(step)
         return {"miou": step / 10}
 
-    state = train(recipe_of(steps=5, validate_every=2), tmp_path, callback=callback)
+    def never(model: Sam, step: int) -> dict[str, float]:
+        raise AssertionError("a period of 0 is never")
+
+    state = train(recipe_of(steps=5), tmp_path, callbacks=[(2, callback), (0, never)])
     assert seen == [2, 4, 5]
     assert [row["miou"] for row in losses(tmp_path) if "miou" in row] == [0.2, 0.4, 0.5]
     assert loop.averaged(state) is not state.model

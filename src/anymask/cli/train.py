@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,36 +56,58 @@ def run(
     folder = output or Path("runs") / recipe.stem
     check_folder(folder)
     start = load_model(plan.model.start).state_dict() if plan.model.start else None
-    callback, every = _callback(plan, folder)
-    hooked = dataclasses.replace(plan, run=dataclasses.replace(plan.run, validate_every=every))
+    callbacks = [
+        (plan.run.save_every, _saver(folder)),
+        (plan.run.sheet_every, _sheet_drawer(plan, folder)),
+        (plan.validation.every, _validator(plan)),
+    ]
     with training_progress(plan.run.steps) as report:
-        train(hooked, folder, start=start, callback=callback, progress=report)
+        train(plan, folder, start=start, callbacks=callbacks, progress=report)
     typer.echo(folder / WEIGHTS)
 
 
-def _callback(recipe: Recipe, folder: Path) -> tuple[Callback, int]:
-    """Return what saves the weights and draws sheets when each is due, and how often it must be called."""
+def _saver(folder: Path) -> Callback:
+    """Return what saves the weights as a model file."""
     import torch
 
     from anymask.checkpoints import save_model
+
+    def save(model: Sam, step: int) -> dict[str, float]:
+        save_model(model, folder / WEIGHTS, dtype=torch.float16)
+        return {}
+
+    return save
+
+
+def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback:
+    """Return what draws the model's answers on a batch that stays the same through the run."""
     from anymask.cli.sheets import prediction_sheet
     from anymask.data.files import write_image_atomic
     from anymask.training.loop import build_stream
 
-    sheet_every, last = recipe.run.sheet_every, recipe.run.steps
     shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
-    batch = build_stream(shown).batch(0) if sheet_every else None
 
-    def call(model: Sam, step: int) -> dict[str, float]:
-        if step % recipe.run.save_every == 0 or step == last:
-            save_model(model, folder / WEIGHTS, dtype=torch.float16)
-        if batch is not None and (step % sheet_every == 0 or step == last):
-            sheets = folder / "sheets"
-            sheets.mkdir(exist_ok=True)
-            write_image_atomic(sheets / f"step-{step:06d}.png", prediction_sheet(model, batch))
+    def draw(model: Sam, step: int) -> dict[str, float]:
+        sheets = folder / "sheets"
+        sheets.mkdir(exist_ok=True)
+        write_image_atomic(sheets / f"step-{step:06d}.png", prediction_sheet(model, build_stream(shown).batch(0)))
         return {}
 
-    return call, math.gcd(recipe.run.save_every, sheet_every)
+    return draw
+
+
+def _validator(recipe: Recipe) -> Callback:
+    """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
+    from anymask.evaluation.single_point import open_sets, quick_validation
+    from anymask.training.loop import find
+
+    plan = recipe.validation
+    sets = open_sets(find(plan.tars, "tar")) if plan.every else {}
+
+    def validate(model: Sam, step: int) -> dict[str, float]:
+        return quick_validation(model, sets, num_images=plan.num_images, num_masks=plan.num_masks)
+
+    return validate
 
 
 @app.command(epilog="Example: anymask train preview recipes/smoke.toml -o sheet.png")

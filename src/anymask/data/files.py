@@ -47,10 +47,7 @@ def write_text_atomic(path: str | Path, text: str) -> None:
 
 def write_image_atomic(
     path: str | Path,
-    image: UInt8[np.ndarray, "h w"]
-    | UInt8[np.ndarray, "h w 3"]
-    | UInt8[np.ndarray, "h w 4"]
-    | Bool[np.ndarray, "h w"],
+    image: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 4"] | Bool[np.ndarray, "h w"],
     *,
     quality: int = 95,
 ) -> None:

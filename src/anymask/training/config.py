@@ -110,14 +110,32 @@ class RunConfig:
     num_threads: int = 0
     """Threads of the CPU's kernels; 0 leaves torch's choice."""
     save_every: int = 500
-    validate_every: int = 0
     sheet_every: int = 0
     log_every: int = 20
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be run with."""
         _at_least(self, 1, "steps", "batch_size", "num_masks", "save_every", "log_every")
-        _at_least(self, 0, "seed", "num_workers", "num_threads", "validate_every", "sheet_every")
+        _at_least(self, 0, "seed", "num_workers", "num_threads", "sheet_every")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationConfig:
+    """The single-point protocol on a part of held-out tars, every so many steps (0: never) and at the end."""
+
+    tars: tuple[str, ...] = ()
+    every: int = 0
+    num_images: int = 6
+    """Images of each tar."""
+    num_masks: int = 8
+    """Masks of each image."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be run with."""
+        _at_least(self, 0, "every")
+        _at_least(self, 1, "num_images", "num_masks")
+        if bool(self.tars) != bool(self.every):
+            raise ValueError(f"tars are {list(self.tars)} and every is {self.every}; give both, or neither")
 
 
 def _at_least(config: Any, least: int, *names: str) -> None:
@@ -137,6 +155,7 @@ class Recipe:
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self) -> None:
         """Refuse a run without data."""

@@ -7,7 +7,7 @@ import glob
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -58,12 +58,18 @@ def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
 
 
 def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
-    patterns = [_expanded(pattern) for pattern in source.tars or source.folders]
-    paths = [path for pattern in patterns for path in sorted(glob.glob(pattern))]
+    if source.tars:
+        return TarFiles(find(source.tars, "tar"), cache=cache)
+    return FolderFiles(find(source.folders, "folder"), cache=cache)
+
+
+def find(patterns: Sequence[str], kind: str) -> list[str]:
+    """Return the paths that a recipe's glob patterns match, `~` and $VARIABLES expanded; raises DataError if none."""
+    expanded = [_expanded(pattern) for pattern in patterns]
+    paths = [path for pattern in expanded for path in sorted(glob.glob(pattern))]
     if not paths:
-        kind = "tar" if source.tars else "folder"
-        raise DataError(f"no {kind} matches {', '.join(patterns)}; are the path and its variables right?")
-    return TarFiles(paths, cache=cache) if source.tars else FolderFiles(paths, cache=cache)
+        raise DataError(f"no {kind} matches {', '.join(expanded)}; are the path and its variables right?")
+    return paths
 
 
 def _expanded(path: str) -> str:
@@ -93,17 +99,17 @@ def train(
     folder: Path,
     *,
     start: dict[str, Tensor] | None = None,
-    callback: Callback | None = None,
+    callbacks: Sequence[tuple[int, Callback]] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingState:
     """Train to the recipe's last step, resuming from `folder/state.pt` where there is one.
 
-    Writes state.pt, log.jsonl (one object a line) and TensorBoard's files. `callback` is called every
-    `validate_every` steps and after the last, with the random state put back after it. Raises TrainingError before
+    Writes state.pt, log.jsonl (one object a line) and TensorBoard's files. Each of the
+    `callbacks` is called every so many steps (0: never) and after the last, and leaves no trace in training's random
+    numbers. Raises TrainingError before
     the first step on a loss or gradient that is not finite, and when memory runs out; what was saved stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     every = recipe.run
     if every.num_threads:
         torch.set_num_threads(every.num_threads)
@@ -111,6 +117,7 @@ def train(
     if (folder / STATE).exists():
         state.load(folder / STATE)
     stream = batches(build_stream(recipe, start=state.step), num_workers=every.num_workers)
+    folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
     with TrainingLog(folder, state.step) as log:
         while state.step < every.steps:
@@ -127,9 +134,11 @@ def train(
                 log.write(state.step, values)
                 if progress is not None:
                     progress(state.step, values)
-            due = every.validate_every and state.step % every.validate_every == 0
-            if callback is not None and (due or last):
-                log.write(state.step, _called(callback, state))
+            for period, callback in callbacks:
+                if period and (last or state.step % period == 0):
+                    values = _called(callback, state)
+                    if values:
+                        log.write(state.step, values)
             if state.step % every.save_every == 0 or last:
                 state.save(folder / STATE)
     return state
