@@ -15,6 +15,9 @@ from anymask.model.config import ViTConfig
 from anymask.model.dense import LayerNorm2d, Linear, drop_path
 from anymask.model.windows import join_windows, split_windows
 
+_MLP_ROWS = 1024
+"""Patches at a time in the MLP on a CPU: memory for their hidden layer (12 MiB in ViT-B) need not be mapped anew."""
+
 
 class ViTAttention(nn.Module):
     """Multi-head self-attention over a grid, whole or in windows, with relative positions."""
@@ -35,16 +38,19 @@ class ViTAttention(nn.Module):
         Windows at the border are padded with zero *inputs*, as in the public weights' training. The keys and values
         of padding are then the projection's bias, so that padding costs no projection.
         """
-        height, width = x_BHWC.shape[1:3]
-        qkv = self.qkv(x_BHWC)
-        side = self.window_size
-        if side:
-            windows = self._attend(split_windows(qkv, side, self.qkv.bias))
-            out = join_windows(windows, (height, width))
+        if not self.window_size:
+            out = self._attend(self.qkv(x_BHWC))
+        elif x_BHWC.device.type == "cpu":  # a strip of windows at a time stays in the cache
+            out = torch.cat([self._attend_windows(strip) for strip in x_BHWC.split(self.window_size, 1)], 1)
         else:
-            out = self._attend(qkv)
+            out = self._attend_windows(x_BHWC)
         y: Tensor = self.proj(out)
         return y
+
+    def _attend_windows(self, x_BHWC: Tensor) -> Tensor:
+        height, width = x_BHWC.shape[1:3]
+        windows = self._attend(split_windows(self.qkv(x_BHWC), self.window_size, self.qkv.bias))
+        return join_windows(windows, (height, width))
 
     def _attend(self, qkv_BHWC: Tensor) -> Tensor:
         batch, height, width, _ = qkv_BHWC.shape
@@ -65,6 +71,12 @@ class ViTMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, width) to (…, width)."""
+        if x.device.type != "cpu":
+            return self._map(x)
+        rows = x.flatten(0, -2).split(_MLP_ROWS)
+        return torch.cat([self._map(part) for part in rows]).view_as(x)
+
+    def _map(self, x: Tensor) -> Tensor:
         y: Tensor = self.lin2(self.lin1(x, "gelu"))
         return y
 
@@ -97,7 +109,7 @@ class PatchEmbedding(nn.Module):
     def forward(self, images_B3SS: Tensor) -> Tensor:
         """Map (b, 3, s, s) to (b, s/patch, s/patch, width)."""
         patches: Tensor = self.proj(images_B3SS)
-        return patches.permute(0, 2, 3, 1)
+        return patches.permute(0, 2, 3, 1).contiguous()
 
 
 class Neck(nn.Sequential):
