@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anymask.data.synthetic import SceneConfig, generate, load_tar_images, pack, render_shards
+from anymask.data.sa1b_writer import pack
+from anymask.data.synthetic import SceneConfig, generate, load_tar_images, render_shards
 from anymask.errors import DataError
 from anymask.geometry import rle
 

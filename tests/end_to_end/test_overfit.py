@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from anymask.data.sa1b import TarFiles
+from anymask.data.sa1b_writer import pack
 from anymask.data.sample import WHOLE, Sample
-from anymask.data.synthetic import SceneConfig, generate, pack
+from anymask.data.synthetic import SceneConfig, generate
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.single_point import SinglePointConfig, evaluate
 from anymask.task import LossConfig, RoundsConfig

@@ -13,8 +13,8 @@ import torch
 from anymask.checkpoints.key_map import SHARED, TIED, KeyMap
 from anymask.checkpoints.meta import check_expressible, read_tensors
 from anymask.checkpoints.native import read_safetensors, save_safetensors
-from anymask.checkpoints.tensors import State, stored_state, write_whole
-from anymask.data.files import write_text_atomic
+from anymask.checkpoints.tensors import State, stored_state
+from anymask.data.files import write_text_atomic, write_whole
 from anymask.errors import CheckpointError, OutputError, UnknownModelError
 from anymask.model import DecoderConfig, Sam, SamConfig, ViTConfig
 

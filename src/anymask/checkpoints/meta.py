@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from anymask.checkpoints.mobile_sam import infer_tiny_vit, is_tiny_vit, with_classifier, without_leftovers
-from anymask.checkpoints.tensors import Shapes, State, shapes_of, stored_state, write_whole
+from anymask.checkpoints.tensors import Shapes, State, shapes_of, stored_state
+from anymask.data.files import write_whole
 from anymask.errors import CheckpointError, UnknownModelError, UnsafeCheckpointError
 from anymask.model import DecoderConfig, Sam, SamConfig, TinyViTConfig, ViTConfig
 

@@ -9,7 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from anymask.checkpoints.tensors import State, stored_state, write_whole
+from anymask.checkpoints.tensors import State, stored_state
+from anymask.data.files import write_whole
 from anymask.errors import CheckpointError
 from anymask.model import Sam, SamConfig
 

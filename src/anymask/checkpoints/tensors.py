@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from anymask.errors import CheckpointError, OutputError
+from anymask.errors import CheckpointError
 from anymask.model import Sam, SamConfig, build_sam
 
 State: TypeAlias = dict[str, Tensor]
@@ -95,24 +92,3 @@ def stored_state(model: Sam, dtype: torch.dtype | None) -> State:
         if narrowed and tensor.isfinite().all() and not state[name].isfinite().all():
             raise CheckpointError(f"the tensor {name} has values that {dtype} cannot hold; store it in float32")
     return state
-
-
-def write_whole(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, and move it there when it is whole.
-
-    Raises:
-        OutputError: the folder is missing or read-only, `path` is a folder, or the disk is full.
-    """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise OutputError(f"{path}: is a folder, the name of a file was expected")
-    if not target.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {target.parent}; create it first")
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:  # RuntimeError is how torch reports a full disk
-        raise OutputError(f"{path}: cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

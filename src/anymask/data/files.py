@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,22 @@ from PIL import Image
 from anymask.errors import OutputError
 
 
-def write_bytes_atomic(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path`, which holds its old content or all of the new one, never a part.
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those above it, where it is missing; raises OutputError where that cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {path}: {error.strerror}; give one that can be written to"
+        ) from error
+    return Path(path)
 
-    This holds against a crash of the process and for readers meanwhile; a power cut is left to the file
-    system. A link is followed: the file that it points to is replaced.
+
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, and move it there when it is whole.
+
+    `path` holds its old content or all of the new one, never a part: against a crash of the process and for readers
+    meanwhile; a power cut is left to the file system. A link is followed: the file that it points to is replaced.
 
     Raises:
         OutputError: the folder is missing or read-only, `path` is a folder, or the disk is full.
@@ -31,13 +43,17 @@ def write_bytes_atomic(path: str | Path, data: bytes) -> None:
     # Not tempfile: it makes files that only their owner may read, whatever the umask says.
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
+        write(temporary)
         os.replace(temporary, target)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError is how torch reports a full disk
+        raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path`, as `write_whole` does."""
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

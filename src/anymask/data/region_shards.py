@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
 
-from anymask.data.files import write_bytes_atomic
+from anymask.data.files import make_folder
 from anymask.data.images import read_image
 from anymask.data.regions import RegionConfig, stable_regions
 from anymask.data.sa1b import IMAGE_SUFFIXES, Skipped, TarFiles
+from anymask.data.sa1b_writer import write_tar
 from anymask.data.sample import Sample
-from anymask.data.synthetic.shards import pack
-from anymask.errors import DataError, ImageError, OutputError
+from anymask.errors import DataError, ImageError
 
 
 class Photographs:
@@ -69,19 +67,13 @@ def write_regions(
     Tars that are there already are passed over. Photographs in which nothing stands out are left out, broken ones
     counted and named in the log. Raises OutputError for a folder that cannot be written to.
     """
-    target, tally = Path(folder), Skipped() if skipped is None else skipped
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {target}: {error.strerror}; give one that can be written to"
-        ) from error
+    target, tally = make_folder(folder), Skipped() if skipped is None else skipped
     for shard, start in enumerate(range(0, len(photographs), per_shard)):
         path = target / f"{name}-{shard:05d}.tar"
         if path.exists():
             continue
         indices = range(start, min(start + per_shard, len(photographs)))
-        write_bytes_atomic(path, _tar(_found(photographs, indices, config, tally)))
+        write_tar(path, _found(photographs, indices, config, tally))
         yield path
 
 
@@ -99,15 +91,3 @@ def _found(
         masks = stable_regions(image, config)
         if len(masks):
             yield Sample(key=f"{index:06d}-{PurePosixPath(origin).stem}", image=image, masks=masks, source="regions")
-
-
-def _tar(samples: Iterable[Sample]) -> bytes:
-    """Pack samples into a tar: the same samples, the same bytes."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for sample in samples:
-            for suffix, stored in pack(sample).items():
-                member = tarfile.TarInfo(f"{sample.key}.{suffix}")
-                member.size = len(stored)
-                tar.addfile(member, io.BytesIO(stored))
-    return packed.getvalue()

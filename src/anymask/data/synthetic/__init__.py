@@ -3,6 +3,6 @@
 from anymask.data.synthetic.config import SceneConfig
 from anymask.data.synthetic.cutouts import cut_out, load_tar_images
 from anymask.data.synthetic.scene import generate
-from anymask.data.synthetic.shards import pack, render_shards
+from anymask.data.synthetic.shards import render_shards
 
-__all__ = ["SceneConfig", "cut_out", "generate", "load_tar_images", "pack", "render_shards"]
+__all__ = ["SceneConfig", "cut_out", "generate", "load_tar_images", "render_shards"]
