@@ -43,7 +43,10 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     # Not tempfile: it makes files that only their owner may read, whatever the umask says.
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # what writes may have put a file of its own, readable by its owner only, in its place
         os.replace(temporary, target)
     except (OSError, RuntimeError) as error:  # RuntimeError is how torch reports a full disk
         raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
