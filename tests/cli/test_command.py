@@ -34,7 +34,7 @@ def test_the_verbs() -> None:
     assert set(COMMANDS) == {
         ("segment",),
         *(("models", verb) for verb in ("list", "download", "convert")),
-        *(("train", verb) for verb in ("run", "preview", "render")),
+        *(("train", verb) for verb in ("run", "preview", "render", "regions")),
     }
 
 
@@ -58,6 +58,8 @@ def test_the_examples_work_as_they_stand(
     monkeypatch.chdir(tmp_path)
     shutil.copy(sample_path("coffee"), "coffee.jpg")
     shutil.copy(smoke_weights, "checkpoint.pth")
+    Path("photographs").mkdir()
+    shutil.copy("coffee.jpg", "photographs")
     Path("recipes").mkdir()
     Path("recipes/smoke.toml").write_text(tiny_recipe)
     program, *arguments = shlex.split(COMMANDS[verb].removeprefix("Example: "))

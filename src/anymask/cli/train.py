@@ -163,4 +163,4 @@ def render(
         typer.echo(path)
 
 
-app.command(epilog="Example: anymask train regions photographs.tar -o shards")(regions)
+app.command(epilog="Example: anymask train regions photographs -o shards")(regions)
