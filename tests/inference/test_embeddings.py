@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from anymask.errors import OutputError
-from anymask.inference import EmbeddingCache, Predictor, Prompt
+from anymask.inference import EmbeddingCache, Predictor, Prompt, embeddings
 from anymask.inference.embeddings import embedding_key
 from anymask.model import SIZES, Embedding, Sam, build_sam
 
@@ -232,6 +232,18 @@ for turn in range(60):
     assert kept is None or bool((kept.features == float(key)).all()), key
     cache.put(key, Embedding(features=torch.full((1, 8, 16, 16), float(key))))
 """
+
+
+def test_an_entry_evicted_while_it_is_opened_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """safetensors opens a file twice; the second time torch does, and says RuntimeError where there is none."""
+    cache = EmbeddingCache(tmp_path)
+    cache.put("a", Embedding(features=torch.zeros(1, 8, 16, 16)))
+
+    def evicted(path: Path) -> None:
+        raise RuntimeError(f"unable to open file <{path}> in read-only mode: No such file or directory (2)")
+
+    monkeypatch.setattr(embeddings, "_read", evicted)
+    assert cache.get("a") is None
 
 
 def test_processes_share_a_folder(tmp_path: Path) -> None:

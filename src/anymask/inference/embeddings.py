@@ -75,7 +75,7 @@ class EmbeddingCache:
             tensors = _read(path)
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, ValueError):
+        except (OSError, RuntimeError, SafetensorError, ValueError):  # RuntimeError: evicted while it was being opened
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
