@@ -27,8 +27,9 @@ from anymask.model.two_way import Attention, TwoWayBlock, TwoWayTransformer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionSide:
-    """Projections of the grid's positions: per layer the keys and queries, and the last attention's keys."""
+    """The grid's positions and their projections: per layer the keys and queries, and the last attention's keys."""
 
+    encoded: Float[Tensor, "l c"]
     keys: tuple[Float[Tensor, "l i"], ...]
     queries: tuple[Float[Tensor, "l i"], ...]
     final_keys: Float[Tensor, "l i"]
@@ -55,6 +56,7 @@ def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l
     """Project the positions once a model; the biases of keys are left out, as they move no softmax."""
     blocks = _blocks(transformer)
     return PositionSide(
+        encoded=image_pe,
         keys=tuple(product(image_pe, b.cross_attn_token_to_image.k_proj.weight) for b in blocks),
         queries=tuple(b.cross_attn_image_to_token.q_proj(image_pe) for b in blocks),
         final_keys=product(image_pe, transformer.final_attn_token_to_image.k_proj.weight),

@@ -103,11 +103,17 @@ class Sam(nn.Module):
         """
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         encoded = self.prompt_encoder(prompts)
-        image = _channels_last(embedding) + encoded.dense
-        positions = self.prompt_encoder.grid_positions().to(image.dtype)
         side = embedding.side
-        if side is not None and prompts.masks is not None:
-            side = self.mask_decoder.project(image, positions, side.positions)
+        if side is not None and prompts.masks is None:
+            image = side.cells.unflatten(2, embedding.features.shape[-2:])
+        else:
+            image = _channels_last(embedding) + encoded.dense
+        if side is None:
+            positions = self.prompt_encoder.grid_positions().to(image.dtype)
+        else:
+            positions = side.positions.encoded.unflatten(0, embedding.features.shape[-2:])
+            if prompts.masks is not None:
+                side = self.mask_decoder.project(image, positions, side.positions)
         logits, iou = self.mask_decoder(
             image, positions, encoded.tokens, encoded.present, candidates, embedding.hq, side
         )
