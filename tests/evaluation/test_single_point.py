@@ -35,10 +35,6 @@ from anymask.model import SIZES, Sam, build_sam
 SIZE = (48, 64)
 
 
-# TarFiles keeps its tars open for as long as it lives, and leaves closing them to its end.
-leaves_tars_open = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-
-
 @dataclass
 class Scenes:
     """Images of flat discs; image i has i + 1 masks. Those in `broken` cannot be read."""
@@ -261,7 +257,6 @@ def _write_tar(path: Path, num_images: int) -> None:
                 archive.addfile(member, io.BytesIO(data))
 
 
-@leaves_tars_open
 def test_tars_are_sets_named_by_their_files(tmp_path: Path) -> None:
     _write_tar(tmp_path / "discs-val.tar", 3)
     sets = open_sets([tmp_path / "discs-val.tar"])
@@ -278,7 +273,6 @@ def _shared_data() -> Path | None:
     return folder if (folder / "labelled").is_dir() else None
 
 
-@leaves_tars_open
 @pytest.mark.skipif(_shared_data() is None, reason="no data: set ANYMASK_DATA to the folder that holds labelled/")
 def test_real_photographs_are_evaluated(model: Sam) -> None:
     folder = _shared_data()
