@@ -21,7 +21,10 @@ HEAVY = (
 def test_what_is_exported() -> None:
     names = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert set(anymask.__all__) == names | {
+        "AutomaticMasks",
+        "AutomaticOptions",
         "EmbeddingCache",
+        "MaskRecord",
         "Masks",
         "Predictor",
         "Prompt",

@@ -29,18 +29,30 @@ from anymask.errors import (
 
 if TYPE_CHECKING:
     from anymask.checkpoints import load_model as load
-    from anymask.inference import EmbeddingCache, Masks, Predictor, Prompt, Session
+    from anymask.inference import (
+        AutomaticMasks,
+        AutomaticOptions,
+        EmbeddingCache,
+        MaskRecord,
+        Masks,
+        Predictor,
+        Prompt,
+        Session,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AnymaskError",
+    "AutomaticMasks",
+    "AutomaticOptions",
     "CheckpointError",
     "DataError",
     "DownloadError",
     "EmbeddingCache",
     "ImageError",
     "InputError",
+    "MaskRecord",
     "Masks",
     "OutputError",
     "Predictor",
@@ -56,7 +68,10 @@ __all__ = [
 
 _HOMES = {
     "load": ("anymask.checkpoints", "load_model"),
+    "AutomaticMasks": ("anymask.inference", "AutomaticMasks"),
+    "AutomaticOptions": ("anymask.inference", "AutomaticOptions"),
     "EmbeddingCache": ("anymask.inference", "EmbeddingCache"),
+    "MaskRecord": ("anymask.inference", "MaskRecord"),
     "Masks": ("anymask.inference", "Masks"),
     "Predictor": ("anymask.inference", "Predictor"),
     "Prompt": ("anymask.inference", "Prompt"),

@@ -1,9 +1,23 @@
-"""Masks from a trained model: prompts on an image, conversations, batches, and embeddings kept on disk."""
+"""Masks from a trained model: prompts on an image, conversations, everything at once, embeddings kept on disk."""
 
 from anymask.inference.answers import EncodedImage, Masks
+from anymask.inference.automatic import AutomaticMasks
+from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.embeddings import EmbeddingCache
+from anymask.inference.mask_record import MaskRecord
 from anymask.inference.predictor import Predictor
 from anymask.inference.prompts import Prompt
 from anymask.inference.session import Session, Step
 
-__all__ = ["EmbeddingCache", "EncodedImage", "Masks", "Predictor", "Prompt", "Session", "Step"]
+__all__ = [
+    "AutomaticMasks",
+    "AutomaticOptions",
+    "EmbeddingCache",
+    "EncodedImage",
+    "MaskRecord",
+    "Masks",
+    "Predictor",
+    "Prompt",
+    "Session",
+    "Step",
+]
