@@ -1,8 +1,9 @@
 """Write the vectors that the Python and the browser's geometry are both tested on.
 
-``python tests/vectors/make.py`` rewrites rle.json, frames.json and polygons.json beside this file; with ``--check`` it
-writes nothing and exits with 1 if any of them would change. Run lengths come from pycocotools and frames from plain
-arithmetic, so that they test the package rather than repeat it; outlines are the package's own, kept as golden.
+``python tests/vectors/make.py`` rewrites rle, frames, polygons, logits and colors.json beside this file; with ``--check``
+it writes nothing and exits with 1 if any of them would change. Run lengths come from pycocotools and frames from plain
+arithmetic, so that they test the package rather than repeat it; outlines, masks of logits and colours are the package's
+own, kept as golden.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pycocotools import mask as coco
 
-from anymask.geometry import polygons
+from anymask.geometry import polygons, rle
+from anymask.geometry.frames import resized_size
 from anymask.geometry.polygons import Polygon
+from anymask.inference.resize import upsample_logits
+from anymask.plots.colors import palette
 
 FOLDER = Path(__file__).parent
 DRAWINGS = {
@@ -38,6 +43,8 @@ DRAWINGS = {
 }
 FRAMES = [((480, 640), 1024), ((640, 480), 1024), ((1, 1), 1024), ((1, 5000), 1024), ((300, 5000), 1024)]
 FRAMES += [((5000, 300), 256), ((1200, 1801), 1024), ((5, 2048), 1024), ((1024, 1024), 1024), ((37, 53), 64)]
+LOGITS_SIDE = 16
+LOGITS_SIZES = [(48, 64), (64, 48), (133, 97), (11, 300), (64, 64), (480, 640)]
 OUTLINES: dict[str, list[list[list[float]]]] = {  # a polygon: its outer ring, then its holes
     "triangle": [[[0, 0], [8, 0], [0, 6]]],
     "through pixel centres": [[[1.5, 1.5], [5.5, 1.5], [5.5, 4.5], [1.5, 4.5]]],
@@ -124,9 +131,36 @@ def polygon_vectors() -> dict[str, Any]:
     return {"outlines": outlines, "filled": filled}
 
 
+def logit_vectors() -> dict[str, Any]:
+    """Low-resolution logits, rounded so that they read the same everywhere, and their masks at the original size."""
+    y, x = np.mgrid[:LOGITS_SIDE, :LOGITS_SIDE]
+    waves = 3 * np.sin(x * 0.9 + 0.4) + 3 * np.cos(y * 0.7 - 0.2) + np.sin(x * y * 0.3)
+    values = np.round(waves - 0.03 * ((x - 7) ** 2 + (y - 6) ** 2), 3).astype(np.float32)
+    cases = []
+    for original in LOGITS_SIZES:
+        full = upsample_logits(
+            torch.from_numpy(values)[None, None],
+            model_size=4 * LOGITS_SIDE,
+            resized=resized_size(original, 4 * LOGITS_SIDE),
+            original=original,
+        )
+        cases.append({"original": list(original), "rle": rle.encode((full[0, 0] > 0).numpy())})
+    logits = {
+        "side": LOGITS_SIDE,
+        "model_size": 4 * LOGITS_SIDE,
+        "values": [round(v, 3) for v in values.ravel().tolist()],
+    }
+    return {"logits": [logits], "cases": cases}
+
+
+def color_vectors() -> dict[str, Any]:
+    return {"palette": palette(24).tolist()}
+
+
 def contents() -> dict[str, str]:
     """Return every file's name and text, a case a line."""
     vectors = {"rle.json": rle_vectors(), "frames.json": frame_vectors(), "polygons.json": polygon_vectors()}
+    vectors |= {"logits.json": logit_vectors(), "colors.json": color_vectors()}
     return {name: _text(groups) for name, groups in vectors.items()}
 
 
