@@ -120,9 +120,3 @@ export function positiveReach(values: Float32Array, side: number) {
   return x1 < 0 ? null : { x0, y0, x1, y1 };
 }
 
-/** Share of cells above 0 within the image, for ranking candidates from whole to subpart. */
-export function coveredCells({ values }: Logits): number {
-  let count = 0;
-  for (const value of values) if (value > 0) count += 1;
-  return count;
-}

@@ -1,0 +1,74 @@
+/** Where images, annotations and embeddings live: on a server, or in this browser. */
+
+import type {
+  Annotations,
+  Classes,
+  ClassInfo,
+  EmbeddingData,
+  ExportFormat,
+  Found,
+  ImageInfo,
+  Info,
+  Operation,
+  ServerEvent,
+} from "./types";
+
+/** What went wrong, in words for the user; `status` as in HTTP, 0 where nothing answered. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    /** Seconds after which to try again, where the server says. */
+    readonly retryAfter: number | null = null,
+  ) {
+    super(message);
+  }
+  get isOffline(): boolean {
+    return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
+  }
+}
+
+/** The annotations, or classes, changed elsewhere since: these are the present ones. */
+export class Conflict<T> extends Error {
+  constructor(readonly present: T) {
+    super("changed elsewhere");
+  }
+}
+
+/** Where the model's parts are fetched from. */
+export interface ModelFiles {
+  readonly decoder: "onnx" | "fake";
+  /** Folder of model.json and the files it names, ending in a slash. */
+  readonly base: string;
+  /** Whether the page also runs the encoder. */
+  readonly encodes: boolean;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface Backend {
+  readonly kind: "server" | "local";
+  readonly formats: readonly ExportFormat[];
+  readonly model: ModelFiles;
+  info(): Promise<Info>;
+  images(): Promise<ImageInfo[]>;
+  upload(file: File): Promise<ImageInfo>;
+  sample(name: string): Promise<ImageInfo>;
+  /** The picture itself, in a form that the browser shows. */
+  picture(id: string): Promise<Blob>;
+  thumbnail(id: string): Promise<Blob>;
+  encode(id: string, priority: "now" | "next"): Promise<ImageInfo>;
+  /** Null where the page encodes for itself. */
+  embedding(id: string): Promise<EmbeddingData | null>;
+  annotations(id: string): Promise<Annotations>;
+  /** Return the new revision once the change is safe. Throws Conflict<Annotations>. */
+  change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number>;
+  classes(): Promise<Classes>;
+  /** Return the new revision. Throws Conflict<Classes>. */
+  putClasses(base: number, client: string, classes: readonly ClassInfo[]): Promise<number>;
+  /** Null where the page finds everything itself. */
+  everything(id: string): Promise<Found[] | null>;
+  text(id: string, phrases: readonly string[]): Promise<Found[]>;
+  download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }>;
+  /** Call back at every event until the returned function is called. */
+  listen(hear: (event: ServerEvent) => void, online: (isOnline: boolean) => void): () => void;
+}

@@ -1,0 +1,56 @@
+/** COCO instances of kept masks, made in the page. */
+
+import { decode } from "../geometry/rle";
+import { area, tight } from "../geometry/mask";
+import type { Annotation, ClassInfo, ImageInfo } from "./types";
+
+export interface CocoFile {
+  readonly info: { readonly description: string };
+  readonly images: readonly { id: number; file_name: string; width: number; height: number }[];
+  readonly categories: readonly { id: number; name: string }[];
+  readonly annotations: readonly CocoAnnotation[];
+}
+interface CocoAnnotation {
+  readonly id: number;
+  readonly image_id: number;
+  readonly category_id: number;
+  readonly segmentation: { readonly size: readonly number[]; readonly counts: string };
+  readonly area: number;
+  readonly bbox: readonly [number, number, number, number];
+  readonly iscrowd: 0;
+}
+
+/** Masks without a class get the category 0, "object"; classes keep their ids. */
+export function toCoco(
+  images: readonly ImageInfo[],
+  annotations: ReadonlyMap<string, readonly Annotation[]>,
+  classes: readonly ClassInfo[],
+): CocoFile {
+  const records: CocoAnnotation[] = [];
+  images.forEach((image, index) => {
+    for (const { rle, class_id } of annotations.get(image.id) ?? []) {
+      const mask = decode(rle);
+      records.push({
+        id: records.length + 1,
+        image_id: index + 1,
+        category_id: class_id ?? 0,
+        segmentation: rle,
+        area: area(mask),
+        bbox: tightBox(mask),
+        iscrowd: 0,
+      });
+    }
+  });
+  const unnamed = records.some(({ category_id }) => category_id === 0) ? [{ id: 0, name: "object" }] : [];
+  return {
+    info: { description: "Made with anymask" },
+    images: images.map(({ name, width, height }, index) => ({ id: index + 1, file_name: name, width, height })),
+    categories: [...unnamed, ...classes.map(({ id, name }) => ({ id, name }))],
+    annotations: records,
+  };
+}
+
+function tightBox(mask: ReturnType<typeof decode>): [number, number, number, number] {
+  const box = tight(mask);
+  return [box.x, box.y, box.width, box.height];
+}

@@ -1,0 +1,139 @@
+/** The backend over HTTP. */
+
+import { ApiError, type Backend, Conflict, type ModelFiles } from "./backend";
+import type {
+  Annotations,
+  Classes,
+  ClassInfo,
+  EmbeddingData,
+  ExportFormat,
+  Found,
+  ImageInfo,
+  Info,
+  Operation,
+  ServerEvent,
+} from "./types";
+
+interface EverythingRecord {
+  readonly rle: Found["rle"];
+  readonly predicted_iou: number;
+}
+interface TextRecord {
+  readonly rle: Found["rle"];
+  readonly score: number;
+  readonly phrase: string;
+}
+
+export class ServerBackend implements Backend {
+  readonly kind = "server";
+  readonly formats: readonly ExportFormat[] = ["coco", "sa1b", "yolo", "labels", "cutouts"];
+  readonly model: ModelFiles;
+  /** `root` ends in a slash. The token, if any, was put into a cookie when the page was opened with it. */
+  constructor(
+    private readonly root: string,
+    decoder: ModelFiles["decoder"],
+  ) {
+    this.model = { decoder, base: `${root}api/models/`, encodes: false, headers: {} };
+  }
+
+  info = () => this.json<Info>("GET", "info");
+  images = async () => (await this.json<{ images: ImageInfo[] }>("GET", "images")).images;
+  sample = (name: string) => this.json<ImageInfo>("POST", "images", { sample: name });
+  encode = (id: string, priority: "now" | "next") =>
+    this.json<ImageInfo>("POST", `images/${id}/encode?priority=${priority}`);
+  annotations = (id: string) => this.json<Annotations>("GET", `images/${id}/annotations`);
+  classes = () => this.json<Classes>("GET", "classes");
+  picture = async (id: string) => (await this.send("GET", `images/${id}/file`)).blob();
+  thumbnail = async (id: string) => (await this.send("GET", `images/${id}/thumbnail`)).blob();
+
+  upload(file: File): Promise<ImageInfo> {
+    const form = new FormData();
+    form.append("file", file, file.name || "pasted.png");
+    return this.send("POST", "images", form).then((response) => response.json() as Promise<ImageInfo>);
+  }
+
+  async embedding(id: string): Promise<EmbeddingData> {
+    const response = await this.send("GET", `images/${id}/embedding`);
+    const [channels, height, width] = (response.headers.get("X-Shape") ?? "").split(",").map(Number);
+    if (!channels || !height || !width) throw new ApiError(500, "The server sent an embedding without its shape.");
+    return { data: new Uint16Array(await response.arrayBuffer()), shape: [channels, height, width] };
+  }
+
+  async change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number> {
+    const body = { base_revision: base, client, changes };
+    return (await this.saving<Annotations>("POST", `images/${id}/changes`, body)).revision;
+  }
+
+  async putClasses(base: number, client: string, classes: readonly ClassInfo[]): Promise<number> {
+    return (await this.saving<Classes>("PUT", "classes", { base_revision: base, client, classes })).revision;
+  }
+
+  async everything(id: string): Promise<Found[]> {
+    const { records } = await this.json<{ records: EverythingRecord[] }>("POST", `images/${id}/everything`, {});
+    return records.map(({ rle, predicted_iou }) => ({ rle, score: predicted_iou, phrase: null }));
+  }
+
+  async text(id: string, phrases: readonly string[]): Promise<Found[]> {
+    const { records } = await this.json<{ records: TextRecord[] }>("POST", `images/${id}/text`, { phrases });
+    return records.map(({ rle, score, phrase }) => ({ rle, score, phrase }));
+  }
+
+  async download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }> {
+    const response = await this.send("GET", `export?format=${format}&ids=${ids.map(encodeURIComponent).join(",")}`);
+    const named = /filename="?([^";]+)/.exec(response.headers.get("Content-Disposition") ?? "");
+    const blob = await response.blob();
+    return { blob, name: named?.[1] ?? `${format}.${blob.type.includes("zip") ? "zip" : "json"}` };
+  }
+
+  listen(hear: (event: ServerEvent) => void, online: (isOnline: boolean) => void): () => void {
+    const source = new EventSource(`${this.root}api/events`);
+    source.onopen = () => online(true);
+    source.onerror = () => online(false);
+    source.onmessage = (message) => hear(JSON.parse(message.data as string) as ServerEvent);
+    return () => source.close();
+  }
+
+  /** Send a change; a 409 brings the present state with it. */
+  private async saving<T extends { revision: number }>(method: string, path: string, body: unknown): Promise<T> {
+    const response = await this.ask(method, path, body);
+    if (response.status === 409) throw new Conflict((await response.json()) as T);
+    if (!response.ok) throw await failure(response);
+    return (await response.json()) as T;
+  }
+
+  private async json<T>(method: string, path: string, body?: unknown): Promise<T> {
+    return (await (await this.send(method, path, body)).json()) as T;
+  }
+
+  private async send(method: string, path: string, body?: unknown): Promise<Response> {
+    const response = await this.ask(method, path, body);
+    if (!response.ok) throw await failure(response);
+    return response;
+  }
+
+  private async ask(method: string, path: string, body?: unknown): Promise<Response> {
+    const plain = body === undefined || body instanceof FormData;
+    try {
+      return await fetch(`${this.root}api/${path}`, {
+        method,
+        credentials: "same-origin",
+        ...(plain ? {} : { headers: { "Content-Type": "application/json" } }),
+        ...(body === undefined ? {} : { body: body instanceof FormData ? body : JSON.stringify(body) }),
+      });
+    } catch {
+      throw new ApiError(0, "The server does not answer. Is `anymask serve` still running?");
+    }
+  }
+}
+
+async function failure(response: Response): Promise<ApiError> {
+  const retry = Number(response.headers.get("Retry-After"));
+  let message = `The server answered ${response.status}.`;
+  try {
+    const body = (await response.json()) as { error?: string };
+    if (body.error) message = body.error;
+  } catch {
+    // Not JSON: the status has to do.
+  }
+  return new ApiError(response.status, message, Number.isFinite(retry) && retry > 0 ? retry : null);
+}

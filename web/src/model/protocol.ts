@@ -1,0 +1,38 @@
+/** What the page and its worker say to each other. */
+
+import type { ModelFiles } from "../api/backend";
+import type { EmbeddingData, Found } from "../api/types";
+import type { Size } from "../geometry/frames";
+import type { Mask } from "../geometry/mask";
+import type { Logits } from "../geometry/resize";
+import type { RLE } from "../geometry/rle";
+import type { Answer } from "./decoder";
+import type { ModelPrompt } from "./prompt";
+
+export interface LoadedModel {
+  readonly device: string;
+  readonly imageSize: number;
+  readonly maskSize: number;
+}
+
+/** Every request the worker answers, with its reply. */
+export interface Calls {
+  load: { ask: { files: ModelFiles; imageSize: number; maskSize: number }; reply: LoadedModel };
+  /** Make an image the one that prompts are about; embedding null: encode the picture. */
+  image: { ask: { id: string; original: Size; embedding: EmbeddingData | null; picture: ImageBitmap | null }; reply: null };
+  has: { ask: { id: string }; reply: boolean };
+  decode: { ask: { id: string; prompt: ModelPrompt }; reply: Answer & { milliseconds: number } };
+  /** A mask at the original size with its stored form. */
+  finish: { ask: { logits: Logits; original: Size; imageSize: number }; reply: { mask: Mask; rle: RLE } };
+  everything: { ask: { id: string; original: Size; imageSize: number; grid: number }; reply: Found[] };
+}
+export type CallName = keyof Calls;
+
+export interface Request<Name extends CallName = CallName> {
+  readonly ticket: number;
+  readonly name: Name;
+  readonly ask: Calls[Name]["ask"];
+}
+export type Response =
+  | { readonly ticket: number; readonly reply: unknown }
+  | { readonly ticket: number; readonly error: string };
