@@ -1,0 +1,176 @@
+/** Masks to pixels: the topmost mask's colour where it covers, opaque at its inner edge. */
+
+import type { RGB } from "../geometry/colors";
+import { resizedSize, type Size } from "../geometry/frames";
+import type { Mask } from "../geometry/mask";
+import { type Logits, positiveReach } from "../geometry/resize";
+
+/** A raster of `width` x `height`, whose pixels are `step` image pixels wide, its corner at (x, y) of the image. */
+export interface Raster {
+  readonly x: number;
+  readonly y: number;
+  readonly step: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+export interface Ink {
+  readonly color: RGB;
+  /** Alpha within, 0 to 1; the outline is opaque. */
+  readonly opacity: number;
+  /** Raster pixels. */
+  readonly outline: number;
+}
+
+/** What fills part of a buffer with 0 and 1: whether each pixel's centre is in the mask. */
+export interface Coverage {
+  /** [x0, y0, x1, y1) in image pixels, beyond which nothing is covered. */
+  readonly reach: readonly [number, number, number, number];
+  sample(raster: Raster, out: Uint8Array): void;
+}
+
+/** A full-size mask's coverage: its exact pixels. */
+export function maskCoverage(mask: Mask): Coverage {
+  return {
+    reach: [mask.x, mask.y, mask.x + mask.width, mask.y + mask.height],
+    sample(raster, out) {
+      const columns = new Int32Array(raster.width);
+      for (let x = 0; x < raster.width; x++) {
+        const column = Math.floor(raster.x + (x + 0.5) * raster.step) - mask.x;
+        columns[x] = column < 0 || column >= mask.width ? -1 : column;
+      }
+      const { bits } = mask;
+      for (let y = 0; y < raster.height; y++) {
+        const row = Math.floor(raster.y + (y + 0.5) * raster.step) - mask.y;
+        const at = y * raster.width;
+        if (row < 0 || row >= mask.height) {
+          out.fill(0, at, at + raster.width);
+          continue;
+        }
+        const start = row * mask.width;
+        for (let x = 0; x < raster.width; x++) {
+          const column = columns[x]!;
+          out[at + x] = column < 0 ? 0 : bits[start + column]!;
+        }
+      }
+    },
+  };
+}
+
+/** The coverage of low-resolution logits, interpolated and cut at 0 as they are drawn. */
+export function logitsCoverage({ side, values }: Logits, original: Size, modelSize: number): Coverage {
+  const [height, width] = original;
+  const [resizedHeight, resizedWidth] = resizedSize(original, modelSize);
+  const cell = modelSize / side;
+  const [toX, toY] = [resizedWidth / width / cell, resizedHeight / height / cell];
+  const cells = positiveReach(values, side);
+  const reach: Coverage["reach"] = cells
+    ? [
+        Math.max((cells.x0 - 0.5) / toX, 0),
+        Math.max((cells.y0 - 0.5) / toY, 0),
+        Math.min((cells.x1 + 1.5) / toX, width),
+        Math.min((cells.y1 + 1.5) / toY, height),
+      ]
+    : [0, 0, 0, 0];
+  return {
+    reach,
+    sample(raster, out) {
+      const low = new Int32Array(raster.width);
+      const weight = new Float32Array(raster.width);
+      for (let x = 0; x < raster.width; x++) {
+        const image = raster.x + (x + 0.5) * raster.step;
+        const at = Math.min(Math.max(image * toX - 0.5, 0), side - 1);
+        low[x] = image < 0 || image >= width ? -1 : Math.min(Math.floor(at), side - 2);
+        weight[x] = at - low[x]!;
+      }
+      const line = new Float32Array(side);
+      for (let y = 0; y < raster.height; y++) {
+        const image = raster.y + (y + 0.5) * raster.step;
+        const start = y * raster.width;
+        if (image < 0 || image >= height) {
+          out.fill(0, start, start + raster.width);
+          continue;
+        }
+        const at = Math.min(Math.max(image * toY - 0.5, 0), side - 1);
+        const row = Math.min(Math.floor(at), side - 2);
+        const down = at - row;
+        for (let x = 0, p = row * side; x < side; x++, p++) {
+          line[x] = values[p]! + down * (values[p + side]! - values[p]!);
+        }
+        for (let x = 0; x < raster.width; x++) {
+          const column = low[x]!;
+          const left = column < 0 ? -1 : line[column]!;
+          out[start + x] = column >= 0 && left + weight[x]! * (line[column + 1]! - left) > 0 ? 1 : 0;
+        }
+      }
+    },
+  };
+}
+
+let inside = new Uint8Array(0);
+let eroded = new Uint8Array(0);
+
+/** Paint one mask over a raster's RGBA pixels. */
+export function paint(pixels: Uint32Array, raster: Raster, coverage: Coverage, ink: Ink): void {
+  const width = Math.max(1, Math.round(ink.outline));
+  const [x0, y0, x1, y1] = coverage.reach;
+  const left = Math.max(0, Math.floor((x0 - raster.x) / raster.step));
+  const top = Math.max(0, Math.floor((y0 - raster.y) / raster.step));
+  const right = Math.min(raster.width, Math.ceil((x1 - raster.x) / raster.step));
+  const bottom = Math.min(raster.height, Math.ceil((y1 - raster.y) / raster.step));
+  if (left >= right || top >= bottom) return;
+  // Sampled with a rim, so that outlines do not stop at the raster's edge.
+  const part: Raster = {
+    x: raster.x + (left - width) * raster.step,
+    y: raster.y + (top - width) * raster.step,
+    step: raster.step,
+    width: right - left + 2 * width,
+    height: bottom - top + 2 * width,
+  };
+  const count = part.width * part.height;
+  if (inside.length < count) [inside, eroded] = [new Uint8Array(count), new Uint8Array(count)];
+  coverage.sample(part, inside);
+  erode(inside, eroded, part.width, part.height, width);
+  const fill = packed(ink.color, ink.opacity);
+  const edge = packed(ink.color, 1);
+  for (let y = top; y < bottom; y++) {
+    let from = (y - top + width) * part.width + width;
+    for (let to = y * raster.width + left; to < y * raster.width + right; to++, from++) {
+      if (inside[from]) pixels[to] = eroded[from] ? fill : edge;
+    }
+  }
+}
+
+/** RGBA as the canvas keeps it, little-endian. */
+export function packed([r, g, b]: RGB, alpha: number): number {
+  return ((Math.round(alpha * 255) << 24) | (b << 16) | (g << 8) | r) >>> 0;
+}
+
+let across = new Uint8Array(0);
+
+/** Keep the pixels whose neighbours within `reach`, along rows and columns, are all inside. */
+function erode(from: Uint8Array, to: Uint8Array, width: number, height: number, reach: number): void {
+  const count = width * height;
+  if (across.length < count) across = new Uint8Array(count);
+  for (let y = 0; y < height; y++) {
+    let run = 0;
+    const start = y * width;
+    for (let x = 0; x < width; x++) {
+      run = from[start + x] ? run + 1 : 0;
+      if (x >= reach) across[start + x - reach] = run > 2 * reach ? 1 : 0;
+    }
+    across.fill(0, start + Math.max(width - reach, 0), start + width);
+  }
+  const runs = new Uint16Array(width);
+  to.fill(0, 0, Math.min(reach, height) * width);
+  for (let y = 0; y < height; y++) {
+    const start = y * width;
+    const target = (y - reach) * width;
+    for (let x = 0; x < width; x++) {
+      const run = across[start + x] ? Math.min(runs[x]! + 1, 65535) : 0;
+      runs[x] = run;
+      if (y >= reach) to[target + x] = run > 2 * reach ? 1 : 0;
+    }
+  }
+  to.fill(0, Math.max(height - reach, 0) * width, count);
+}
