@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from anymask.model.attention import attend, attend_chunked, attend_folded, relative_positions, relative_terms
+from anymask.model.dense import uses_onednn
 
 GRIDS = [(1, 1), (3, 5), (14, 14), (16, 9)]
 
@@ -70,3 +72,25 @@ def test_tables_of_another_size_keep_their_middle() -> None:
         assert positions.shape == (size, size, 1)
         torch.testing.assert_close(positions.diagonal()[0], torch.zeros(size))
         torch.testing.assert_close(positions, -positions.transpose(0, 1))
+
+
+def test_in_bfloat16_the_logits_are_not_rounded() -> None:
+    halves = [4 * value.bfloat16() for value in operands((14, 14))]
+    with torch.inference_mode():
+        out = attend(*halves)
+    assert out.dtype == torch.bfloat16
+    exact = plain(*(value.float() for value in halves))
+    if uses_onednn(*halves):
+        torch.testing.assert_close(out.float(), exact, rtol=2**-8, atol=1e-4)
+    else:
+        torch.testing.assert_close(out.float(), exact, rtol=0.05, atol=0.2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_flash_attention_takes_the_folded_form(dtype: torch.dtype) -> None:
+    values = [value.to("cuda", dtype) for value in operands((14, 14), heads=16, dim=80)]
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        out = attend_folded(*values)
+    exact = plain(*(value.float() for value in values))
+    torch.testing.assert_close(out.float(), exact, rtol=0.05, atol=0.05)

@@ -66,3 +66,21 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
     assert torch.equal(y.amax((1, 2)), y.amin((1, 2)))
     assert abs(float(y.mean()) - 1) < 0.05
     assert drop_path(x, 0.25, training=False) is x
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@pytest.mark.parametrize("rows", [3, 100])
+def test_product_in_bfloat16_rounds_its_result_once(activation: str, rows: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, weight = (torch.randn(n, 48, generator=generator).bfloat16() for n in (rows, 11))
+    bias = torch.randn(11, generator=generator).bfloat16()
+    y = product(x, weight, bias, activation)
+    assert y.dtype == torch.bfloat16
+    exact = ACTIVATIONS[activation](F.linear(x.double(), weight.double(), bias.double()))
+    torch.testing.assert_close(y.double(), exact, rtol=2**-7, atol=2**-6)
+
+
+def test_onednn_is_kept_for_operands_of_one_type() -> None:
+    x = torch.randn(100, 8)
+    assert not uses_onednn(x, x.bfloat16())
+    assert not uses_onednn(x.bfloat16(), x)

@@ -6,9 +6,11 @@ The logits of query i and key (y, x) are `q·k·scale + rel_h[i, y] + rel_w[i, x
 Two exact ways to add the two relative terms:
 
 - folded: as `[q·scale, rel_h, rel_w] · [k, onehot(y), onehot(x)]`, so that any fused attention kernel serves, with
-  gradients and on any device;
-- chunked: a few heads and query rows at a time, added in place to logits that stay in the cache; this is
-  the fast one on a CPU where no gradient is wanted.
+  gradients and on any device. On CUDA that is FlashAttention, which takes no bias but heads of up to 256 channels:
+  ViT-H's have 208 in global attention. The longer products cost it about a tenth of an encoder's time; an N×L×L bias
+  instead would be 0.5 GiB an image in bfloat16;
+- chunked: a few heads and query rows at a time, added in place to logits that stay in the cache; this is the fast one
+  on a CPU where no gradient is wanted. It computes in float32: bfloat16 logits are slower, and coarse.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from anymask.model.dense import product, uses_onednn
 
 _CHUNK_ELEMENTS = 1 << 20
 """Logits held at a time by `attend_chunked`: 4 MiB of float32."""
+
+_HEAD_MULTIPLE = 8
+"""Channels of a head that CUDA's fused kernels take; torch would pad others itself, with three more copies."""
 
 
 def relative_positions(table: Float[Tensor, "s d"], size: int) -> Float[Tensor, "size size d"]:
@@ -60,7 +65,8 @@ def attend(
 ) -> Float[Tensor, "b n l d"]:
     """Attend over an h×w grid of keys with decomposed relative positions, by the faster exact way."""
     if uses_onednn(q, k, v, rel_h, rel_w):
-        return attend_chunked(q, k, v, rel_h, rel_w)
+        out = attend_chunked(q.float(), k.float(), v.float(), rel_h.float(), rel_w.float())
+        return out.to(q.dtype)
     return attend_folded(q, k, v, rel_h, rel_w)
 
 
@@ -73,12 +79,13 @@ def attend_folded(
 ) -> Float[Tensor, "b n l d"]:
     """Attend with the relative terms folded into the product of longer queries and keys."""
     height, width, dim = rel_h.shape[-1], rel_w.shape[-1], q.shape[-1]
+    filler = -(dim + height + width) % _HEAD_MULTIPLE
     rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, 0)
-    columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
+    columns = torch.eye(width, width + filler, dtype=k.dtype, device=k.device).repeat(height, 1)
     onehot = torch.cat([rows, columns], -1).expand(*k.shape[:2], -1, -1)
-    long_q = torch.cat([q * dim**-0.5, rel_h, rel_w], -1)
+    long_q = torch.cat([q * dim**-0.5, rel_h, rel_w, q.new_zeros(*q.shape[:3], filler)], -1)
     long_k = torch.cat([k, onehot], -1)
-    long_v = F.pad(v, (0, height + width))  # fused kernels want heads of one length
+    long_v = F.pad(v, (0, height + width + filler))  # fused kernels want heads of one length
     return F.scaled_dot_product_attention(long_q, long_k, long_v, scale=1.0)[..., :dim]
 
 
