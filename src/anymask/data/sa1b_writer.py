@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -41,21 +42,58 @@ def pack(sample: Sample) -> dict[str, bytes]:
     annotations = []
     for index, stored in enumerate(rle.encode_many(sample.masks)):
         point = points.centre(sample.masks[index])
-        annotation: dict[str, object] = {
-            "id": index,
-            "segmentation": stored,
-            "bbox": list(rle.bbox(stored)),
-            "area": rle.area(stored),
-            "predicted_iou": 1.0,
-            "stability_score": 1.0,
-            "crop_box": [0, 0, width, height],
-            "point_coords": [list(point)] if point is not None else [],
-        }
-        if sample.levels is not None:
-            annotation["level"] = int(sample.levels[index])
-        if sample.parents is not None:
-            annotation["parent"] = int(sample.parents[index])
-        annotations.append(annotation)
-    image = {"image_id": sample.key, "width": width, "height": height, "file_name": f"{sample.key}.jpg"}
-    document = {"image": image, "annotations": annotations}
-    return {"jpg": jpeg.tobytes(), "json": json.dumps(document, separators=(",", ":")).encode()}
+        annotations.append(
+            annotation(
+                index,
+                stored,
+                bbox=rle.bbox(stored),
+                area=rle.area(stored),
+                predicted_iou=1.0,
+                stability_score=1.0,
+                crop_box=(0, 0, width, height),
+                point_coords=[point] if point is not None else [],
+                level=None if sample.levels is None else int(sample.levels[index]),
+                parent=None if sample.parents is None else int(sample.parents[index]),
+            )
+        )
+    document = pair_document(sample.key, (height, width), f"{sample.key}.jpg", annotations)
+    return {"jpg": jpeg.tobytes(), "json": document}
+
+
+def annotation(
+    id: int,
+    segmentation: rle.RLE,
+    *,
+    bbox: Sequence[int],
+    area: int,
+    predicted_iou: float,
+    stability_score: float,
+    crop_box: Sequence[int],
+    point_coords: Sequence[Sequence[float]],
+    level: int | None = None,
+    parent: int | None = None,
+) -> dict[str, Any]:
+    """One mask as SA-1B has it; boxes are (x, y, width, height). `level` and `parent` are ours, left out for None."""
+    made: dict[str, Any] = {
+        "id": id,
+        "segmentation": segmentation,
+        "bbox": list(bbox),
+        "area": area,
+        "predicted_iou": predicted_iou,
+        "stability_score": stability_score,
+        "crop_box": list(crop_box),
+        "point_coords": [list(point) for point in point_coords],
+    }
+    if level is not None:
+        made["level"] = level
+    if parent is not None:
+        made["parent"] = parent
+    return made
+
+
+def pair_document(
+    image_id: int | str, size: tuple[int, int], file_name: str, annotations: Sequence[Mapping[str, Any]]
+) -> bytes:
+    """Return the JSON that lies beside an image of `size` = (height, width)."""
+    image = {"image_id": image_id, "width": size[1], "height": size[0], "file_name": file_name}
+    return json.dumps({"image": image, "annotations": list(annotations)}, separators=(",", ":")).encode()
