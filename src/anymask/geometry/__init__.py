@@ -4,6 +4,6 @@ Points are (x, y) in pixels, boxes (x0, y0, x1, y1) with exclusive right and bot
 width). Import the modules, not their names: ``from anymask.geometry import boxes, rle``.
 """
 
-from anymask.geometry import boxes, crops, frames, masks, nms, points, polygons, regions, rle
+from anymask.geometry import boxes, crops, frames, masks, nms, points, polygons, regions, rle, run_regions
 
-__all__ = ["boxes", "crops", "frames", "masks", "nms", "points", "polygons", "regions", "rle"]
+__all__ = ["boxes", "crops", "frames", "masks", "nms", "points", "polygons", "regions", "rle", "run_regions"]
