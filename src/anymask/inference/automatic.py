@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
-from anymask.data.images import ImageSource
+import numpy as np
+from jaxtyping import UInt8
+
+from anymask.data.images import ImageSource, read_image
+from anymask.errors import ImageError
+from anymask.geometry import boxes, crops, nms, rle, run_regions
+from anymask.geometry.crops import Crop
+from anymask.inference.answers import EncodedImage, encode, evaluating
 from anymask.inference.automatic_options import AutomaticOptions
+from anymask.inference.candidates import find_candidates
 from anymask.inference.mask_record import MaskRecord
+from anymask.inference.selection import CropSelection, ExactMask, corners
 from anymask.model import Sam
 
 
 class AutomaticMasks:
     """Makes masks of everything in an image, without prompts.
 
-    `overrides` replace single options. Raises InputError for options that make no sense.
+    The model runs in evaluation mode, where it is, and is left in the mode that it came in. `overrides` replace single
+    options. Raises InputError for options that make no sense.
     """
 
     def __init__(self, model: Sam, options: AutomaticOptions | None = None, **overrides: Any) -> None:
@@ -22,9 +36,114 @@ class AutomaticMasks:
         self.options = (options or AutomaticOptions()).replace(**overrides)
 
     def generate(self, image: ImageSource) -> list[MaskRecord]:
-        """Return the masks of one image; an empty list where none is confident. Raises ImageError."""
-        return next(self.generate_many([image]))
+        """Return the masks of one image: within a crop by falling predicted IoU, smaller crops first.
+
+        An empty list where none is confident. Raises ImageError.
+        """
+        pixels = read_image(image)
+        return self._records(pixels, encode(self.model, [pixels])[0])
 
     def generate_many(self, images: Iterable[ImageSource], *, batch_size: int = 4) -> Iterator[list[MaskRecord]]:
-        """Yield the masks of each image, in their order, `batch_size` images encoded at a time."""
-        raise NotImplementedError
+        """Yield what `generate` returns for each image, in their order.
+
+        `batch_size` images are encoded in one call, while a thread reads as many of the next; so twice as many are
+        held. Raises ImageError when it comes to an image that cannot be read.
+        """
+        if batch_size < 1:
+            raise ImageError(f"batch_size is {batch_size}; at least 1 image must be encoded at a time")
+        sources = iter(images)
+        reader = ThreadPoolExecutor(1, thread_name_prefix="anymask-reader")
+        try:
+            waiting = _submitted(reader, sources, batch_size)
+            while waiting:
+                batch = [waiting.popleft().result() for _ in range(len(waiting))]
+                waiting = _submitted(reader, sources, batch_size)
+                for pixels, encoded in zip(batch, encode(self.model, batch), strict=True):
+                    yield self._records(pixels, encoded)
+        finally:
+            reader.shutdown(cancel_futures=True)
+
+    def _records(self, pixels: UInt8[np.ndarray, "h w 3"], encoded: EncodedImage) -> list[MaskRecord]:
+        options, size = self.options, (pixels.shape[0], pixels.shape[1])
+        grids = options.grids()
+        parts = crops.layered(size, options.crop_n_layers, options.crop_overlap_ratio)
+        found: list[ExactMask] = []
+        with evaluating(self.model):
+            for part in parts:
+                if part.layer > 0:
+                    x0, y0, x1, y1 = part.box
+                    encoded = encode(self.model, [pixels[y0:y1, x0:x1]])[0]
+                found += self._masks_of_crop(part, encoded, grids[part.layer], size)
+        if len(parts) > 1:
+            # The smaller the crop, the better its masks: it was seen at a larger scale.
+            scores = 1 / boxes.area(np.array([mask.crop for mask in found], np.int64).reshape(-1, 4))
+            found = _suppressed(found, scores, options.crop_nms_thresh, options)
+        if options.min_mask_region_area > 0:
+            found = _cleaned(found, options)
+        return [_record(mask) for mask in found]
+
+    def _masks_of_crop(
+        self,
+        part: Crop,
+        encoded: EncodedImage,
+        grid: np.ndarray[Any, np.dtype[np.floating[Any]]],
+        size: tuple[int, int],
+    ) -> list[ExactMask]:
+        selection = CropSelection(encoded.frame, self.model.mask_size, part.box, size, self.options)
+        for candidates in find_candidates(self.model, encoded, grid.astype(np.float64), self.options):
+            selection.add(candidates)
+        return selection.select()
+
+
+def _submitted(
+    reader: ThreadPoolExecutor, sources: Iterator[ImageSource], count: int
+) -> deque[Future[UInt8[np.ndarray, "h w 3"]]]:
+    return deque(reader.submit(read_image, source) for source in islice(sources, count))
+
+
+def _suppressed(
+    masks: Sequence[ExactMask], scores: np.ndarray[Any, np.dtype[Any]], threshold: float, options: AutomaticOptions
+) -> list[ExactMask]:
+    """Return the masks that no mask of a higher score overlaps by more than the threshold, by falling score."""
+    if options.nms == "mask":
+        kept = nms.mask_nms([mask.rle for mask in masks], scores, threshold)
+    else:
+        kept = nms.box_nms(np.array([mask.box for mask in masks], np.float32).reshape(-1, 4), scores, threshold)
+    return [masks[index] for index in kept]
+
+
+def _cleaned(masks: Sequence[ExactMask], options: AutomaticOptions) -> list[ExactMask]:
+    """Remove small islands and holes; of masks that are duplicates now, those that needed no change stay.
+
+    A changed mask gets a new box, area and stability: the IoU of its two cuts, cleaned likewise.
+    """
+    results, unchanged = [], []
+    for mask in masks:
+        cleaned, changed = run_regions.clean(mask.rle, options.min_mask_region_area)
+        unchanged.append(not changed)
+        if changed:
+            assert mask.cuts is not None
+            upper, lower = (run_regions.clean(cut, options.min_mask_region_area)[0] for cut in mask.cuts)
+            mask = dataclasses.replace(
+                mask,
+                rle=cleaned,
+                box=corners(cleaned),
+                area=rle.area(cleaned),
+                stability=float(rle.pairwise_iou([upper], [lower])[0, 0]),
+            )
+        results.append(mask)
+    threshold = max(options.box_nms_thresh, options.crop_nms_thresh)
+    return _suppressed(results, np.array(unchanged, np.float64), threshold, options)
+
+
+def _record(mask: ExactMask) -> MaskRecord:
+    (x0, y0, x1, y1), (left, top, right, bottom) = mask.box, mask.crop
+    return MaskRecord(
+        rle=mask.rle,
+        bbox=(x0, y0, x1 - x0, y1 - y0),
+        area=mask.area,
+        predicted_iou=mask.predicted_iou,
+        stability_score=mask.stability,
+        point_coords=(mask.point,),
+        crop_box=(left, top, right - left, bottom - top),
+    )

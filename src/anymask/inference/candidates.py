@@ -1,0 +1,165 @@
+"""Points to candidates: the grid asked in batches, and all that can be told at low resolution told there.
+
+A candidate is a mask that may still be kept: its predicted IoU is above the threshold, its stability is not clearly
+below. It holds only the part of its logits that its pixels are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from anymask.geometry import boxes, masks
+from anymask.geometry.crops import Box
+from anymask.inference.answers import EncodedImage, chunk_size
+from anymask.inference.automatic_options import AutomaticOptions
+from anymask.inference.point_order import Foretold, coarse_to_fine
+from anymask.inference.upsampling import LogitWindow, cut_window, num_samples
+from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """A mask known at low resolution; pixels are those of the crop that was encoded."""
+
+    window: LogitWindow
+    """Whatever exceeds the lower cut of the stability score lies in it."""
+    box: tuple[float, float, float, float]
+    """xyxy, about that of the mask: every edge is uncertain by `slack`."""
+    slack: tuple[float, float]
+    """(x, y) pixels."""
+    predicted_iou: float
+    point: tuple[float, float]
+    """(x, y) that was asked."""
+
+    @property
+    def num_bytes(self) -> int:
+        """What its logits take."""
+        return self.window.logits.numel() * self.window.logits.element_size()
+
+
+def find_candidates(
+    model: Sam, image: EncodedImage, points: Float[np.ndarray, "n 2"], options: AutomaticOptions
+) -> Iterator[list[Candidate]]:
+    """Ask about points of the unit square and yield the candidates of each batch.
+
+    Runs in the caller's gradient mode; the order of points is the grid's, or from coarse to fine if adaptive.
+    """
+    pixels = points * np.array(image.frame.original[::-1])
+    grid = _Grid(image, model.mask_size, pixels)
+    size = batch_size(model, options)
+    if not options.adaptive:
+        for start in range(0, len(points), size):
+            yield _ask(model, image, grid, np.arange(start, min(start + size, len(points))), options).candidates
+        return
+    foretold = Foretold(len(points))
+    for level in coarse_to_fine(points):
+        while level.size:
+            level = level[~foretold(level)]
+            asked, level = level[:size], level[size:]
+            if not asked.size:
+                break
+            answers = _ask(model, image, grid, asked, options)
+            for point in asked.tolist():
+                own = answers.points == point
+                foretold.add(point, answers.inside[own], answers.areas[own])
+            yield answers.candidates
+
+
+def batch_size(model: Sam, options: AutomaticOptions) -> int:
+    """Return how many points to ask about at a time: the option, unless memory allows fewer."""
+    logits = 3 * model.mask_size**2 * 4
+    return max(1, min(options.points_per_batch, chunk_size(model), options.memory_limit // (4 * logits)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Answers:
+    """The confident masks of a batch of points."""
+
+    candidates: list[Candidate]
+    points: Int[np.ndarray, " k"]
+    """The index of the point of each."""
+    inside: Bool[np.ndarray, "k n"]
+    """Which points of the grid lie in each; nothing unless adaptive."""
+    areas: Int[np.ndarray, " k"]
+    """In samples."""
+
+
+class _Grid:
+    """The points in each frame that they are needed in."""
+
+    def __init__(self, image: EncodedImage, mask_size: int, pixels: Float[np.ndarray, "n 2"]) -> None:
+        frame, device = image.frame, image.embedding.features.device
+        self.pixels = pixels
+        moved = frame.points_to_model(pixels)
+        self.model = torch.from_numpy(moved).to(device)
+        self.samples = num_samples(frame, mask_size)
+        centres = np.rint(np.multiply(frame.resized, mask_size / frame.model_size)).astype(int)
+        self.rows, self.columns = (max(int(side), 1) for side in centres)
+        """Samples whose centres lie in the image."""
+        stride = frame.model_size / mask_size
+        at = np.minimum((moved / stride).astype(np.int64), np.array(self.samples[::-1]) - 1)
+        self.at = torch.from_numpy(at).to(device)
+
+
+def _ask(
+    model: Sam, image: EncodedImage, grid: _Grid, asked: Int[np.ndarray, " p"], options: AutomaticOptions
+) -> _Answers:
+    points = grid.model[torch.from_numpy(asked).to(grid.model.device)][None, :, None]
+    labels = torch.full(points.shape[:3], int(PointLabel.FOREGROUND), device=points.device)
+    logits, iou = model.decode(image.embedding, Prompts.build(points=points, labels=labels), multimask=True)
+    predicted = iou[0].float().flatten()
+    kept = torch.nonzero(predicted > options.pred_iou_thresh if options.pred_iou_thresh > 0 else predicted > -torch.inf)
+    logits_KHW = logits[0].flatten(0, 1)[kept[:, 0]].float()
+    seen = logits_KHW[:, : grid.rows, : grid.columns]
+    stability = masks.stability_score_torch(seen, MASK_THRESHOLD, options.stability_score_offset)
+    reaching = logits_KHW[:, : grid.samples[0], : grid.samples[1]]
+    above = boxes.from_masks_torch(reaching > MASK_THRESHOLD)
+    wide = boxes.from_masks_torch(reaching > MASK_THRESHOLD - options.stability_score_offset)
+    areas = (seen > MASK_THRESHOLD).sum((1, 2), dtype=torch.int32)
+    numbers = torch.cat([kept, above, wide, areas[:, None]], 1).cpu().numpy()
+    scores = torch.stack([predicted[kept[:, 0]], stability], 1).cpu().numpy()
+    enough = scores[:, 1] >= options.stability_score_thresh - _margin(numbers[:, 9])
+    stays = np.flatnonzero((numbers[:, 4] > 0) & (enough | (options.stability_score_thresh == 0)))
+    candidates = [
+        _candidate(logits_KHW[k], numbers[k], float(scores[k, 0]), image, grid.pixels[asked[numbers[k, 0] // 3]])
+        for k in stays.tolist()
+    ]
+    confident = stays[scores[stays, 1] >= options.stability_score_thresh]
+    inside = np.zeros((0, len(grid.at)), bool)
+    if options.adaptive and confident.size:
+        chosen = logits_KHW[torch.from_numpy(confident).to(logits_KHW.device)]
+        inside = (chosen[:, grid.at[:, 1], grid.at[:, 0]] > MASK_THRESHOLD).cpu().numpy()
+    owners = asked[numbers[confident, 0] // 3]
+    return _Answers(candidates=candidates, points=owners, inside=inside, areas=numbers[confident, 9])
+
+
+def _margin(areas: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
+    """Return by how much the stability at the original size may exceed that at low resolution, at most."""
+    return np.asarray(np.minimum(1.0, 0.02 + 1.0 / np.sqrt(np.maximum(areas, 1))))
+
+
+def _candidate(
+    logits: Float[Tensor, "hm wm"],
+    numbers: Int[np.ndarray, " 10"],
+    predicted_iou: float,
+    image: EncodedImage,
+    point: Float[np.ndarray, " 2"],
+) -> Candidate:
+    frame = image.frame
+    wide: Box = (int(numbers[5]), int(numbers[6]), int(numbers[7]), int(numbers[8]))
+    stride = frame.model_size / logits.shape[-1]
+    across, down = stride / frame.scale[0], stride / frame.scale[1]
+    x0, y0, x1, y1 = numbers[1:5].tolist()
+    return Candidate(
+        window=cut_window(logits, wide, frame),
+        box=(x0 * across, y0 * down, x1 * across, y1 * down),
+        slack=(1.5 * across + 1, 1.5 * down + 1),
+        predicted_iou=predicted_iou,
+        point=(float(point[0]), float(point[1])),
+    )
