@@ -37,8 +37,10 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimConfig:
-    """AdamW and its schedule (SAM, app. A)."""
+    """The optimiser and its schedule; the paper's is AdamW (SAM, app. A)."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` learns from fewer images, above all from nothing (`anymask.training.muon`)."""
     learning_rate: float = 8e-4
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.1

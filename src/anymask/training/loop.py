@@ -89,9 +89,8 @@ def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> Trainin
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     average = MovingAverage(model, recipe.optim.ema) if recipe.optim.ema else None
     generator = torch.Generator(recipe.run.device).manual_seed(recipe.run.seed)
-    return TrainingState(
-        model=model, optimizer=build_optimizer(model, recipe.optim), average=average, generator=generator
-    )
+    optimizer = build_optimizer(model, recipe.optim, getattr(torch, recipe.run.precision))
+    return TrainingState(model=model, optimizer=optimizer, average=average, generator=generator)
 
 
 def train(

@@ -10,20 +10,41 @@ from torch import nn
 
 from anymask.model import Sam
 from anymask.training.config import OptimConfig
+from anymask.training.muon import Muon
 
 _DECAYED = (nn.Linear, nn.modules.conv._ConvNd)
+_NARROW = 16
+"""Matrices with fewer inputs or outputs have no directions to balance."""
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over two groups: matrices and kernels decay; biases, norms, embeddings and positions do not."""
-    decayed: list[nn.Parameter] = []
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, precision: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
+    """Matrices and kernels decay; biases, norms, embeddings and positions do not.
+
+    Muon orthogonalises the steps of all matrices but those of a few inputs or outputs, in `precision`.
+    """
+    matrices: list[nn.Parameter] = []
+    narrow: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
-                (decayed if name == "weight" and isinstance(module, _DECAYED) else kept).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+            if not parameter.requires_grad:
+                continue
+            if name != "weight" or not isinstance(module, _DECAYED):
+                kept.append(parameter)
+            else:
+                (narrow if min(parameter.flatten(1).shape) < _NARROW else matrices).append(parameter)
+    rest = {"params": kept, "weight_decay": 0.0}
+    if config.kind == "adamw":
+        decayed = {"params": matrices + narrow, "weight_decay": config.weight_decay}
+        return torch.optim.AdamW([decayed, rest], lr=config.learning_rate, betas=config.betas)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay, "orthogonal": True},
+        {"params": narrow, "weight_decay": config.weight_decay},
+        rest,
+    ]
+    return Muon(groups, lr=config.learning_rate, betas=config.betas, dtype=precision)
 
 
 def rate_factor(step: int, total: int, config: OptimConfig) -> float:
