@@ -1,79 +1,135 @@
 """The two-way transformer with the image's side computed once an image, and exactly.
 
-Legend: Q 1 or one a prompt, T tokens, L image cells, C width, I inner width of cross-attention, N heads, D = I/N.
+Legend: Q 1 or one a prompt, T tokens, L image cells, C width, I inner width of cross-attention, N heads, D = I/N, J the
+transformer's blocks and its last attention, K rows of what a prompt has written to the image.
 
-A prompt has few tokens T, so what each attention adds to the image, and what it asks of it, has a rank of at most
-N·T. Three identities follow, each exact but for rounding:
+Image → token attention has few keys, so that what a prompt writes to the image has a low rank: a block adds A·B, where
+A (L, N·T) are its shares and B (N·T, C) its values. Layer normalisation subtracts a row's mean and divides by its
+deviation; the former is linear, the latter a factor of the row. After any number of blocks the image is therefore
 
-- the first layer's keys, values and queries of the image depend on no prompt;
-- tokens → image: `q·(x W_k) = (q W_kᵀ)·x`, and `(A x) W_v` for `A (x W_v)`: the image is never projected;
-- image → tokens: `(x W_q)·k = x·(W_q kᵀ)`, and the output `A (v W_o)` for `(A v) W_o`.
+    diag(r) · S + Fᵀ · E
 
-Positions enter through their own projections, which no image changes. With N·T below I this is less work than the
-plain form, which remains the reference, is trained, and serves longer prompts.
+S, the image with means taken off and gains multiplied in, is the same for all prompts; r (L), F (K, L) and E (K, C) are
+the prompt's, and small. All that follows is linear in the image: keys, values and queries of the blocks, and the first
+transposed convolution. Each is a projection of S, made once an image, and one of E, which costs next to nothing. The
+deviations too come from lengths and inner products of S made beforehand, and the Gram matrix of E. So no prompt has an
+image of its own, and a click costs a small part of the plain form's, which remains the reference, is trained, and
+serves longer prompts. Nothing is approximated; differences are those of rounding.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from anymask.model.dense import product
+from anymask.model.dense import Linear, product
 from anymask.model.two_way import Attention, TwoWayBlock, TwoWayTransformer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionSide:
-    """The grid's positions and their projections: per layer the keys and queries, and the last attention's keys."""
+    """Projections of the grid's positions, which no image changes: keys of each reading, queries of each writing.
 
-    encoded: Float[Tensor, "l c"]
-    keys: tuple[Float[Tensor, "l i"], ...]
-    queries: tuple[Float[Tensor, "l i"], ...]
-    final_keys: Float[Tensor, "l i"]
+    In the queries are those of the last normalisation's bias; in keys it would move no softmax, and is left out.
+    """
+
+    keys: Float[Tensor, "j n d l"]
+    queries: Float[Tensor, "j-1 n d l"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSide:
-    """What prompts share of an image: its cells, and their keys, values and queries in the first layer."""
+    """What prompts share of an image, as each block and the last attention see it.
 
-    cells: Float[Tensor, "b q l c"]
-    keys: Float[Tensor, "b q l i"]
-    values: Float[Tensor, "b q l i"]
-    queries: Float[Tensor, "b q l i"]
+    The first block's keys and queries have the positions in them.
+    """
+
+    keys: Float[Tensor, "b q j n d l"]
+    values: Float[Tensor, "b q j n l d"]
+    queries: Float[Tensor, "b q j-1 n d l"]
+    lengths: Float[Tensor, "b q j-1 l"]
+    """Mean square of each centred cell, which is the variance that layer normalisation asks for."""
+    written: Float[Tensor, "b q pairs n d l"]
+    """Inner products of the cells entering a block with what each block up to it writes for a unit value."""
+    constant: Float[Tensor, "b q pairs l"]
+    """Inner products with what the biases of each block up to it write."""
+    drawn: Float[Tensor, "b q h w o"]
+    """The first transposed convolution, without bias."""
     positions: PositionSide
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Cells (down, across)."""
+        return self.drawn.shape[-3], self.drawn.shape[-2]
+
     def part(self, b: int, p: int) -> ImageSide:
-        """Cut out the side (l, c) of one prompt."""
-        q = p if self.cells.shape[1] > 1 else 0
-        cut = {name: getattr(self, name)[b, q] for name in ("cells", "keys", "values", "queries")}
-        return ImageSide(**cut, positions=self.positions)
+        """Return the side of one prompt, without the first two axes."""
+        q = p if self.keys.shape[1] > 1 else 0
+        names = [field.name for field in dataclasses.fields(self) if field.name != "positions"]
+        return ImageSide(**{name: getattr(self, name)[b, q] for name in names}, positions=self.positions)
 
 
 def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l c"]) -> PositionSide:
-    """Project the positions once a model; the biases of keys are left out, as they move no softmax."""
+    """Project the positions once a model."""
     blocks = _blocks(transformer)
+    readings = [*(b.cross_attn_token_to_image for b in blocks), transformer.final_attn_token_to_image]
+    writings = [b.cross_attn_image_to_token for b in blocks]
+    located = [image_pe, *(image_pe + block.norm4.bias for block in blocks[:-1])]
     return PositionSide(
-        encoded=image_pe,
-        keys=tuple(product(image_pe, b.cross_attn_token_to_image.k_proj.weight) for b in blocks),
-        queries=tuple(b.cross_attn_image_to_token.q_proj(image_pe) for b in blocks),
-        final_keys=product(image_pe, transformer.final_attn_token_to_image.k_proj.weight),
+        keys=torch.stack([_across(product(image_pe, a.k_proj.weight), a.num_heads) for a in readings]),
+        queries=torch.stack([_across(a.q_proj(x), a.num_heads) for a, x in zip(writings, located, strict=True)]),
     )
 
 
 def project_image(
-    transformer: TwoWayTransformer, positions: PositionSide, cells: Float[Tensor, "b q l c"]
+    transformer: TwoWayTransformer,
+    upscale: Float[Tensor, "o c"],
+    positions: PositionSide,
+    image: Float[Tensor, "b q h w c"],
 ) -> ImageSide:
-    """Project an image (with its dense prompt) for the first layer."""
-    first = _blocks(transformer)[0]
-    reading, writing = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+    """Project an image, its dense prompt in it, for all blocks, the last attention and the transposed convolution."""
+    cells = image.flatten(2, 3)
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    queries: list[Tensor] = []
+    lengths: list[Tensor] = []
+    written: list[Tensor] = []
+    constant: list[Tensor] = []
+    outputs: list[tuple[Attention, Tensor]] = []
+    biases: list[Tensor] = []
+    offset = cells.new_zeros(cells.shape[-1])
+    for block in _blocks(transformer):
+        reading, writing, norm = block.cross_attn_token_to_image, block.cross_attn_image_to_token, block.norm4
+        keys.append(_across(product(cells, reading.k_proj.weight), reading.num_heads))
+        values.append(_heads(product(cells, reading.v_proj.weight), reading.num_heads))
+        queries.append(_across(product(cells, writing.q_proj.weight), writing.num_heads))
+        cells = _centred(cells)
+        outputs = [(a, _centred(w)) for a, w in [*outputs, (writing, writing.out_proj.weight.T)]]
+        biases = [_centred(b) for b in [*biases, offset + writing.out_proj.bias]]
+        lengths.append(cells.square().mean(-1))
+        written += [_across(product(cells, w), a.num_heads) for a, w in outputs]
+        constant.append(product(cells, torch.stack(biases)).transpose(-2, -1))
+        cells = cells * norm.weight
+        outputs = [(a, w * norm.weight) for a, w in outputs]
+        biases = [b * norm.weight for b in biases]
+        offset = norm.bias
+    last = transformer.final_attn_token_to_image
+    keys[0] = keys[0] + positions.keys[0]
+    queries[0] = queries[0] + positions.queries[0]
     return ImageSide(
-        cells=cells,
-        keys=product(cells, reading.k_proj.weight) + positions.keys[0],
-        values=reading.v_proj(cells),
-        queries=product(cells, writing.q_proj.weight) + positions.queries[0],
+        keys=torch.stack([*keys, _across(product(cells, last.k_proj.weight), last.num_heads)], 2),
+        values=torch.stack([*values, _heads(product(cells, last.v_proj.weight), last.num_heads)], 2),
+        queries=torch.stack(queries, 2),
+        lengths=torch.stack(lengths, 2),
+        written=torch.stack(written, 2),
+        constant=torch.cat(constant, 2),
+        drawn=product(cells, upscale).unflatten(2, image.shape[2:4]),
         positions=positions,
     )
 
@@ -86,81 +142,154 @@ def pays(transformer: TwoWayTransformer, num_tokens: int) -> bool:
 
 def attend(
     transformer: TwoWayTransformer, side: ImageSide, tokens: Float[Tensor, "b p t c"]
-) -> tuple[Float[Tensor, "b p t c"], Float[Tensor, "b p l c"]]:
-    """Return what `TwoWayTransformer.forward` returns, for prompts without absent tokens."""
+) -> tuple[Float[Tensor, "b p t c"], dict[tuple[int, int], PromptImage]]:
+    """Return the tokens that `TwoWayTransformer.forward` returns, and each prompt's image by (b, p).
+
+    For prompts without absent tokens.
+    """
     batch, prompts = tokens.shape[:2]
     hidden = torch.empty_like(tokens)
-    image = tokens.new_empty(batch, prompts, *side.cells.shape[2:])
+    images: dict[tuple[int, int], PromptImage] = {}
     for b in range(batch):
         for p in range(prompts):
-            hidden[b, p], image[b, p] = _attend_one(transformer, side.part(b, p), tokens[b, p])
-    return hidden, image
+            hidden[b, p], images[b, p] = _attend_one(transformer, side.part(b, p), tokens[b, p])
+    return hidden, images
 
 
-def _attend_one(transformer: TwoWayTransformer, side: ImageSide, token_pe: Tensor) -> tuple[Tensor, Tensor]:
-    tokens, image, positions = token_pe, side.cells, side.positions
-    for index, block in enumerate(_blocks(transformer)):
+@dataclass(slots=True)
+class PromptImage:
+    """A prompt's image, diag(scale) · S + rowsᵀ · coefficients; before the first block has written, S itself."""
+
+    offset: Float[Tensor, " c"]
+    """Added to every cell by the last normalisation, and left out of the rest."""
+    scale: Float[Tensor, " l"] | None = None
+    rows: Float[Tensor, "k l"] | None = None
+    coefficients: Float[Tensor, "k c"] | None = None
+
+    def logits(
+        self,
+        asking: Float[Tensor, "n t d"],
+        weight: Float[Tensor, "i c"],
+        shared: Float[Tensor, "n d l"],
+        positions: Float[Tensor, "n d l"],
+    ) -> Float[Tensor, "n t l"]:
+        """Ask its projection by `weight`, and positions; `shared` is S's projection, at first with the positions."""
+        logits = asking @ shared
+        if self.scale is None or self.rows is None or self.coefficients is None:
+            return logits
+        asked = asking @ _across(product(self.coefficients, weight), len(asking))
+        logits = torch.addmm(logits.mul_(self.scale).flatten(0, 1), asked.flatten(0, 1), self.rows)
+        return torch.baddbmm(logits.view(*asking.shape[:2], -1), asking, positions)
+
+    def mix(
+        self, shares: Float[Tensor, "n t l"], projection: Linear, shared: Float[Tensor, "n l d"]
+    ) -> Float[Tensor, "t i"]:
+        """Mix its projection by shares that add up to 1; `shared` is S's, without bias."""
+        if self.scale is None or self.rows is None or self.coefficients is None:
+            mixed = shares @ shared
+        else:
+            own = product(shares.flatten(0, 1), self.rows).view(*shares.shape[:2], -1)
+            mixed = shares * self.scale @ shared
+            mixed = mixed + own @ _heads(product(self.coefficients, projection.weight), len(shares))
+        together: Tensor = mixed.transpose(0, 1).flatten(1) + projection(self.offset)
+        return together
+
+    def write(self, shares: Float[Tensor, "x l"], values: Float[Tensor, "x c"], bias: Float[Tensor, " c"]) -> None:
+        """Add sharesᵀ · values, and the bias to each cell."""
+        rows = [shares, shares.new_ones(1, shares.shape[1])]
+        coefficients = [values, (self.offset + bias)[None]]
+        if self.rows is not None and self.coefficients is not None:
+            rows, coefficients = [self.rows, *rows], [self.coefficients, *coefficients]
+        self.rows, self.coefficients = torch.cat(rows), torch.cat(coefficients)
+
+    def normalise(self, norm: nn.LayerNorm, length: Float[Tensor, " l"], overlaps: Float[Tensor, "k l"]) -> None:
+        """Normalise each cell; `length` is S's, `overlaps` the inner products of S with the coefficients."""
+        assert self.rows is not None and self.coefficients is not None
+        centred = _centred(self.coefficients)
+        gram = centred @ centred.T / centred.shape[1]
+        cross = overlaps * (2 / centred.shape[1])
+        if self.scale is not None:
+            length, cross = length * self.scale.square(), cross * self.scale
+        variance = length + (torch.addmm(cross, gram, self.rows) * self.rows).sum(0)
+        factor = (variance.clamp(min=0) + norm.eps).rsqrt()
+        self.scale = factor if self.scale is None else self.scale * factor
+        self.rows = self.rows * factor
+        self.coefficients = centred * norm.weight
+        self.offset = norm.bias
+
+    def project(
+        self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"], shared: Float[Tensor, "l o"], band: int
+    ) -> Iterator[Float[Tensor, "cells o"]]:
+        """Yield its projection, `band` cells at a time; `shared` is S's, without bias."""
+        assert self.scale is not None and self.rows is not None and self.coefficients is not None
+        matrix = product(self.coefficients, weight).T.contiguous()
+        offset = F.linear(self.offset, weight, bias)
+        for start in range(0, len(shared), band):
+            cells = slice(start, start + band)
+            own = product(self.rows[:, cells].T.contiguous(), matrix, offset)
+            yield own.addcmul_(shared[cells], self.scale[cells, None])
+
+
+def _attend_one(
+    transformer: TwoWayTransformer, side: ImageSide, token_pe: Float[Tensor, "t c"]
+) -> tuple[Float[Tensor, "t c"], PromptImage]:
+    tokens, image, positions = token_pe, PromptImage(offset=torch.zeros_like(token_pe[0])), side.positions
+    blocks = _blocks(transformer)
+    spread: list[Tensor] = []
+    counts = [1 + j for j in range(len(blocks))]
+    written, constant = side.written.split(counts), side.constant.split(counts)
+    for j, block in enumerate(blocks):
         tokens = block.attend_tokens(tokens[None, None], token_pe[None, None], None)[0, 0]
         reading, writing = block.cross_attn_token_to_image, block.cross_attn_image_to_token
-        asking = tokens + token_pe
-        if index == 0:
-            read = _read_projected(reading, asking, side.keys, side.values)
-        else:
-            read = _read(reading, asking, image, positions.keys[index])
+        read = _read(reading, image, tokens + token_pe, side.keys[j], side.values[j], positions.keys[j])
         tokens = block.norm2(tokens + read)
         tokens = block.norm3(tokens + block.mlp(tokens))
-        queries, unprojected = (side.queries, None) if index == 0 else (positions.queries[index], image)
-        image = block.norm4(_write(writing, image, queries, unprojected, tokens + token_pe, tokens))
-    read = _read(transformer.final_attn_token_to_image, tokens + token_pe, image, positions.final_keys)
+        asking = _heads(writing.k_proj(tokens + token_pe), writing.num_heads) * _scale(writing)
+        logits = image.logits(asking, writing.q_proj.weight, side.queries[j], positions.queries[j])
+        values = _heads(writing.v_proj(tokens), writing.num_heads)
+        outward = values @ writing.out_proj.weight.T.unflatten(0, (writing.num_heads, -1))
+        image.write(logits.softmax(1).flatten(0, 1), outward.flatten(0, 1), writing.out_proj.bias)
+        spread.append(values)
+        image.normalise(block.norm4, side.lengths[j], _overlaps(spread, written[j], constant[j]))
+    last = transformer.final_attn_token_to_image
+    read = _read(last, image, tokens + token_pe, side.keys[-1], side.values[-1], positions.keys[-1])
     return transformer.norm_final_attn(tokens + read), image
 
 
-def _read_projected(attention: Attention, asking: Tensor, keys_LI: Tensor, values_LI: Tensor) -> Tensor:
-    """Tokens → image, with the image projected already."""
-    q_NTD = _heads(attention, attention.q_proj(asking)) * _scale(attention)
-    shares = (q_NTD @ _heads(attention, keys_LI).transpose(-2, -1)).softmax(-1)
-    out: Tensor = attention.out_proj((shares @ _heads(attention, values_LI)).transpose(0, 1).flatten(1))
+def _read(
+    attention: Attention, image: PromptImage, asking: Tensor, keys: Tensor, values: Tensor, positions: Tensor
+) -> Float[Tensor, "t c"]:
+    """Tokens → image."""
+    asking = _heads(attention.q_proj(asking), attention.num_heads) * _scale(attention)
+    shares = image.logits(asking, attention.k_proj.weight, keys, positions).softmax(-1)
+    out: Tensor = attention.out_proj(image.mix(shares, attention.v_proj, values))
     return out
 
 
-def _read(attention: Attention, asking: Tensor, image_LC: Tensor, position_keys_LI: Tensor) -> Tensor:
-    """Tokens → image, with the tokens carried to the image's width instead."""
-    q_NTD = _heads(attention, attention.q_proj(asking)) * _scale(attention)
-    heads, length, _ = q_NTD.shape
-    carried = q_NTD @ attention.k_proj.weight.unflatten(0, (heads, -1))
-    logits_XL = product(carried.flatten(0, 1), image_LC).view(heads, length, -1)
-    logits_XL = logits_XL + q_NTD @ _heads(attention, position_keys_LI).transpose(-2, -1)
-    mixed_XC = logits_XL.softmax(-1).flatten(0, 1) @ image_LC
-    values_NTD = mixed_XC.view(heads, length, -1) @ attention.v_proj.weight.unflatten(0, (heads, -1)).transpose(1, 2)
-    out: Tensor = attention.out_proj(values_NTD.transpose(0, 1).flatten(1) + attention.v_proj.bias)
-    return out
+def _overlaps(
+    values: list[Tensor], written: Float[Tensor, "blocks n d l"], constant: Float[Tensor, "blocks l"]
+) -> Float[Tensor, "k l"]:
+    """Return the inner products of S with all that the blocks wrote, in the order of `PromptImage.coefficients`."""
+    parts: list[Tensor] = []
+    for value, unit, bias in zip(values, written, constant, strict=True):
+        parts += [(value @ unit).flatten(0, 1), bias[None]]
+    return torch.cat(parts)
 
 
-def _write(
-    attention: Attention,
-    image_LC: Tensor,
-    queries_LI: Tensor,
-    unprojected_LC: Tensor | None,
-    keys: Tensor,
-    values: Tensor,
-) -> Tensor:
-    """Image → tokens, added to the image; `unprojected` cells are yet to be added to the queries."""
-    k_NTD = _heads(attention, attention.k_proj(keys)) * _scale(attention)
-    v_NTD = _heads(attention, attention.v_proj(values))
-    heads, length, _ = k_NTD.shape
-    block_XI = torch.block_diag(*k_NTD)
-    logits_LX = product(queries_LI, block_XI)
-    if unprojected_LC is not None:
-        logits_LX = logits_LX + product(unprojected_LC, block_XI @ attention.q_proj.weight)
-    shares_LX = logits_LX.unflatten(1, (heads, length)).softmax(-1).flatten(1)
-    out_weight_NDC = attention.out_proj.weight.T.unflatten(0, (heads, -1))
-    written_XC = (v_NTD @ out_weight_NDC).flatten(0, 1)
-    return image_LC + product(shares_LX, written_XC.T.contiguous(), attention.out_proj.bias)
+def _heads(x: Float[Tensor, "*lead l i"], num_heads: int) -> Float[Tensor, "*lead n l d"]:
+    """Split the channels into heads."""
+    split: Tensor = x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+    return split
 
 
-def _heads(attention: Attention, x_LI: Tensor) -> Tensor:
-    x_NLD: Tensor = x_LI.unflatten(-1, (attention.num_heads, -1)).transpose(0, 1)
-    return x_NLD
+def _across(x: Float[Tensor, "*lead l i"], num_heads: int) -> Float[Tensor, "*lead n d l"]:
+    """Split the channels into heads, the cells last: the form in which queries and keys are asked."""
+    return _heads(x, num_heads).transpose(-2, -1)
+
+
+def _centred(x: Float[Tensor, "... c"]) -> Float[Tensor, "... c"]:
+    """Take the mean over channels off."""
+    return x - x.mean(-1, keepdim=True)
 
 
 def _scale(attention: Attention) -> float:

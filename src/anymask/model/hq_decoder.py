@@ -9,7 +9,7 @@ Legend: B images, P prompts an image, h×w embedding grid, H×W = 4h×4w mask gr
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,24 +50,31 @@ class HQMaskDecoder(MaskDecoder):
         fine = _upscaled(self.compress_vit_feat, early.to(features.dtype))
         return (deep + fine).permute(0, 3, 1, 2)
 
-    def forward(
+    def answer(
         self,
-        image_BQHWC: Float[Tensor, "b q h w c"],
-        image_pe: Float[Tensor, "h w c"],
+        side: ImageSide,
         tokens: Float[Tensor, "b p t c"],
-        present: Bool[Tensor, "b p t"] | None,
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
-        side: ImageSide | None = None,
+    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+        """Return what `forward` returns, for an image projected beforehand; the fine token needs all pixels at once."""
+        hidden, images = self.attend(side, tokens)
+        drawn = [torch.cat(list(self.bands(side, b, p, image))) for (b, p), image in images.items()]
+        return self.classify(hidden, torch.stack(drawn).unflatten(0, tokens.shape[:2]), candidates, hq)
+
+    def classify(
+        self,
+        hidden: Float[Tensor, "b p t c"],
+        features: Float[Tensor, "b p h w 2 2 2 2 e"],
+        candidates: slice,
+        hq: Float[Tensor, "b e hm wm"] | None,
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return mask logits, the high-quality mask's added, and predicted IoUs; `hq` is from `image_features`."""
         if hq is None:
             raise ValueError("the embedding has no SAM-HQ features; encode the image with this model")
-        hidden, image = self.attend(image_BQHWC, image_pe, tokens, present, side)
-        features = self.upscale(image)
         kernel = self.hf_mlp(hidden[:, :, 1 + self.num_mask_tokens])
         fine = self._fine_logits(kernel, place_pixels(features), hq)
-        logits, iou = self.candidates(hidden, features, candidates)
+        logits, iou = super().classify(hidden, features, candidates, None)
         return logits + fine[:, :, None], iou
 
     def _fine_logits(

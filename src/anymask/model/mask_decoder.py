@@ -5,16 +5,21 @@ Legend: B images, P prompts an image, M masks, T tokens, L = H·W cells, C width
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.model import amortised
-from anymask.model.amortised import ImageSide, PositionSide
+from anymask.model.amortised import ImageSide, PositionSide, PromptImage
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, Activation, LayerNorm2d, product
 from anymask.model.two_way import TwoWayTransformer
+
+_BAND_CELLS = 256
+"""Cells whose pixels are drawn at a time: about a megabyte between layers at a width of 256."""
 
 
 class Upscale(nn.ConvTranspose2d):
@@ -25,10 +30,14 @@ class Upscale(nn.ConvTranspose2d):
 
     def pixels(self, x: Float[Tensor, "... c"], activation: Activation = "none") -> Float[Tensor, "... 2 2 o"]:
         """Map each cell's channels to those of the 2×2 pixels (row, column) that it becomes."""
-        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        bias = None if self.bias is None else self.bias.repeat(4)
+        weight, bias = self.as_matrix()
         pixels: Tensor = product(x, weight, bias, activation).unflatten(-1, (2, 2, -1))
         return pixels
+
+    def as_matrix(self) -> tuple[Float[Tensor, "o4 c"], Float[Tensor, " o4"]]:
+        """Return the matrix and bias that map a cell to its 2×2 pixels, one after the other."""
+        assert self.bias is not None
+        return self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias.repeat(4)
 
 
 class MaskDecoder(nn.Module):
@@ -61,61 +70,104 @@ class MaskDecoder(nn.Module):
         present: Bool[Tensor, "b p t"] | None,
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
-        side: ImageSide | None = None,
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return mask logits at four times the embedding's size and predicted IoUs of the chosen output tokens.
 
         The image side is the embedding plus the dense prompt; q is 1 where all prompts of an image share it. `hq` is
-        for SAM-HQ's decoder; this one has no use for it. `side` holds projections of the same image, made beforehand.
+        for SAM-HQ's decoder; this one has no use for it.
         """
-        hidden, image = self.attend(image_BQHWC, image_pe, tokens, present, side)
-        return self.candidates(hidden, self.upscale(image), candidates)
+        tokens = self._with_outputs(tokens)
+        if present is not None:
+            present = torch.cat([present.new_ones(*tokens.shape[:2], tokens.shape[2] - present.shape[2]), present], 2)
+        hidden, image = self.transformer(image_BQHWC.flatten(2, 3), image_pe.flatten(0, 1), tokens, present)
+        pixels = self._first.pixels(image.unflatten(2, image_pe.shape[:2]))
+        return self.classify(hidden, self._upscale(pixels), candidates, hq)
 
-    def candidates(
-        self, hidden: Float[Tensor, "b p t c"], features: Float[Tensor, "b p h w 2 2 2 2 e"], candidates: slice
+    def answer(
+        self,
+        side: ImageSide,
+        tokens: Float[Tensor, "b p t c"],
+        candidates: slice = slice(None),
+        hq: Float[Tensor, "b e hm wm"] | None = None,
+    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+        """Return what `forward` returns, for an image projected beforehand and prompts without absent tokens.
+
+        Pixels are drawn a band of the image at a time, so that what is held between layers stays in the cache.
+        """
+        hidden, images = self.attend(side, tokens)
+        kernels, iou = self._kernels(hidden, candidates)
+        height, width = side.grid
+        logits = kernels.new_empty(*kernels.shape[:3], 4 * height, 4 * width)
+        for (b, p), image in images.items():
+            top = 0
+            for features in self.bands(side, b, p, image):
+                drawn = self.draw(kernels[b : b + 1, p : p + 1], features[None, None])
+                logits[b, p, :, top : top + drawn.shape[-2]] = drawn[0, 0]
+                top += drawn.shape[-2]
+        return logits, iou
+
+    def attend(
+        self, side: ImageSide, tokens: Float[Tensor, "b p t c"]
+    ) -> tuple[Float[Tensor, "b p s c"], dict[tuple[int, int], PromptImage]]:
+        """Let prompts and a projected image attend to each other; the IoU token comes first."""
+        return amortised.attend(self.transformer, side, self._with_outputs(tokens))
+
+    def bands(self, side: ImageSide, b: int, p: int, image: PromptImage) -> Iterator[Float[Tensor, "h w 2 2 2 2 e"]]:
+        """Yield the features of the pixels of one prompt, some rows of cells at a time."""
+        width = side.grid[1]
+        band = max(1, _BAND_CELLS // width) * width
+        for pixels in image.project(*self._first.as_matrix(), side.part(b, p).drawn.flatten(0, 1), band):
+            yield self._upscale(pixels.unflatten(0, (-1, width)).unflatten(-1, (2, 2, -1)))
+
+    def classify(
+        self,
+        hidden: Float[Tensor, "b p t c"],
+        features: Float[Tensor, "b p h w 2 2 2 2 e"],
+        candidates: slice,
+        hq: Float[Tensor, "b e hm wm"] | None,
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return the logits and predicted IoUs of the chosen output tokens."""
+        kernels, iou = self._kernels(hidden, candidates)
+        return self.draw(kernels, features), iou
+
+    def _kernels(self, hidden: Tensor, candidates: slice) -> tuple[Tensor, Tensor]:
         wanted = range(self.num_mask_tokens)[candidates]
         kernels = torch.stack([self.output_hypernetworks_mlps[m](hidden[:, :, 1 + m]) for m in wanted], 2)
         iou: Tensor = self.iou_prediction_head(hidden[:, :, 0])
-        return self.draw(kernels, features), iou[:, :, candidates]
+        return kernels, iou[:, :, candidates]
 
-    def attend(
-        self,
-        image_BQHWC: Tensor,
-        image_pe: Tensor,
-        tokens: Tensor,
-        present: Tensor | None,
-        side: ImageSide | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Run the transformer: tokens (b, p, t, c), the IoU token first, and the image (b, p, h, w, c)."""
-        outputs = self.output_tokens().to(tokens.dtype).expand(*tokens.shape[:2], -1, -1)
-        tokens = torch.cat([outputs, tokens], 2)
-        grid = image_BQHWC.shape[2:4]
-        if side is not None and present is None and amortised.pays(self.transformer, tokens.shape[2]):
-            hidden, image = amortised.attend(self.transformer, side, tokens)
-        else:
-            if present is not None:
-                present = torch.cat([present.new_ones(outputs.shape[:3]), present], 2)
-            hidden, image = self.transformer(image_BQHWC.flatten(2, 3), image_pe.flatten(0, 1), tokens, present)
-        return hidden, image.unflatten(2, grid)
+    def pays(self, tokens: Float[Tensor, "b p t c"]) -> bool:
+        """Whether `answer` is faster than `forward` for prompts of so many tokens."""
+        return amortised.pays(self.transformer, tokens.shape[2] + len(self.output_tokens()))
 
-    def project(self, image_BQHWC: Tensor, image_pe: Tensor, positions: PositionSide | None = None) -> ImageSide:
+    def project(
+        self, image_BQHWC: Float[Tensor, "b q h w c"], image_pe: Tensor, positions: PositionSide | None = None
+    ) -> ImageSide:
         """Make the projections of an image that all its prompts share, and those of the positions if not given."""
         if positions is None:
             positions = amortised.project_positions(self.transformer, image_pe.flatten(0, 1))
-        return amortised.project_image(self.transformer, positions, image_BQHWC.flatten(2, 3))
+        weight, _ = self._first.as_matrix()
+        return amortised.project_image(self.transformer, weight, positions, image_BQHWC)
+
+    @property
+    def _first(self) -> Upscale:
+        first = self.output_upscaling[0]
+        assert isinstance(first, Upscale)
+        return first
+
+    def _with_outputs(self, tokens: Float[Tensor, "b p t c"]) -> Float[Tensor, "b p s c"]:
+        outputs = self.output_tokens().to(tokens.dtype).expand(*tokens.shape[:2], -1, -1)
+        return torch.cat([outputs, tokens], 2)
 
     def output_tokens(self) -> Float[Tensor, "t c"]:
         """Return the learned tokens: IoU, then masks."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
-    def upscale(self, image_BPHWC: Float[Tensor, "b p h w c"]) -> Float[Tensor, "b p h w 2 2 2 2 e"]:
-        """Return the features of the 4×4 pixels of each cell, ordered (row, column, subrow, subcolumn)."""
-        first, norm, _, second, _ = self.output_upscaling
-        assert isinstance(first, Upscale) and isinstance(second, Upscale) and isinstance(norm, LayerNorm2d)
-        x = F.gelu(norm.channels_last(first.pixels(image_BPHWC)))
-        return second.pixels(x, "gelu")
+    def _upscale(self, first: Float[Tensor, "... h w 2 2 d"]) -> Float[Tensor, "... h w 2 2 2 2 e"]:
+        """Finish the upscaling from its first convolution: 4×4 pixels a cell, (row, column, subrow, subcolumn)."""
+        _, norm, _, second, _ = self.output_upscaling
+        assert isinstance(second, Upscale) and isinstance(norm, LayerNorm2d)
+        return second.pixels(F.gelu(norm.channels_last(first)), "gelu")
 
     @staticmethod
     def draw(

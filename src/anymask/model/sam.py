@@ -104,19 +104,16 @@ class Sam(nn.Module):
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         encoded = self.prompt_encoder(prompts)
         side = embedding.side
-        if side is not None and prompts.masks is None:
-            image = side.cells.unflatten(2, embedding.features.shape[-2:])
+        if side is not None and encoded.present is None and self.mask_decoder.pays(encoded.tokens):
+            if prompts.masks is not None:
+                image = _channels_last(embedding) + encoded.dense
+                side = self.mask_decoder.project(image, self.prompt_encoder.grid_positions(), side.positions)
+            answered = self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
         else:
             image = _channels_last(embedding) + encoded.dense
-        if side is None:
             positions = self.prompt_encoder.grid_positions().to(image.dtype)
-        else:
-            positions = side.positions.encoded.unflatten(0, embedding.features.shape[-2:])
-            if prompts.masks is not None:
-                side = self.mask_decoder.project(image, positions, side.positions)
-        logits, iou = self.mask_decoder(
-            image, positions, encoded.tokens, encoded.present, candidates, embedding.hq, side
-        )
+            answered = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates, embedding.hq)
+        logits, iou = answered
         return logits, iou
 
     def prepare(self, embedding: Embedding) -> Embedding:
