@@ -10,7 +10,7 @@ import torch
 
 from anymask.checkpoints.load import save_model
 from anymask.compat import segment_anything as drop_in
-from anymask.errors import AnymaskError, CheckpointError, ImageError, PromptError
+from anymask.errors import CheckpointError, ImageError, PromptError
 from anymask.model import SIZES, ViTConfig, build_sam
 
 
@@ -61,8 +61,6 @@ def test_what_cannot_be_used_is_refused(predictor: drop_in.SamPredictor) -> None
         predictor.predict(point_coords=np.zeros((1, 2)), point_labels=np.array([2]))
     with pytest.raises(PromptError, match="predict takes one box, but got 2"):
         predictor.predict(box=np.ones((2, 4)))
-    with pytest.raises(AnymaskError, match="cannot be generated yet"):
-        drop_in.SamAutomaticMaskGenerator(predictor.model)
 
 
 def test_many_prompts_are_decoded_in_chunks(predictor: drop_in.SamPredictor, monkeypatch: pytest.MonkeyPatch) -> None:

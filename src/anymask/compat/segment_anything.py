@@ -9,7 +9,7 @@ not best first, and points outside the image are not refused. Its `utils.transfo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 from anymask import model
 from anymask.checkpoints.load import load_model
-from anymask.errors import AnymaskError, CheckpointError, ImageError, PromptError
+from anymask.compat.automatic_mask_generator import SamAutomaticMaskGenerator
+from anymask.errors import CheckpointError, ImageError, PromptError
 from anymask.geometry.frames import Frame, resized_size
 from anymask.inference.answers import chunk_size
 from anymask.inference.resize import resize_image, upsample_logits
@@ -276,29 +277,6 @@ class SamPredictor:
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
-
-
-class SamAutomaticMaskGenerator:
-    """Masks of everything in an image, with Meta's signature; it cannot generate yet."""
-
-    def __init__(
-        self,
-        model: model.Sam,
-        points_per_side: int | None = 32,
-        points_per_batch: int = 64,
-        pred_iou_thresh: float = 0.88,
-        stability_score_thresh: float = 0.95,
-        stability_score_offset: float = 1.0,
-        box_nms_thresh: float = 0.7,
-        crop_n_layers: int = 0,
-        crop_nms_thresh: float = 0.7,
-        crop_overlap_ratio: float = 512 / 1500,
-        crop_n_points_downscale_factor: int = 1,
-        point_grids: Sequence[Float[np.ndarray, "n 2"]] | None = None,
-        min_mask_region_area: int = 0,
-        output_mode: str = "binary_mask",
-    ) -> None:
-        raise AnymaskError("masks of everything cannot be generated yet: prompt SamPredictor with points or boxes")
 
 
 def _build(size: str, checkpoint: CheckpointPath | None) -> Sam:
