@@ -158,3 +158,11 @@ def test_decoding_checks_for_itself() -> None:
         rle.decode({"size": [2, 3], "counts": "7"})
     with pytest.raises(DataError, match="alphabet"):
         rle.area({"size": [2, 3], "counts": "~~"})
+
+
+def test_a_grid_of_pixels_is_what_the_whole_mask_has_there() -> None:
+    rng = np.random.default_rng(4)
+    mask = rng.random((23, 31)) < 0.5
+    rows, columns = np.array([0, 3, 3, 22]), np.array([30, 0, 7])
+    assert np.array_equal(rle.decode_grid(rle.encode(mask), rows, columns), mask[np.ix_(rows, columns)])
+    assert rle.decode_grid(rle.encode(mask), rows[:0], columns).shape == (0, 3)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anymask.plots import draw_answer, draw_boxes, draw_masks, draw_points, palette
+from anymask.geometry import rle
+from anymask.plots import draw_answer, draw_boxes, draw_everything, draw_masks, draw_points, palette
 
 GREY = np.full((200, 300, 3), 128, np.uint8)
 
@@ -83,3 +84,23 @@ def test_lines_grow_with_the_image() -> None:
         return float((row > 100).sum())
 
     assert outline(3) == pytest.approx(3 * outline(1), abs=2)
+
+
+def test_stored_masks_are_drawn_like_others() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (80, 120, 3), np.uint8)
+    masks = np.zeros((4, 80, 120), bool)
+    masks[0, 10:70, 5:118] = masks[1, 20:30, 20:60] = masks[2, 79:, 119:] = True  # and an empty one
+    drawn = draw_everything(image, rle.encode_many(masks))
+    assert np.array_equal(drawn, draw_masks(image, masks))
+    assert np.array_equal(draw_everything(image, []), image)
+
+
+def test_a_large_image_is_drawn_small() -> None:
+    image = np.zeros((300, 900, 3), np.uint8)
+    masks = np.zeros((2, 300, 900), bool)
+    masks[0, :, 450:] = True
+    masks[1, 7, 7] = True  # between the pixels that are shown
+    drawn = draw_everything(image, rle.encode_many(masks), max_side=90)
+    assert drawn.shape == (30, 90, 3)
+    assert not drawn[:, :40].any() and drawn[:, 50:].any(2).all()
+    assert draw_everything(image[:1], [rle.encode(masks[0, :1])], max_side=9).shape == (1, 9, 3)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from anymask.geometry import boxes as box_geometry
+from anymask.geometry import rle
 from anymask.plots.colors import palette
 
 _FOREGROUND = (34, 197, 94)
@@ -42,6 +43,40 @@ def draw_masks(
     return drawn
 
 
+def draw_everything(
+    image: UInt8[np.ndarray, "h w 3"],
+    masks: Sequence[rle.RLE],
+    *,
+    max_side: int = 2048,
+    opacity: float = 0.45,
+) -> UInt8[np.ndarray, "p q 3"]:
+    """Return a copy of at most `max_side` pixels a side with any number of stored masks drawn as `draw_masks` does.
+
+    Only what is shown of a mask is decoded, one after the other, so that neither many masks nor a large image cost
+    much.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, max_side / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    drawn = image.copy() if scale == 1 else cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    rows, columns = (
+        ((np.arange(shown) + 0.5) * (full / shown)).astype(np.int64)
+        for shown, full in zip(size, (height, width), strict=True)
+    )
+    stroke = stroke_width(size)
+    colors = palette(len(masks)).astype(np.float32)
+    for index in sorted(range(len(masks)), key=lambda i: -rle.area(masks[i])):
+        x, y, box_width, box_height = rle.bbox(masks[index])
+        top, bottom = np.searchsorted(rows, (y, y + box_height)).tolist()
+        left, right = np.searchsorted(columns, (x, x + box_width)).tolist()
+        if top == bottom or left == right:
+            continue
+        window = _window((left, top, right, bottom), stroke)
+        mask = rle.decode_grid(masks[index], rows[window[0]], columns[window[1]])
+        _draw_window(drawn[window], mask, colors[index], stroke, opacity)
+    return np.asarray(drawn, np.uint8)
+
+
 def _draw_mask(
     canvas: UInt8[np.ndarray, "h w 3"],
     mask: Bool[np.ndarray, "h w"],
@@ -49,12 +84,29 @@ def _draw_mask(
     stroke: float,
     opacity: float,
 ) -> None:
-    """Draw one mask in place: fill, a dark hairline that parts the outline from bright ground, the outline."""
-    margin = int(np.ceil(stroke)) + 3
+    """Draw one mask in place, within its box."""
     x0, y0, x1, y1 = box_geometry.from_masks(mask[None])[0].tolist()
-    window = (slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin))
-    distance = _signed_distance(mask[window], smooth=stroke / 2)
-    pixels = canvas[window].astype(np.float32)
+    window = _window((x0, y0, x1, y1), stroke)
+    _draw_window(canvas[window], mask[window], color, stroke, opacity)
+
+
+def _window(box: tuple[int, int, int, int], stroke: float) -> tuple[slice, slice]:
+    """Return the rows and columns of a box and of what an outline reaches around it."""
+    margin = int(np.ceil(stroke)) + 3
+    x0, y0, x1, y1 = box
+    return slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin)
+
+
+def _draw_window(
+    canvas: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"],
+    color: Float[np.ndarray, " 3"],
+    stroke: float,
+    opacity: float,
+) -> None:
+    """Draw a mask in place: fill, a dark hairline that parts the outline from bright ground, the outline."""
+    distance = _signed_distance(mask, smooth=stroke / 2)
+    pixels = canvas.astype(np.float32)
     white = np.full(3, 255, np.float32)
     layers = (
         (opacity * np.clip(distance + 0.5, 0, 1), color),
@@ -63,7 +115,7 @@ def _draw_mask(
     )
     for alpha, layer in layers:
         pixels += alpha[..., None] * (layer - pixels)
-    canvas[window] = pixels.round().astype(np.uint8)
+    canvas[:] = pixels.round().astype(np.uint8)
 
 
 def _signed_distance(mask: Bool[np.ndarray, "h w"], smooth: float) -> Float[np.ndarray, "h w"]:
