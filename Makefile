@@ -49,7 +49,7 @@ $(VENV)/.package: pyproject.toml constraints.txt
 
 # The peers of the parity tests ask for torchvision, which no test needs: without their dependencies.
 $(VENV)/.tests: $(VENV)/.package
-	$(PIP) --editable ".[train]" --group test --group check
+	$(PIP) --editable ".[train,server]" --group test --group check
 	$(PIP) --no-deps --group parity
 	@touch $@
 

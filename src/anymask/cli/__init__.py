@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import anymask
-from anymask.cli import models, segment, train
+from anymask.cli import models, segment, serve, train
 from anymask.errors import AnymaskError
 
 BAD_INPUT = 2
@@ -28,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog="Example: anymask segment coffee.jpg --point 290,235 -o out")(segment.segment)
+app.command(epilog="Example: anymask serve --images photographs")(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(train.app, name="train")
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -72,6 +72,39 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     with stream, _decoding(name), _pillow_limit_lifted(), _open_header(stream, name) as image:
         _check_size(image, name, max_pixels)
         return _from_pil(image, name, encoded=stream)
+
+
+class Header(NamedTuple):
+    """What an image file says of itself before its pixels."""
+
+    format: str
+    """As Pillow calls it: "JPEG", "PNG", "MPO" for a JPEG with more pictures behind it, …"""
+    size: tuple[int, int]
+    """(height, width), upright."""
+    is_simple: bool
+    """One frame of 8 bits a channel, grey or RGB, with or without transparency."""
+    is_upright: bool
+    """Stored without an orientation to be undone."""
+
+
+def read_header(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read what kind of image a path or the bytes of a file are, and its size, decoding no pixels.
+
+    Of a PNG whose orientation comes after its pixels the size is not yet upright. Raises ImageError as `read_image`.
+    """
+    stream, name = _open_stream(source)
+    with stream, _decoding(name), _pillow_limit_lifted(), _open_header(stream, name) as image:
+        _check_size(image, name, max_pixels)
+        orientation = _orientation(image)
+        shallow = image.mode in ("L", "RGB", "RGBA", "LA", "P", "1") and not _is_deep_colour(image)
+        is_single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
+        width, height = image.size
+        return Header(
+            format=str(image.format),
+            size=(width, height) if orientation >= 5 else (height, width),
+            is_simple=shallow and is_single,
+            is_upright=orientation == 1,
+        )
 
 
 def _open_stream(source: object) -> tuple[IO[bytes], str]:

@@ -1,0 +1,140 @@
+"""`anymask serve`: the browser tool on a project."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anymask.cli.weights import open_model
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from anymask.server.settings import Settings
+
+PORT = 8017
+_TRIES = 20
+
+
+def serve(
+    project: Annotated[
+        Path | None,
+        typer.Argument(metavar="[PROJECT]", help="The project's folder, made if need be; a fresh one by default."),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="A folder of images, added by reference: they stay where they are."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
+    ] = "anymask-s",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine a token is demanded.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=0, max=65535, help=f"{PORT}, or the next that is free; 0 takes any."),
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What to demand; made up where one is needed and none given.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print address, token and project as a line of JSON when all is ready.")
+    ] = False,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Serve the browser tool: masks by clicking, kept in a project.
+
+    Annotations are on the disk as soon as they are made. Ctrl-C ends it.
+    """
+    try:
+        from anymask.engine.store import open_project
+        from anymask.server.app import create_app
+        from anymask.server.run import run
+        from anymask.server.settings import Settings
+    except ImportError as error:
+        raise InputError(f"the server's packages are missing ({error.name}): pip install 'anymask[server]'") from error
+    for folder in images or []:
+        if not folder.is_dir():
+            raise InputError(f"--images {folder}: is no folder")
+    if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
+        raise InputError("--token needs 8 or more letters, digits or signs, without spaces")
+    settings = Settings(host=host, token=token, parts=_parts_folder())
+    if token is None and not settings.is_loopback:
+        settings = Settings(host=host, token=secrets.token_urlsafe(24), parts=_parts_folder())
+    loaded = open_model(model, offline=offline, device=device)
+    with _listening(host, port) as listener, open_project(project or _fresh_folder()) as opened:
+        app = create_app(opened, loaded, model_name=model, settings=settings, folders=images or [])
+        url = _url(settings, listener)
+
+        def ready() -> None:
+            if as_json:
+                typer.echo(json.dumps({"url": url, "token": settings.token, "project": str(opened.folder)}))
+            else:
+                typer.echo(f"page     {url}\nproject  {opened.folder}\nCtrl-C ends it.")
+            if open_page:
+                typer.launch(url)
+
+        run(app, listener, ready)
+
+
+def _fresh_folder() -> Path:
+    """Return where a new project goes, named by the time."""
+    import platformdirs
+
+    parent = Path(platformdirs.user_data_dir("anymask", appauthor=False)) / "projects"
+    name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    taken = 1
+    while (parent / name).exists():
+        taken += 1
+        name = f"{name[:17]}-{taken}"
+    return parent / name
+
+
+def _parts_folder() -> Path:
+    """Return where exported decoders are kept for all projects."""
+    from anymask.checkpoints.hub import cache_folder
+
+    return cache_folder() / "onnx"
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int | None) -> Iterator[socket.socket]:
+    """Give a listening socket; of the default port and those after it the first that is free.
+
+    Raises InputError.
+    """
+    ports = [port] if port is not None else range(PORT, PORT + _TRIES)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reason = ""
+    for number in ports:
+        listener = socket.socket(family)
+        with contextlib.closing(listener):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, number))
+                listener.listen(128)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                continue
+            yield listener
+            return
+    tried = f"port {ports[0]}" if len(ports) == 1 else f"ports {ports[0]} to {ports[-1]}"
+    raise InputError(f"cannot listen at {host}, {tried} ({reason}); give another --host or --port")
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    """Return the address to open; with the token, which the page then keeps as a cookie."""
+    number = listener.getsockname()[1]
+    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(settings.host, settings.host)
+    shown = f"[{name}]" if ":" in name else name
+    return f"http://{shown}:{number}/" + (f"?token={settings.token}" if settings.token else "")

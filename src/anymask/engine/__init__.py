@@ -1,0 +1,1 @@
+"""The data engine: projects, and what people and models leave in them."""

@@ -1,0 +1,244 @@
+"""Annotations as versions: a change set adds versions and moves pointers, and the past stays as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+
+from anymask.engine.store.conflict import Conflict
+from anymask.engine.store.database import Database
+from anymask.engine.store.tables import annotation_heads, annotation_versions, change_sets, images
+from anymask.errors import DataError
+from anymask.geometry import rle
+from anymask.geometry.rle import RLE
+
+Json: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """One object on an image; `id` is its client's, and `parent` that of the object it is a part of."""
+
+    id: str
+    rle: RLE
+    class_id: int | None = None
+    name: str | None = None
+    visible: bool = True
+    score: float | None = None
+    source: str = "click"
+    prompts: Json | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """Add an annotation, or give it a new version."""
+
+    annotation: Annotation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Delete an annotation; its versions stay, and a later `Put` brings it back in its old place."""
+
+    id: str
+
+
+Change: TypeAlias = Put | Delete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The annotations of an image as of a revision, in the order in which they were first made."""
+
+    revision: int
+    annotations: tuple[Annotation, ...]
+
+
+class Annotations:
+    """The annotations of all images, changed by one change set after the other on each image."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def state(self, image_id: int, revision: int | None = None) -> State:
+        """Return an image's annotations, now or as of an earlier revision; raises DataError without such an image."""
+        with self._database.reading() as connection:
+            current, size = _image(connection, image_id)
+            if revision is None or revision >= current:
+                rows = connection.execute(_current(image_id))
+            else:
+                rows = connection.execute(_as_of(image_id, revision))
+            found = tuple(_annotation(row, size) for row in rows if not row.deleted)
+        return State(revision=current if revision is None else min(revision, current), annotations=found)
+
+    def change(self, image_id: int, base_revision: int, client: str, changes: Sequence[Change]) -> int:
+        """Apply changes, all or none, to an image that is at `base_revision`; return its new revision.
+
+        When it returns they are on the disk. A change set that came twice, because its answer was lost, is applied
+        once and answered alike.
+
+        Raises:
+            Conflict: the image is at another revision.
+            DataError: there is no such image, a mask is malformed or of another size, or what shall be deleted is
+                not there.
+        """
+        digest = _digest(changes)
+        with self._database.writing() as connection:
+            current, size = _image(connection, image_id, lock=True)
+            if current != base_revision:
+                if current == base_revision + 1 and _was_sent(connection, image_id, current, client, digest):
+                    return current
+                raise Conflict(f"image {image_id}", base_revision, current)
+            puts = {
+                change.annotation.id: rle.checked(change.annotation.rle, size)
+                for change in changes
+                if isinstance(change, Put)
+            }
+            revision = base_revision + 1
+            change_set = connection.execute(
+                insert(change_sets)
+                .values(
+                    image_id=image_id,
+                    base_revision=base_revision,
+                    revision=revision,
+                    client=client,
+                    at=self._clock(),
+                    digest=digest,
+                )
+                .returning(change_sets.c.id)
+            ).scalar_one()
+            total = _apply(connection, image_id, change_set, _last_of_each(changes), puts)
+            counted = update(images).where(images.c.id == image_id).values(revision=revision, num_annotations=total)
+            connection.execute(counted)
+        return revision
+
+
+def _apply(
+    connection: Connection, image_id: int, change_set: int, changes: Mapping[str, Change], puts: Mapping[str, RLE]
+) -> int:
+    """Write a version for each change and point to it; return how many annotations the image has then."""
+    present = {row.key: row for row in connection.execute(_pointers(image_id))}
+    for key, change in changes.items():
+        if isinstance(change, Delete) and key not in puts and (key not in present or present[key].deleted):
+            raise DataError(f"annotation {key} cannot be deleted: image {image_id} has none of that id")
+    ids = {key: row.id for key, row in present.items()}
+    missing = [{"image_id": image_id, "key": key} for key in changes if key not in ids]
+    if missing:
+        made = insert(annotation_heads).returning(
+            annotation_heads.c.key, annotation_heads.c.id, sort_by_parameter_order=True
+        )
+        ids |= {row.key: row.id for row in connection.execute(made, missing)}
+    versions = [
+        {"annotation_id": ids[key], "change_set_id": change_set, **_version(change, puts)}
+        for key, change in changes.items()
+    ]
+    if versions:
+        made = insert(annotation_versions).returning(
+            annotation_versions.c.annotation_id, annotation_versions.c.id, sort_by_parameter_order=True
+        )
+        moved = [{"of": row.annotation_id, "to": row.id} for row in connection.execute(made, versions)]
+        pointed = (
+            update(annotation_heads).where(annotation_heads.c.id == bindparam("of")).values(version_id=bindparam("to"))
+        )
+        connection.execute(pointed, moved)
+    alive = {key for key, row in present.items() if not row.deleted}
+    alive |= {key for key, change in changes.items() if isinstance(change, Put)}
+    return len(alive - {key for key, change in changes.items() if isinstance(change, Delete)})
+
+
+def _version(change: Change, puts: Mapping[str, RLE]) -> dict[str, object]:
+    match change:
+        case Put(annotation=new):
+            prompts = None if new.prompts is None else json.dumps(new.prompts, separators=(",", ":"), allow_nan=False)
+            return {
+                "deleted": False,
+                "counts": puts[new.id]["counts"],
+                "class_id": new.class_id,
+                "name": new.name,
+                "visible": new.visible,
+                "score": new.score,
+                "source": new.source,
+                "prompts": prompts,
+                "parent": new.parent,
+            }
+        case Delete():
+            nothing = dict.fromkeys(("class_id", "name", "score", "prompts", "parent"))
+            return {"deleted": True, "counts": "", "visible": False, "source": "", **nothing}
+
+
+def _last_of_each(changes: Sequence[Change]) -> dict[str, Change]:
+    """Return what each annotation comes to; what is put and deleted in one change set was never there."""
+    last: dict[str, Change] = {}
+    for change in changes:
+        last[change.annotation.id if isinstance(change, Put) else change.id] = change
+    return last
+
+
+def _digest(changes: Sequence[Change]) -> str:
+    text = json.dumps([[type(change).__name__, dataclasses.asdict(change)] for change in changes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _image(connection: Connection, image_id: int, *, lock: bool = False) -> tuple[int, tuple[int, int]]:
+    """Return an image's revision and (height, width); with `lock` no other transaction changes it meanwhile."""
+    wanted = select(images.c.revision, images.c.height, images.c.width).where(images.c.id == image_id)
+    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
+    if row is None:
+        raise DataError(f"there is no image {image_id} in this project")
+    return row.revision, (row.height, row.width)
+
+
+def _was_sent(connection: Connection, image_id: int, revision: int, client: str, digest: str) -> bool:
+    last = select(change_sets).where(change_sets.c.image_id == image_id, change_sets.c.revision == revision)
+    row = connection.execute(last).one()
+    return bool(row.client == client and row.digest == digest)
+
+
+def _pointers(image_id: int) -> Select[Any]:
+    joined = annotation_heads.join(annotation_versions, annotation_versions.c.id == annotation_heads.c.version_id)
+    columns = (annotation_heads.c.key, annotation_heads.c.id, annotation_versions.c.deleted)
+    return select(*columns).select_from(joined).where(annotation_heads.c.image_id == image_id)
+
+
+def _current(image_id: int) -> Select[Any]:
+    joined = annotation_heads.join(annotation_versions, annotation_versions.c.id == annotation_heads.c.version_id)
+    wanted = select(annotation_heads.c.key, annotation_versions).select_from(joined)
+    return wanted.where(annotation_heads.c.image_id == image_id).order_by(annotation_heads.c.id)
+
+
+def _as_of(image_id: int, revision: int) -> Select[Any]:
+    """The newest versions among those of change sets up to the revision."""
+    newest = (
+        select(func.max(annotation_versions.c.id).label("id"))
+        .join(change_sets, change_sets.c.id == annotation_versions.c.change_set_id)
+        .where(change_sets.c.image_id == image_id, change_sets.c.revision <= revision)
+        .group_by(annotation_versions.c.annotation_id)
+        .subquery()
+    )
+    joined = annotation_versions.join(newest, newest.c.id == annotation_versions.c.id).join(
+        annotation_heads, annotation_heads.c.id == annotation_versions.c.annotation_id
+    )
+    return select(annotation_heads.c.key, annotation_versions).select_from(joined).order_by(annotation_heads.c.id)
+
+
+def _annotation(row: Row[Any], size: tuple[int, int]) -> Annotation:
+    return Annotation(
+        id=row.key,
+        rle={"size": list(size), "counts": row.counts},
+        class_id=row.class_id,
+        name=row.name,
+        visible=row.visible,
+        score=row.score,
+        source=row.source,
+        prompts=None if row.prompts is None else json.loads(row.prompts),
+        parent=row.parent,
+    )

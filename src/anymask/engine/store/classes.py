@@ -1,0 +1,83 @@
+"""The project's classes: the whole list a revision, no list ever overwritten."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from anymask.engine.store.conflict import Conflict
+from anymask.engine.store.database import Database
+from anymask.engine.store.tables import class_sets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Class:
+    """A class of objects; `color` as #rrggbb, `key` the one that picks it."""
+
+    id: int
+    name: str
+    color: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSet:
+    """The classes as of a revision; 0 before there are any."""
+
+    revision: int
+    classes: tuple[Class, ...]
+
+
+class Classes:
+    """The list of classes, replaced as a whole."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def current(self) -> ClassSet:
+        """Return the classes as they are now."""
+        with self._database.reading() as connection:
+            return _current(connection)[0]
+
+    def replace(self, base_revision: int, client: str, classes: Sequence[Class]) -> int:
+        """Replace the classes of `base_revision`; return the new revision, which is on the disk then.
+
+        A list that came twice, because its answer was lost, counts once. Raises Conflict if there is another revision.
+        """
+        text = json.dumps([dataclasses.asdict(each) for each in classes])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        with self._database.writing() as connection:
+            current, last = _current(connection)
+            if current.revision != base_revision:
+                if current.revision == base_revision + 1 and last == (client, digest):
+                    return current.revision
+                raise Conflict("the list of classes", base_revision, current.revision)
+            row = {
+                "revision": base_revision + 1,
+                "client": client,
+                "at": self._clock(),
+                "digest": digest,
+                "classes": text,
+            }
+            try:
+                connection.execute(insert(class_sets).values(row))
+            except IntegrityError as error:  # PostgreSQL: another transaction was first
+                raise Conflict("the list of classes", base_revision, base_revision + 1) from error
+        return base_revision + 1
+
+
+def _current(connection: Connection) -> tuple[ClassSet, tuple[str, str] | None]:
+    """Return the newest list, and whose it is: (client, digest)."""
+    row = connection.execute(select(class_sets).order_by(class_sets.c.revision.desc()).limit(1)).one_or_none()
+    if row is None:
+        return ClassSet(revision=0, classes=()), None
+    classes = tuple(Class(**each) for each in json.loads(row.classes))
+    return ClassSet(revision=row.revision, classes=classes), (row.client, row.digest)

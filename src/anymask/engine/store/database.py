@@ -1,0 +1,131 @@
+"""A database by URL: SQLite as it has to be set up, migrations, and one way in to read and one to write."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from anymask.errors import DataError, OutputError
+
+_CONNECTIONS = 16
+_WAIT_SECONDS = 30.0
+
+
+class Database:
+    """Transactions on a database whose tables are made, or brought up to date, when it is opened.
+
+    SQLite runs in WAL mode with full synchronisation: what was committed is on the disk, whatever becomes of the
+    process. Its one writer at a time is chosen by a lock here, and among processes by SQLite itself.
+
+    Raises:
+        DataError: the database was made by a newer version, or is none of ours.
+        OutputError: it cannot be opened or written to.
+    """
+
+    def __init__(self, url: str | URL) -> None:
+        self.url = make_url(url)
+        self._is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._writer = threading.Lock()
+        self._engine = _engine(self.url) if self._is_sqlite else create_engine(self.url, pool_pre_ping=True)
+        try:
+            with self.writing() as connection:
+                _migrate(connection, self._name)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a transaction that sees one state of the database throughout."""
+        with self._said_plainly(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a transaction that writes; it is on the disk when the block ends, or undone if the block fails."""
+        if not self._is_sqlite:
+            with self.reading() as connection:
+                yield connection
+            return
+        with self._writer, self._said_plainly(), self._engine.connect() as connection:
+            connection = connection.execution_options(writes=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @property
+    def _name(self) -> str:
+        return str(self.url.database if self._is_sqlite else self.url.render_as_string(hide_password=True))
+
+    @contextmanager
+    def _said_plainly(self) -> Iterator[None]:
+        """Turn the database's own failures, such as a full disk, into OutputError."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            reason = getattr(error, "orig", None) or error
+            raise OutputError(
+                f"{self._name}: the database does not answer ({' '.join(str(reason).split())})"
+            ) from error
+
+
+def sqlite_url(path: Path) -> URL:
+    """Return the URL of an SQLite file."""
+    return URL.create("sqlite", database=str(path))
+
+
+def _engine(url: URL) -> Engine:
+    engine = create_engine(url, pool_size=_CONNECTIONS, max_overflow=-1, connect_args={"timeout": _WAIT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver begins no transactions by itself
+        cursor = connection.cursor()
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later could find another writer in between, and would have to fail.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _migrate(connection: Connection, name: str) -> None:
+    """Bring the tables up to date; raises DataError for a database of a newer version or of another program."""
+    with as_file(files("anymask.engine.store") / "migrations") as folder:
+        config = Config()
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        found = set(inspect(connection).get_table_names())
+        current = None
+        if "alembic_version" in found:
+            current = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        elif found:
+            raise DataError(f"{name}: is a database, but no project of anymask")
+        scripts = ScriptDirectory.from_config(config)
+        try:
+            if current is not None:
+                scripts.get_revision(current)
+        except CommandError as error:
+            raise DataError(f"{name}: was made by a newer version of anymask; open it with that one") from error
+        if current != scripts.get_current_head():
+            command.upgrade(config, "head")

@@ -1,0 +1,116 @@
+"""Images of a project: where each lies, its size, and which embedding belongs to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+
+from anymask.engine.store.database import Database
+from anymask.engine.store.tables import embeddings, images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewImage:
+    """An image to be added; `location` is relative to the project's folder, or absolute, and no other's."""
+
+    name: str
+    location: str
+    size: tuple[int, int]
+    """(height, width) in pixels, upright."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage(NewImage):
+    """An image of the project; `revision` counts the change sets of its annotations."""
+
+    id: int
+    revision: int
+    num_annotations: int
+
+
+class Images:
+    """The images, in the order in which they were added."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def all(self) -> list[StoredImage]:
+        """Return every image."""
+        with self._database.reading() as connection:
+            return [_stored(row) for row in connection.execute(select(images).order_by(images.c.id))]
+
+    def get(self, image_id: int) -> StoredImage | None:
+        """Return one image, or None if there is none of that id."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(images).where(images.c.id == image_id)).one_or_none()
+        return None if row is None else _stored(row)
+
+    def locations(self) -> set[str]:
+        """Return where the images lie."""
+        with self._database.reading() as connection:
+            return set(connection.scalars(select(images.c.location)))
+
+    def add(self, new: Sequence[NewImage]) -> list[StoredImage]:
+        """Add images, all or none of them."""
+        if not new:
+            return []
+        now = self._clock()
+        rows = [
+            {
+                "name": image.name,
+                "location": image.location,
+                "height": image.size[0],
+                "width": image.size[1],
+                "added": now,
+                "revision": 0,
+                "num_annotations": 0,
+            }
+            for image in new
+        ]
+        with self._database.writing() as connection:
+            added = connection.execute(insert(images).returning(images, sort_by_parameter_order=True), rows)
+            return [_stored(row) for row in added]
+
+    def resize(self, image_id: int, size: tuple[int, int]) -> bool:
+        """Correct the (height, width) of an image; False, and nothing is done, once it has had annotations."""
+        height, width = size
+        change = (
+            update(images).where(images.c.id == image_id, images.c.revision == 0).values(height=height, width=width)
+        )
+        with self._database.writing() as connection:
+            return connection.execute(change).rowcount == 1
+
+    def embedding_key(self, image_id: int, model: str) -> str | None:
+        """Return the key under which the embedding cache had the image's embedding, if it was ever made."""
+        wanted = select(embeddings.c.key).where(embeddings.c.image_id == image_id, embeddings.c.model == model)
+        with self._database.reading() as connection:
+            return connection.scalar(wanted)
+
+    def encoded(self, model: str) -> set[int]:
+        """Return the ids of the images that were encoded by the model."""
+        with self._database.reading() as connection:
+            return set(connection.scalars(select(embeddings.c.image_id).where(embeddings.c.model == model)))
+
+    def set_embedding(self, image_id: int, model: str, key: str | None) -> None:
+        """Note the key of an image's embedding, or with None that there is no embedding any more."""
+        mine = (embeddings.c.image_id == image_id, embeddings.c.model == model)
+        with self._database.writing() as connection:
+            connection.execute(delete(embeddings).where(*mine))
+            if key is not None:
+                connection.execute(insert(embeddings).values(image_id=image_id, model=model, key=key))
+
+
+def _stored(row: Row[Any]) -> StoredImage:
+    return StoredImage(
+        id=row.id,
+        name=row.name,
+        location=row.location,
+        size=(row.height, row.width),
+        revision=row.revision,
+        num_annotations=row.num_annotations,
+    )

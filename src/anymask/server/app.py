@@ -1,0 +1,84 @@
+"""The application: one project, one model, and the routes over them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+import anymask
+from anymask.engine.store import Project
+from anymask.model import Sam
+from anymask.server import schemas
+from anymask.server.bench import Bench, TextModel
+from anymask.server.folder import add_folders
+from anymask.server.refusals import add_handlers
+from anymask.server.routes import annotating, export, images, info, masks, models
+from anymask.server.routes.page import add_page
+from anymask.server.security import Guard
+from anymask.server.settings import Settings
+
+_ALWAYS = {400: "malformed", 401: "no token", 403: "not from here", 422: "makes no sense"}
+
+
+def create_app(
+    project: Project,
+    model: Sam,
+    *,
+    model_name: str,
+    settings: Settings | None = None,
+    folders: Sequence[Path] = (),
+    text: TextModel | None = None,
+) -> FastAPI:
+    """Build the application; its threads start and end with it.
+
+    Images of `folders` are added by reference while it runs. It must be served by one process, as the worker and the
+    events are this one's. OpenAPI describes it at /api/openapi.json.
+    """
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        bench = Bench(
+            project=project,
+            model=model,
+            model_name=model_name,
+            settings=settings,
+            loop=asyncio.get_running_loop(),
+            text=text,
+        )
+        app.state.bench = bench
+        stop = threading.Event()
+        scan = asyncio.create_task(asyncio.to_thread(add_folders, bench, folders, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await scan
+            bench.close()
+
+    app = FastAPI(
+        title="anymask",
+        version=anymask.__version__,
+        lifespan=running,
+        docs_url=None,  # they would come from another site
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        separate_input_output_schemas=False,
+    )
+    errors: dict[int | str, dict[str, Any]] = {
+        code: {"model": schemas.Error, "description": word} for code, word in _ALWAYS.items()
+    }
+    api = APIRouter(prefix="/api", responses={**errors, 404: {"model": schemas.Error}})
+    for part in (info, images, annotating, masks, models, export):
+        api.include_router(part.router)
+    app.include_router(api)
+    add_page(app, settings.page)
+    add_handlers(app)
+    app.add_middleware(Guard, settings=settings)
+    return app

@@ -1,0 +1,123 @@
+"""What all routes share: the project, the model, the worker, and who is told of what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path as FilePath
+from typing import Annotated, Protocol, TypeVar
+
+import numpy as np
+from fastapi import Depends, Path, Request
+from jaxtyping import Bool, UInt8
+
+from anymask.checkpoints.load import model_hash
+from anymask.data.images import read_image
+from anymask.engine.store import Project, StoredImage
+from anymask.inference import EmbeddingCache
+from anymask.model import Sam
+from anymask.server.encoding import Encoding
+from anymask.server.events import Events
+from anymask.server.parts import Parts
+from anymask.server.refusals import Refused, busy
+from anymask.server.settings import Settings
+from anymask.server.worker import Worker
+
+T = TypeVar("T")
+
+_DECODERS = 2
+"""Image files decoded at once; each may take hundreds of megabytes."""
+
+
+class TextModel(Protocol):
+    """A model that finds objects by words."""
+
+    def find(
+        self, image: UInt8[np.ndarray, "h w 3"], phrases: list[str], box_threshold: float
+    ) -> list[tuple[Bool[np.ndarray, "h w"], float, str]]:
+        """Return (mask, score, phrase) of each object found."""
+        ...
+
+
+class Bench:
+    """One open project and one model, and the threads that serve them."""
+
+    def __init__(
+        self,
+        *,
+        project: Project,
+        model: Sam,
+        model_name: str,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        text: TextModel | None = None,
+    ) -> None:
+        self.project = project
+        self.model = model
+        self.model_name = model_name
+        self.model_hash = model_hash(model)
+        self.settings = settings
+        self.text = text
+        self.events = Events(loop)
+        self.worker = Worker(
+            {"encode": settings.max_waiting, "search": settings.max_searches, "export": 1}, threads=settings.threads
+        )
+        self.encoding = Encoding(
+            project=project,
+            model=model,
+            model_hash=self.model_hash,
+            cache=EmbeddingCache(project.cache / "embeddings"),
+            worker=self.worker,
+            events=self.events,
+            max_pixels=settings.max_pixels,
+        )
+        self.parts = Parts(settings.parts or project.cache / "models", model, self.model_hash)
+        self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decoder")
+        self._decoding = 0
+
+    async def decode(self, work: Callable[[], T]) -> T:
+        """Run what decodes images on the few threads for that; raises Refused (429) if too many are waiting."""
+        if self._decoding >= self.settings.max_decoding:
+            raise busy("too many images are being read already, try again shortly", 2)
+        self._decoding += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        finally:
+            self._decoding -= 1
+
+    def path(self, image: StoredImage) -> FilePath:
+        """Return where an image lies."""
+        return self.project.path(image.location)
+
+    def pixels(self, image: StoredImage) -> UInt8[np.ndarray, "h w 3"]:
+        """Read an image."""
+        return read_image(self.path(image), max_pixels=self.settings.max_pixels)
+
+    def close(self) -> None:
+        """End the threads; what runs is given a moment."""
+        self.events.close()
+        self._decoders.shutdown(wait=True, cancel_futures=True)
+        self.worker.close(timeout=10)
+
+
+def get_bench(request: Request) -> Bench:
+    """Return what the server serves."""
+    bench = request.app.state.bench
+    assert isinstance(bench, Bench)
+    return bench
+
+
+AtBench = Annotated[Bench, Depends(get_bench)]
+ImageId = Annotated[str, Path(pattern=r"^[1-9][0-9]{0,14}$", description="the image's id")]
+
+
+def get_image(bench: AtBench, id: ImageId) -> StoredImage:
+    """Return the image of the request's path; raises Refused (404)."""
+    image = bench.project.images.get(int(id))
+    if image is None:
+        raise Refused(404, f"there is no image {id} in this project")
+    return image
+
+
+OfImage = Annotated[StoredImage, Depends(get_image)]

@@ -1,0 +1,191 @@
+"""Embeddings: made by the worker once an image, kept in the cache, sent compactly."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from jaxtyping import Float16
+
+from anymask.data.images import read_image
+from anymask.engine.store import Project, StoredImage
+from anymask.errors import AnymaskError, ImageError
+from anymask.inference import EmbeddingCache
+from anymask.inference.answers import encode
+from anymask.inference.embeddings import embedding_key
+from anymask.model import Sam
+from anymask.server import schemas
+from anymask.server.events import Events
+from anymask.server.refusals import Refused
+from anymask.server.worker import Priority, Worker
+
+logger = logging.getLogger("anymask.server")
+
+_KEPT = 16
+"""Compressed embeddings held in memory."""
+_LEVEL = 1
+"""Of gzip: half-precision features are nearly noise, higher levels only take longer."""
+_STEP = 0.04
+"""Progress is told when it has grown by as much."""
+
+
+class Encoding:
+    """The state of each image's encoding, and the embeddings that are there."""
+
+    def __init__(
+        self,
+        *,
+        project: Project,
+        model: Sam,
+        model_hash: str,
+        cache: EmbeddingCache,
+        worker: Worker,
+        events: Events,
+        max_pixels: int,
+    ) -> None:
+        self._project = project
+        self._model = model
+        self._name = f"{model_hash} {model.image_size} {model.dtype}"
+        self._cache = cache
+        self._worker = worker
+        self._events = events
+        self._max_pixels = max_pixels
+        self._lock = threading.Lock()
+        self._states: dict[int, tuple[schemas.ImageState, str | None]] = {
+            image_id: ("ready", None) for image_id in project.images.encoded(self._name)
+        }
+        self._packed: OrderedDict[int, bytes] = OrderedDict()
+        self._calls = 0
+
+    def describe(self, image: StoredImage) -> schemas.Image:
+        """Return an image as it goes over the wire."""
+        with self._lock:
+            state, error = self._states.get(image.id, ("new", None))
+        height, width = image.size
+        return schemas.Image(
+            id=str(image.id),
+            name=image.name,
+            width=width,
+            height=height,
+            state=state,
+            error=error,
+            revision=image.revision,
+            num_annotations=image.num_annotations,
+        )
+
+    def request(self, image: StoredImage, priority: Priority) -> None:
+        """Have an image encoded, unless it is; raises Refused (429) if too many wait."""
+        with self._lock:
+            before = self._states.get(image.id, ("new", None))
+        if before[0] == "ready" and self._is_kept(image):
+            return
+        is_new = before[0] not in ("waiting", "encoding")
+        if is_new:
+            self._set(image.id, "waiting")
+        try:
+            future = self._worker.submit(f"encode {image.id}", "encode", lambda: self._work(image), priority)
+        except Refused:
+            if is_new:
+                self._set(image.id, *before)
+            raise
+        future.add_done_callback(lambda done: self._set(image.id, "new") if done.cancelled() else None)
+
+    def packed(self, image: StoredImage) -> bytes | None:
+        """Return the features as gzip of float16, little-endian, (c, h, w) in C order; None while there are none."""
+        with self._lock:
+            if self._states.get(image.id, ("new", None))[0] != "ready":
+                return None
+            packed = self._packed.get(image.id)
+            if packed is not None:
+                self._packed.move_to_end(image.id)
+                return packed
+        key = self._project.images.embedding_key(image.id, self._name)
+        embedding = None if key is None else self._cache.get(key)
+        if embedding is None:  # the cache had to make room for others
+            self._set(image.id, "new")
+            return None
+        packed = pack(embedding.features[0].numpy())
+        with self._lock:
+            self._packed[image.id] = packed
+            while len(self._packed) > _KEPT:
+                self._packed.popitem(last=False)
+        return packed
+
+    def _is_kept(self, image: StoredImage) -> bool:
+        key = self._project.images.embedding_key(image.id, self._name)
+        return key is not None and self._cache.get(key) is not None
+
+    def _work(self, image: StoredImage) -> None:
+        """Encode on the worker's thread; whatever happens becomes the image's state."""
+        self._set(image.id, "encoding")
+        try:
+            self._encode(image)
+        except AnymaskError as error:
+            self._set(image.id, "failed", str(error).replace(f"{self._project.folder}/", ""))
+        except Exception as error:
+            logger.exception("image %s could not be encoded", image.id)
+            short = isinstance(error, MemoryError) or "alloc" in str(error)
+            reason = "there was not enough memory; make the image smaller" if short else "the server's log says more"
+            self._set(image.id, "failed", f"the model failed on this image: {reason}")
+        else:
+            self._set(image.id, "ready")
+
+    def _encode(self, image: StoredImage) -> None:
+        pixels = read_image(self._project.path(image.location), max_pixels=self._max_pixels)
+        if pixels.shape[:2] != image.size and not self._project.images.resize(image.id, pixels.shape[:2]):
+            raise ImageError(f"{image.name}: has another size than when it was annotated; restore the file as it was")
+        key = embedding_key(pixels, self._name)
+        if self._cache.get(key) is None:
+            with self._progress(image.id):
+                encoded = encode(self._model, [pixels])[0]
+            self._cache.put(key, encoded.embedding)
+            if self._cache.get(key) is None:
+                raise ImageError(f"{image.name}: its embedding could not be kept; is the disk full?")
+        self._project.images.set_embedding(image.id, self._name, key)
+
+    def _set(self, image_id: int, state: schemas.ImageState, error: str | None = None) -> None:
+        with self._lock:
+            self._states[image_id] = (state, error)
+        self._tell(image_id)
+
+    def _tell(self, image_id: int) -> None:
+        try:
+            image = self._project.images.get(image_id)
+        except AnymaskError as error:  # the database does not answer: pages ask again when it does
+            logger.error("%s", error)
+            return
+        if image is not None:
+            self._events.publish(schemas.ImageEvent(image=self.describe(image)))
+
+    @contextmanager
+    def _progress(self, image_id: int) -> Iterator[None]:
+        """Tell how far the encoder is, by counting its modules' calls; how many there are shows the first time."""
+        leaves = [module for module in self._model.image_encoder.modules() if not any(module.children())]
+        total, done, told = self._calls or len(leaves), 0, 0.0
+
+        def count(*_: object) -> None:
+            nonlocal done, told
+            done += 1
+            fraction = min(done / total, 1.0)
+            if fraction >= told + _STEP:
+                told = fraction
+                self._events.publish(schemas.ProgressEvent(id=str(image_id), fraction=round(fraction, 3)))
+
+        handles = [module.register_forward_hook(count) for module in leaves]
+        try:
+            yield
+            self._calls = done
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def pack(features: Float16[np.ndarray, "c h w"]) -> bytes:
+    """Return float16 (c, h, w) features as gzip; the same features give the same bytes."""
+    plain = np.ascontiguousarray(features, "<f2")
+    return gzip.compress(plain.tobytes(), _LEVEL, mtime=0)

@@ -1,0 +1,82 @@
+"""Image files: what is taken in, what a browser is shown, and small ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from anymask.data.files import write_bytes_atomic
+from anymask.data.images import Header, read_header, read_image
+from anymask.errors import ImageError
+from anymask.server.refusals import Refused
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jp2", ".ppm")
+)
+"""Files of a folder that are taken for images."""
+THUMBNAIL_SIDE = 256
+
+_JPEG = "image/jpeg"
+_SHOWN = {"PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp", "AVIF": "image/avif"}
+_NO_LIMIT = 2**62
+
+
+def check_upload(data: bytes, max_pixels: int) -> tuple[Header, UInt8[np.ndarray, "h w 3"]]:
+    """Decode what was uploaded; raises Refused: 415 not an image, 413 too many pixels, 422 damaged."""
+    if not data:
+        raise Refused(422, "the upload is empty: 0 bytes where an image was expected")
+    try:
+        header = read_header(data, max_pixels=_NO_LIMIT)
+    except ImageError as error:
+        raise Refused(415, "the upload is no image; JPEG, PNG, WebP, TIFF and the like are taken") from error
+    height, width = header.size
+    if height * width > max_pixels:
+        raise Refused(413, f"the image has {width}×{height} pixels; at most {max_pixels:,} are taken, make it smaller")
+    try:
+        return header, read_image(data, max_pixels=max_pixels)
+    except ImageError as error:
+        raise Refused(422, f"the upload cannot be read: {str(error).partition(': ')[2] or error}") from error
+
+
+def media_type(header: Header) -> str | None:
+    """Return the type under which every browser shows the file as `read_image` reads it, None if not all do."""
+    if header.format in ("JPEG", "MPO"):  # browsers heed the orientation of a JPEG, not that of every format
+        return _JPEG if header.is_simple else None
+    return _SHOWN.get(header.format) if header.is_simple and header.is_upright else None
+
+
+def thumbnail(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """Return a small JPEG of an image."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, THUMBNAIL_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return as_jpeg(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), quality=82)
+
+
+def as_jpeg(pixels: UInt8[np.ndarray, "h w 3"], quality: int = 95) -> bytes:
+    """Return an image as JPEG, colours at full resolution from quality 90 on."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if quality >= 90:
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ImageError(f"{pixels.shape[1]}×{pixels.shape[0]} pixels do not fit into a JPEG")
+    return encoded.tobytes()
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file whole, and have it on the disk: `write_bytes_atomic` leaves that to the file system."""
+    write_bytes_atomic(path, data)
+    for target in (path, path.parent):
+        handle = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError:  # a folder, where the system does not know how
+            if target == path:
+                raise
+        finally:
+            os.close(handle)

@@ -1,0 +1,72 @@
+"""Every answer that is not a result: a status and one sentence, `{"error": …}`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from anymask.errors import AnymaskError, OutputError
+
+logger = logging.getLogger("anymask.server")
+
+_FULL = 507
+
+
+class Refused(Exception):
+    """A request that is answered with an error; `details` go into the answer beside the sentence."""
+
+    def __init__(
+        self, status: int, sentence: str, *, retry_after: int | None = None, details: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+        self.retry_after = retry_after
+        self.details = details or {}
+
+    def response(self) -> JSONResponse:
+        """Return the answer."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return JSONResponse({"error": self.sentence, **self.details}, self.status, headers)
+
+
+def busy(sentence: str, seconds: float) -> Refused:
+    """Return the refusal of one who should come again in so many seconds."""
+    return Refused(429, sentence, retry_after=max(1, round(seconds)))
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every exception that a route may raise with its sentence."""
+
+    @app.exception_handler(Refused)
+    def _refused(_: Request, error: Refused) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return Refused(422, _first_of(error)).response()
+
+    @app.exception_handler(HTTPException)
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        sentences = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not done here"}
+        sentence = sentences.get(error.status_code, str(error.detail))
+        return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+    @app.exception_handler(AnymaskError)
+    def _anymask(_: Request, error: AnymaskError) -> JSONResponse:
+        if isinstance(error, OutputError):
+            logger.error("%s", error)
+        return Refused(_FULL if isinstance(error, OutputError) else 422, str(error)).response()
+
+
+def _first_of(error: RequestValidationError) -> str:
+    """Say what is wrong with the first of the wrong values, and how many more there are."""
+    first, *others = error.errors()
+    place = ".".join(str(part) for part in first["loc"] if part != "body") or "the request's body"
+    more = f" (and {len(others)} more such)" if others else ""
+    return f"{place}: {first['msg']}{more}"

@@ -1,0 +1,60 @@
+"""Annotations and classes: read, and changed on the revision that the client saw."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from anymask.engine.store import Change, Conflict, Delete
+from anymask.server import schemas
+from anymask.server.bench import AtBench, OfImage
+from anymask.server.refusals import Refused
+
+router = APIRouter()
+
+
+@router.get("/images/{id}/annotations", response_model=schemas.Annotations)
+def list_annotations(
+    bench: AtBench, image: OfImage, revision: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None
+) -> JSONResponse:
+    """Return an image's annotations: as they are, or as they were at an earlier revision."""
+    return JSONResponse(schemas.state_of(bench.project.annotations.state(image.id, revision)))
+
+
+@router.post("/images/{id}/changes", responses={409: {"model": schemas.AnnotationsConflict}})
+def change_annotations(bench: AtBench, image: OfImage, change_set: schemas.ChangeSet) -> schemas.Revised:
+    """Change an image's annotations; when this is answered the change is on the disk.
+
+    A change set that was sent twice, because its answer was lost, is made once.
+    """
+    changes: list[Change] = [
+        change.stored() if isinstance(change, schemas.Put) else Delete(id=change.id) for change in change_set.changes
+    ]
+    store = bench.project.annotations
+    try:
+        revision = store.change(image.id, change_set.base_revision, change_set.client, changes)
+    except Conflict as error:
+        raise Refused(409, str(error), details=schemas.state_of(store.state(image.id))) from error
+    event = schemas.AnnotationsEvent(id=str(image.id), revision=revision, client=change_set.client)
+    bench.events.publish(event)
+    return schemas.Revised(revision=revision)
+
+
+@router.get("/classes")
+def list_classes(bench: AtBench) -> schemas.Classes:
+    """Return the project's classes."""
+    current = bench.project.classes.current()
+    return schemas.Classes(revision=current.revision, classes=[schemas.Class.of(each) for each in current.classes])
+
+
+@router.put("/classes", responses={409: {"model": schemas.ClassesConflict}})
+def replace_classes(bench: AtBench, new: schemas.NewClasses) -> schemas.Revised:
+    """Replace the list of classes."""
+    try:
+        revision = bench.project.classes.replace(new.base_revision, new.client, [each.stored() for each in new.classes])
+    except Conflict as error:
+        raise Refused(409, str(error), details=list_classes(bench).model_dump(mode="json")) from error
+    bench.events.publish(schemas.ClassesEvent(revision=revision, client=new.client))
+    return schemas.Revised(revision=revision)

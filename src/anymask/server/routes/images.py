@@ -1,0 +1,206 @@
+"""Images: listed, taken in, shown, encoded."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+
+from anymask.data.files import write_bytes_atomic
+from anymask.data.images import read_header
+from anymask.engine.store import StoredImage
+from anymask.engine.store.images import NewImage
+from anymask.errors import ImageError, InputError
+from anymask.samples import SAMPLES, sample_path
+from anymask.server import schemas
+from anymask.server.bench import AtBench, Bench, OfImage
+from anymask.server.pictures import as_jpeg, check_upload, media_type, thumbnail, write_durably
+from anymask.server.refusals import Refused
+from anymask.server.sending import send_file
+from anymask.server.worker import Priority
+
+router = APIRouter(prefix="/images")
+
+_LONGEST_NAME = 200
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
+_UPLOAD_SCHEMA = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "required": ["file"],
+                    "additionalProperties": False,
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"sample": {"type": "string", "enum": list(SAMPLES)}},
+                    "required": ["sample"],
+                    "additionalProperties": False,
+                }
+            },
+        },
+    }
+}
+
+
+@router.get("")
+def list_images(bench: AtBench) -> schemas.Images:
+    """Return all images of the project."""
+    return schemas.Images(images=[bench.encoding.describe(image) for image in bench.project.images.all()])
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=_UPLOAD_SCHEMA,
+    responses={code: {"model": schemas.Error} for code in (400, 413, 415, 429)},
+)
+async def add_image(request: Request, bench: AtBench) -> schemas.Image:
+    """Take in an image: an uploaded file, or a sample photograph by name. It is on the disk when this is answered."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        name, data = await _uploaded(request)
+    elif kind == "application/json":
+        name, data = _sample(await request.body())
+    else:
+        raise Refused(415, "an image comes as multipart/form-data in a field `file`, or as JSON that names a sample")
+    return await bench.decode(lambda: _add(bench, name, data))
+
+
+@router.get("/{id}/file", response_class=Response, responses=_PICTURE)
+async def image_file(request: Request, bench: AtBench, image: OfImage) -> Response:
+    """Send an image as a browser shows it: as it is where all browsers can, as JPEG otherwise."""
+    path = bench.path(image)
+    try:
+        kind = media_type(read_header(path))
+    except ImageError as error:
+        raise _gone(image, error) from error
+    if kind is not None:
+        return send_file(request, path, kind)
+    shown = bench.project.cache / "shown" / f"{image.id}.jpg"
+    await _made(bench, image, shown, as_jpeg)
+    return send_file(request, shown, "image/jpeg")
+
+
+@router.get("/{id}/thumbnail", response_class=Response, responses=_PICTURE)
+async def image_thumbnail(request: Request, bench: AtBench, image: OfImage) -> Response:
+    """Send a small JPEG, its long side at most 256 pixels."""
+    path = bench.project.cache / "thumbnails" / f"{image.id}.jpg"
+    await _made(bench, image, path, thumbnail)
+    return send_file(request, path, "image/jpeg")
+
+
+@router.post("/{id}/encode", status_code=202, responses={429: {"model": schemas.Error}})
+def encode_image(
+    bench: AtBench, image: OfImage, priority: Annotated[Literal["now", "next"], Query()] = "now"
+) -> schemas.Image:
+    """Have an image encoded if it is not: the one that is open now, or one that will be opened next."""
+    bench.encoding.request(image, Priority[priority])
+    return bench.encoding.describe(image)
+
+
+@router.get(
+    "/{id}/embedding",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "headers": {
+                "X-Shape": {"schema": {"type": "string"}, "description": "c,h,w of the float16 features, C order"},
+                "X-Original-Size": {"schema": {"type": "string"}, "description": "h,w of the image"},
+            },
+        },
+        409: {"model": schemas.Error},
+    },
+)
+def image_embedding(bench: AtBench, image: OfImage) -> Response:
+    """Send an image's embedding: float16, little-endian, (c, h, w) in C order, compressed on the way."""
+    packed = bench.encoding.packed(image)
+    if packed is None:
+        raise Refused(409, f"image {image.id} is not encoded yet; ask for it and wait until its state is ready")
+    side = bench.model.embedding_size
+    headers = {
+        "Content-Encoding": "gzip",
+        "X-Shape": f"{bench.model.config.width},{side},{side}",
+        "X-Original-Size": f"{image.size[0]},{image.size[1]}",
+    }
+    return Response(packed, media_type="application/octet-stream", headers=headers)
+
+
+async def _uploaded(request: Request) -> tuple[str, bytes]:
+    async with request.form(max_files=1, max_fields=1) as form:
+        fields = list(form.multi_items())
+        match fields:
+            case [("file", UploadFile() as file)]:
+                return _clean(file.filename or ""), await file.read()
+    raise Refused(422, "one image was expected, in a field called `file`")
+
+
+def _sample(body: bytes) -> tuple[str, bytes]:
+    try:
+        choice = schemas.SampleChoice.model_validate_json(body)
+        path = sample_path(choice.sample)
+    except ValidationError as error:
+        raise Refused(422, 'a sample is named as {"sample": NAME}') from error
+    except InputError as error:
+        raise Refused(422, str(error)) from error
+    return path.name, path.read_bytes()
+
+
+def _clean(name: str) -> str:
+    """Return a file's name without folders and without what no name should hold."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    shown = "".join(letter for letter in last if letter.isprintable()).strip()
+    return shown[-_LONGEST_NAME:] or "image"
+
+
+def _add(bench: Bench, name: str, data: bytes) -> schemas.Image:
+    """Check, write, and only then note an image; its file's name is ours."""
+    header, pixels = check_upload(data, bench.settings.max_pixels)
+    location = f"images/{uuid.uuid4().hex}.{header.format.lower()}"
+    path = bench.project.path(location)
+    write_durably(path, data)
+    try:
+        size = (pixels.shape[0], pixels.shape[1])
+        image = bench.project.images.add([NewImage(name=name, location=location, size=size)])[0]
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    small = bench.project.cache / "thumbnails" / f"{image.id}.jpg"
+    _write(small, thumbnail(pixels))
+    described = bench.encoding.describe(image)
+    bench.events.publish(schemas.ImageEvent(image=described))
+    return described
+
+
+async def _made(bench: Bench, image: StoredImage, path: FilePath, make: Callable[..., bytes]) -> None:
+    """Make a picture from an image, unless it is there."""
+    if path.is_file():
+        return
+    try:
+        await bench.decode(lambda: _write(path, make(bench.pixels(image))))
+    except ImageError as error:
+        raise _gone(image, error) from error
+
+
+def _write(path: FilePath, data: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_bytes_atomic(path, data)
+
+
+def _gone(image: StoredImage, error: ImageError) -> Refused:
+    reason = str(error).rpartition(": ")[2]
+    return Refused(404, f"the file of image {image.id}, {image.name}, cannot be read: {reason}")

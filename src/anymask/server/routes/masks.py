@@ -1,0 +1,80 @@
+"""Masks that the server's model finds by itself: everything on an image, or what words say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from fastapi import APIRouter
+
+from anymask.engine.store import StoredImage
+from anymask.geometry import rle
+from anymask.inference.automatic import AutomaticMasks
+from anymask.inference.automatic_options import PRESETS, AutomaticOptions
+from anymask.inference.tree import build_tree
+from anymask.server import schemas
+from anymask.server.bench import AtBench, Bench, OfImage
+from anymask.server.refusals import Refused, busy
+
+router = APIRouter(prefix="/images/{id}")
+T = TypeVar("T")
+
+
+@router.post("/everything", responses={429: {"model": schemas.Error}})
+async def everything(bench: AtBench, image: OfImage, wanted: schemas.EverythingRequest) -> schemas.Everything:
+    """Find everything on an image; it waits its turn behind images to be encoded."""
+    if wanted.preset not in PRESETS:
+        raise Refused(422, f"there is no preset {wanted.preset[:60]!r}; there are {', '.join(PRESETS)}")
+    chosen = {name: value for name, value in wanted.model_dump(exclude={"preset"}).items() if value is not None}
+    options = AutomaticOptions.preset(wanted.preset, **chosen)
+    return await _searched(bench, f"everything {image.id} {options}", lambda: _everything(bench, image, options))
+
+
+@router.post("/text", responses={429: {"model": schemas.Error}, 501: {"model": schemas.Error}})
+async def text(bench: AtBench, image: OfImage, wanted: schemas.TextRequest) -> schemas.Texts:
+    """Find what words say."""
+    model = bench.text
+    if model is None:
+        raise Refused(501, "this server has no model for words; click, draw a box, or look for everything instead")
+
+    def find() -> schemas.Texts:
+        found = model.find(bench.pixels(image), wanted.phrases, wanted.box_threshold)
+        records = []
+        for mask, score, phrase in found:
+            stored = rle.encode(mask)
+            records.append(
+                schemas.TextRecord(rle=schemas.Rle.of(stored), bbox=list(rle.bbox(stored)), score=score, phrase=phrase)
+            )
+        return schemas.Texts(records=records)
+
+    return await _searched(bench, f"text {image.id} {wanted}", find)
+
+
+async def _searched(bench: Bench, key: str, work: Callable[[], T]) -> T:
+    """Run on the model's thread, at most so many at a time."""
+    future = bench.worker.submit(key, "search", work)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if future.cancelled():  # by the server, not by who asked
+            raise busy("the server is closing", 5) from None
+        raise
+
+
+def _everything(bench: Bench, image: StoredImage, options: AutomaticOptions) -> schemas.Everything:
+    records = AutomaticMasks(bench.model, options).generate(bench.pixels(image))
+    parents = build_tree([record.rle for record in records]).parents.tolist()
+    return schemas.Everything(
+        records=[
+            schemas.EverythingRecord(
+                rle=schemas.Rle.of(record.rle),
+                bbox=list(record.bbox),
+                area=record.area,
+                predicted_iou=record.predicted_iou,
+                stability_score=record.stability_score,
+                parent=parent if parent >= 0 else None,
+            )
+            for record, parent in zip(records, parents, strict=True)
+        ]
+    )

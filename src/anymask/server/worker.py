@@ -1,0 +1,121 @@
+"""The one thread that runs the model: a short queue by priority, and a word for those who find it full."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from anymask.server.refusals import busy
+
+logger = logging.getLogger("anymask.server")
+
+_FIRST_GUESS = 2.0
+
+
+class Priority(IntEnum):
+    """What someone waits for goes before what someone may want next."""
+
+    now = 0
+    next = 1
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Task:
+    key: str
+    kind: str
+    priority: Priority
+    run: Callable[[], Any]
+    future: Future[Any] = field(default_factory=Future)
+
+
+class Worker:
+    """Runs tasks one after the other, by priority, then in the order in which they came.
+
+    `capacity` says how many of each kind may wait. A full queue drops its youngest task of low priority for one of
+    high priority, cancelling it; otherwise what is too much is refused.
+    """
+
+    def __init__(self, capacity: dict[str, int], *, threads: int | None = None) -> None:
+        self._capacity = capacity
+        self._threads = threads
+        self._waiting: list[_Task] = []
+        self._running: _Task | None = None
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._seconds = dict.fromkeys(capacity, _FIRST_GUESS)
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    def submit(self, key: str, kind: str, run: Callable[[], Any], priority: Priority = Priority.now) -> Future[Any]:
+        """Queue a task; one of the same key that waits or runs is taken instead, its priority raised if need be.
+
+        Raises Refused (429) if the queue is full.
+        """
+        with self._changed:
+            for task in (self._running, *self._waiting):
+                if task is not None and task.key == key:
+                    task.priority = min(task.priority, priority)
+                    return task.future
+            self._make_room(kind, priority)
+            task = _Task(key=key, kind=kind, priority=priority, run=run)
+            self._waiting.append(task)
+            self._changed.notify()
+            return task.future
+
+    def close(self, timeout: float | None = None) -> None:
+        """Cancel what waits, and wait for what runs."""
+        with self._changed:
+            self._is_closed = True
+            dropped, self._waiting = self._waiting, []
+            self._changed.notify()
+        for task in dropped:
+            task.future.cancel()
+        self._thread.join(timeout)
+
+    def _make_room(self, kind: str, priority: Priority) -> None:
+        same = [task for task in self._waiting if task.kind == kind]
+        if len(same) < self._capacity[kind]:
+            return
+        last = max(same, key=lambda task: task.priority)  # the first of several: the one that waited longest
+        youngest = [task for task in same if task.priority == last.priority][-1]
+        if youngest.priority <= priority:
+            left = sum(self._seconds[task.kind] for task in (self._running, *self._waiting) if task is not None)
+            raise busy(f"the model is busy: {len(same)} requests are waiting already, try again shortly", left / 2)
+        self._waiting.remove(youngest)
+        youngest.future.cancel()
+
+    def _work(self) -> None:
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_closed)
+                if self._is_closed:
+                    return
+                task = min(self._waiting, key=lambda waiting: waiting.priority)
+                self._waiting.remove(task)
+                self._running = task
+            try:
+                self._run(task)
+            finally:
+                with self._changed:
+                    self._running = None
+
+    def _run(self, task: _Task) -> None:
+        if not task.future.set_running_or_notify_cancel():
+            return
+        start = time.monotonic()
+        try:
+            task.future.set_result(task.run())
+        except Exception as error:  # whatever a model or an image does, the thread goes on
+            logger.info("%s failed: %s", task.key, error)
+            task.future.set_exception(error)
+        self._seconds[task.kind] = (self._seconds[task.kind] + time.monotonic() - start) / 2
