@@ -109,6 +109,7 @@ def join(prompts: Sequence[ModelPrompt], device: torch.device) -> Prompts:
         points=torch.from_numpy(points).to(device),
         labels=torch.from_numpy(labels).to(device),
         masks=torch.from_numpy(np.stack(masks)[None]).to(device) if masks else None,
+        padded=any(len(prompt.labels) < longest for prompt in prompts),
     )
 
 

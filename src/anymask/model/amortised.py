@@ -136,6 +136,8 @@ def project_image(
 
 def pays(transformer: TwoWayTransformer, num_tokens: int) -> bool:
     """Whether prompts of this many tokens cost less here than in the plain form."""
+    if torch.compiler.is_exporting():  # the number is not known yet, and seldom large
+        return True
     attention = transformer.final_attn_token_to_image
     return num_tokens * attention.num_heads < attention.q_proj.out_features
 
@@ -148,12 +150,11 @@ def attend(
     For prompts without absent tokens.
     """
     batch, prompts = tokens.shape[:2]
-    hidden = torch.empty_like(tokens)
-    images: dict[tuple[int, int], PromptImage] = {}
-    for b in range(batch):
-        for p in range(prompts):
-            hidden[b, p], images[b, p] = _attend_one(transformer, side.part(b, p), tokens[b, p])
-    return hidden, images
+    answers = {
+        (b, p): _attend_one(transformer, side.part(b, p), tokens[b, p]) for b in range(batch) for p in range(prompts)
+    }
+    hidden = torch.stack([hidden for hidden, _ in answers.values()]).unflatten(0, (batch, prompts))
+    return hidden, {key: image for key, (_, image) in answers.items()}
 
 
 @dataclass(slots=True)

@@ -50,7 +50,7 @@ def uses_onednn(x: Tensor, *others: Tensor | None) -> bool:
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = "none") -> Tensor:
     """Return `activation(x @ weight.T + bias)` for x (…, i), weight (o, i), bias (o); shape (…, o)."""
-    if x.numel() * len(weight) >= _MIN_WORK and uses_onednn(x, weight, bias):
+    if uses_onednn(x, weight, bias) and x.numel() * len(weight) >= _MIN_WORK:
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
         return result
     y = F.linear(x, weight, bias)

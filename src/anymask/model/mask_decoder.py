@@ -96,14 +96,17 @@ class MaskDecoder(nn.Module):
         """
         hidden, images = self.attend(side, tokens)
         kernels, iou = self._kernels(hidden, candidates)
-        height, width = side.grid
-        logits = kernels.new_empty(*kernels.shape[:3], 4 * height, 4 * width)
-        for (b, p), image in images.items():
-            top = 0
-            for features in self.bands(side, b, p, image):
-                drawn = self.draw(kernels[b : b + 1, p : p + 1], features[None, None])
-                logits[b, p, :, top : top + drawn.shape[-2]] = drawn[0, 0]
-                top += drawn.shape[-2]
+        drawn = [
+            torch.cat(
+                [
+                    self.draw(kernels[b : b + 1, p : p + 1], band[None, None])[0, 0]
+                    for band in self.bands(side, b, p, image)
+                ],
+                1,
+            )
+            for (b, p), image in images.items()
+        ]
+        logits = torch.stack(drawn).unflatten(0, tokens.shape[:2])
         return logits, iou
 
     def attend(
@@ -116,6 +119,8 @@ class MaskDecoder(nn.Module):
         """Yield the features of the pixels of one prompt, some rows of cells at a time."""
         width = side.grid[1]
         band = max(1, _BAND_CELLS // width) * width
+        if torch.compiler.is_exporting():  # one small graph, for whoever runs it to cut up
+            band = side.grid[0] * width
         for pixels in image.project(*self._first.as_matrix(), side.part(b, p).drawn.flatten(0, 1), band):
             yield self._upscale(pixels.unflatten(0, (-1, width)).unflatten(-1, (2, 2, -1)))
 

@@ -46,6 +46,8 @@ class Prompts:
     masks: Float[Tensor, "b p hm wm"] | None = None
     has_mask: Bool[Tensor, "b p"] | None = None
     text: Float[Tensor, "b p c"] | None = None
+    padded: bool | None = None
+    """Whether some points may be ABSENT; None looks, which on a GPU waits for the device."""
 
     @classmethod
     def build(
@@ -57,6 +59,7 @@ class Prompts:
         masks: Float[Tensor, "b p hm wm"] | None = None,
         has_mask: Bool[Tensor, "b p"] | None = None,
         text: Float[Tensor, "b p c"] | None = None,
+        padded: bool | None = None,
     ) -> Prompts:
         """Join points, boxes (xyxy) and the rest; points without boxes get the public weights' padding point."""
         given = next((x for x in (points, boxes, masks, text) if x is not None), None)
@@ -76,7 +79,14 @@ class Prompts:
         if not coords:
             coords.append(torch.zeros(*lead, 0, 2, dtype=dtype, device=device))
             kinds.append(torch.zeros(*lead, 0, dtype=torch.long, device=device))
-        return cls(points=torch.cat(coords, 2), labels=torch.cat(kinds, 2), masks=masks, has_mask=has_mask, text=text)
+        return cls(
+            points=torch.cat(coords, 2),
+            labels=torch.cat(kinds, 2),
+            masks=masks,
+            has_mask=has_mask,
+            text=text,
+            padded=padded,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +166,8 @@ class PromptEncoder(nn.Module):
         if prompts.text is not None:
             tokens = torch.cat([tokens, prompts.text[:, :, None].to(tokens.dtype)], 2)
             absent = torch.cat([absent, absent.new_zeros(*absent.shape[:2], 1)], 2)
-        present = None if not bool(absent.any()) else ~absent
+        padded = bool(absent.any()) if prompts.padded is None else prompts.padded
+        present = ~absent if padded else None
         return EncodedPrompts(tokens=tokens, present=present, dense=self._dense(prompts))
 
     def _points(self, points: Tensor, labels: Tensor) -> Tensor:
