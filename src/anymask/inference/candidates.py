@@ -19,7 +19,7 @@ from anymask.geometry.crops import Box
 from anymask.inference.answers import EncodedImage, chunk_size
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.point_order import Foretold, coarse_to_fine
-from anymask.inference.upsampling import LogitWindow, cut_window, num_samples
+from anymask.inference.upsampling import LogitWindow, cut_window, inner_box, num_samples, outer_box
 from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
 
 
@@ -29,10 +29,10 @@ class Candidate:
 
     window: LogitWindow
     """Whatever exceeds the lower cut of the stability score lies in it."""
-    box: tuple[float, float, float, float]
-    """xyxy, about that of the mask: every edge is uncertain by `slack`."""
-    slack: tuple[float, float]
-    """(x, y) pixels."""
+    inner: Box
+    """xyxy, inside the mask's box; its edges cross where nothing is sure to be inside."""
+    outer: Box
+    """xyxy, around the mask's box."""
     predicted_iou: float
     point: tuple[float, float]
     """(x, y) that was asked."""
@@ -119,12 +119,15 @@ def _ask(
     seen = logits_KHW[:, : grid.rows, : grid.columns]
     stability = masks.stability_score_torch(seen, MASK_THRESHOLD, options.stability_score_offset)
     reaching = logits_KHW[:, : grid.samples[0], : grid.samples[1]]
-    above = boxes.from_masks_torch(reaching > MASK_THRESHOLD)
+    inside_KHW = reaching > MASK_THRESHOLD
+    rows_KHW = inside_KHW[:, 1:] & inside_KHW[:, :-1]
+    blocks = boxes.from_masks_torch(rows_KHW[..., 1:] & rows_KHW[..., :-1])
+    above = boxes.from_masks_torch(inside_KHW)
     wide = boxes.from_masks_torch(reaching > MASK_THRESHOLD - options.stability_score_offset)
     areas = (seen > MASK_THRESHOLD).sum((1, 2), dtype=torch.int32)
-    numbers = torch.cat([kept, above, wide, areas[:, None]], 1).cpu().numpy()
+    numbers = torch.cat([kept, areas[:, None], above, blocks, wide], 1).cpu().numpy()
     scores = torch.stack([predicted[kept[:, 0]], stability], 1).cpu().numpy()
-    enough = scores[:, 1] >= options.stability_score_thresh - _margin(numbers[:, 9])
+    enough = scores[:, 1] >= options.stability_score_thresh - _margin(numbers[:, 1])
     stays = np.flatnonzero((numbers[:, 4] > 0) & (enough | (options.stability_score_thresh == 0)))
     candidates = [
         _candidate(logits_KHW[k], numbers[k], float(scores[k, 0]), image, grid.pixels[asked[numbers[k, 0] // 3]])
@@ -136,7 +139,7 @@ def _ask(
         chosen = logits_KHW[torch.from_numpy(confident).to(logits_KHW.device)]
         inside = (chosen[:, grid.at[:, 1], grid.at[:, 0]] > MASK_THRESHOLD).cpu().numpy()
     owners = asked[numbers[confident, 0] // 3]
-    return _Answers(candidates=candidates, points=owners, inside=inside, areas=numbers[confident, 9])
+    return _Answers(candidates=candidates, points=owners, inside=inside, areas=numbers[confident, 1])
 
 
 def _margin(areas: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
@@ -146,20 +149,17 @@ def _margin(areas: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
 
 def _candidate(
     logits: Float[Tensor, "hm wm"],
-    numbers: Int[np.ndarray, " 10"],
+    numbers: Int[np.ndarray, " 14"],
     predicted_iou: float,
     image: EncodedImage,
     point: Float[np.ndarray, " 2"],
 ) -> Candidate:
-    frame = image.frame
-    wide: Box = (int(numbers[5]), int(numbers[6]), int(numbers[7]), int(numbers[8]))
-    stride = frame.model_size / logits.shape[-1]
-    across, down = stride / frame.scale[0], stride / frame.scale[1]
-    x0, y0, x1, y1 = numbers[1:5].tolist()
+    above, blocks, wide = ((int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in numbers[2:].reshape(3, 4))
+    size = logits.shape[-1]
     return Candidate(
-        window=cut_window(logits, wide, frame),
-        box=(x0 * across, y0 * down, x1 * across, y1 * down),
-        slack=(1.5 * across + 1, 1.5 * down + 1),
+        window=cut_window(logits, wide, image.frame),
+        inner=inner_box(blocks, image.frame, size) if blocks[2] else (0, 0, 0, 0),
+        outer=outer_box(above, image.frame, size),
         predicted_iou=predicted_iou,
         point=(float(point[0]), float(point[1])),
     )

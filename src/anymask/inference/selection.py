@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from anymask.geometry import boxes, rle
-from anymask.geometry.crops import Box
+from anymask.geometry.crops import Box, uncrop_boxes
 from anymask.geometry.frames import Frame
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.candidates import Candidate
@@ -143,10 +143,7 @@ class _Kept:
         """Say whether a candidate overlaps a kept mask by more than the threshold, wherever its edges prove to be."""
         if self._by_mask or not self.masks:
             return False
-        offset = np.array([crop[0], crop[1], crop[0], crop[1]], np.float32)
-        box = np.array(candidate.box, np.float32) + offset
-        slack = np.array(candidate.slack * 2, np.float32) * np.array([1, 1, -1, -1], np.float32)
-        inner, outer = box + slack, box - slack
+        inner, outer = uncrop_boxes(np.array([candidate.inner, candidate.outer], np.float32), crop)
         low, high = np.maximum(inner[:2], self._boxes[:, :2]), np.minimum(inner[2:], self._boxes[:, 2:])
         shared = np.maximum(high - low, 0).prod(axis=1)
         union = boxes.area(outer) + boxes.area(self._boxes) - shared

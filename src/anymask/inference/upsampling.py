@@ -42,17 +42,42 @@ def num_samples(frame: Frame, mask_size: int) -> tuple[int, int]:
 def cut_window(logits: Float[Tensor, "hm wm"], above: Box, frame: Frame) -> LogitWindow:
     """Cut out what is needed where samples exceed a threshold: `above` is the xyxy box of these samples.
 
-    The window's box holds every pixel of the original image that exceeds the threshold: interpolation reaches from a
-    sample to its neighbours, and from one of the model's pixels to the next.
+    The window's box holds every pixel of the original image that exceeds the threshold.
     """
     height, width = num_samples(frame, logits.shape[-1])
-    stride = frame.model_size / logits.shape[-1]
     x0, y0, x1, y1 = above
     left, top = max(x0 - REACH, 0), max(y0 - REACH, 0)
     part = logits[top : min(y1 + REACH, height), left : min(x1 + REACH, width)].clone()
-    columns = _pixels_near(x0, x1, stride, frame.scale[0], frame.original[1])
-    rows = _pixels_near(y0, y1, stride, frame.scale[1], frame.original[0])
-    return LogitWindow(logits=part, origin=(left, top), box=(columns[0], rows[0], columns[1], rows[1]))
+    return LogitWindow(logits=part, origin=(left, top), box=outer_box(above, frame, logits.shape[-1]))
+
+
+def outer_box(above: Box, frame: Frame, mask_size: int) -> Box:
+    """Return the original image's pixels, xyxy, outside which none exceeds a threshold that only samples `above` do.
+
+    Interpolation reaches from a sample to its neighbours, and from one of the model's pixels to the next.
+    """
+    stride = frame.model_size / mask_size
+    spans = []
+    for start, stop, scale, side in zip(above[:2], above[2:], frame.scale, frame.original[::-1], strict=True):
+        first, last = ((start - 0.5) * stride - 1) / scale - 0.5, ((stop + 0.5) * stride + 1) / scale - 0.5
+        spans.append((max(math.floor(first), 0), max(min(math.ceil(last) + 1, side), 0)))
+    (left, right), (top, bottom) = spans
+    return left, top, right, bottom
+
+
+def inner_box(blocks: Box, frame: Frame, mask_size: int) -> Box:
+    """Return a box, xyxy in the original image's pixels, that reaches no further than the pixels above a threshold.
+
+    `blocks` is the box of the 2 × 2 blocks of samples that all exceed it, a block named by its first sample: between
+    four such samples no pixel falls below. The box may be empty, its edges crossed.
+    """
+    stride = frame.model_size / mask_size
+    spans = []
+    for start, stop, scale in zip(blocks[:2], blocks[2:], frame.scale, strict=True):
+        first, last = ((start + 0.5) * stride + 1) / scale + 1, ((stop + 0.5) * stride - 1) / scale - 1
+        spans.append((math.ceil(first), math.floor(last)))
+    (left, right), (top, bottom) = spans
+    return left, top, right, bottom
 
 
 def column_bands(
@@ -120,10 +145,3 @@ def _span(start: int, stop: int, size: int, out_size: int) -> tuple[int, int]:
     first = math.floor((start + 0.5) * scale - 0.5) - 1
     last = math.floor((stop - 0.5) * scale - 0.5) + 2
     return max(first, 0), min(last + 1, size)
-
-
-def _pixels_near(start: int, stop: int, stride: float, scale: float, side: int) -> tuple[int, int]:
-    """Return the original pixels that samples `start` to before `stop` take part in."""
-    first = ((start - 0.5) * stride - 1) / scale - 0.5
-    last = ((stop + 0.5) * stride + 1) / scale - 0.5
-    return max(math.floor(first), 0), max(min(math.ceil(last) + 1, side), 0)
