@@ -15,24 +15,25 @@ _PARTING_SECONDS = 5
 
 def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called when requests are answered."""
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        ws="none",
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_PARTING_SECONDS,
-    )
     with contextlib.suppress(KeyboardInterrupt):
-        _Server(config, ready).run(sockets=[listener])
+        Server(app, ready).run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says when it is ready, and lets go of those who listen to events when it ends: they would never leave."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_PARTING_SECONDS,
+        )
         super().__init__(config)
+        self._app = app
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -42,9 +43,13 @@ class _Server(uvicorn.Server):
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end."""
-        assert isinstance(self.config.app, FastAPI)
-        bench = getattr(self.config.app.state, "bench", None)
+        """Begin to end, at a signal."""
+        self.stop()
+        super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """Begin to end; may be called from any thread."""
+        bench = getattr(self._app.state, "bench", None)
         if bench is not None:
             bench.events.close()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
