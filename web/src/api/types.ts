@@ -78,6 +78,7 @@ export interface EmbeddingData {
 }
 
 export type ServerEvent =
+  | { readonly type: "hello" }
   | { readonly type: "image"; readonly image: ImageInfo }
   | { readonly type: "progress"; readonly id: string; readonly fraction: number }
   | { readonly type: "annotations"; readonly id: string; readonly revision: number; readonly client: string }

@@ -1,0 +1,49 @@
+/** Where the page begins: which backend, and everything wired to it. */
+
+import { render } from "preact";
+import type { Backend } from "./api/backend";
+import { Database } from "./api/database";
+import { LocalBackend, type LocalConfig } from "./api/local";
+import { ServerBackend } from "./api/server";
+import { App } from "./state/app";
+import { Editor } from "./state/editor";
+import { TabJournal } from "./state/journal";
+import type { Desk } from "./ui/commands";
+import { Page } from "./ui/page";
+import "./ui/page.css";
+
+/** config.json beside the page; without one a server is asked. */
+type Config = { readonly backend: "server"; readonly decoder?: "onnx" | "fake" } | ({ readonly backend: "local" } & LocalConfig);
+
+async function readConfig(): Promise<Config> {
+  try {
+    const response = await fetch(new URL("config.json", document.baseURI));
+    if (response.ok) return (await response.json()) as Config;
+  } catch {
+    // Not there.
+  }
+  return { backend: "server" };
+}
+
+async function start(): Promise<void> {
+  const root = document.getElementById("page")!;
+  const config = await readConfig();
+  const base = new URL(".", document.baseURI).href;
+  const database = await Database.open("anymask");
+  const backend: Backend =
+    config.backend === "local" ? new LocalBackend(database, config) : new ServerBackend(base, config.decoder ?? "onnx");
+  const journal = await TabJournal.open(database, base);
+  const app = new App(backend, journal);
+  const editor = new Editor(app);
+  const desk: Desk = { app, editor, stage: null, pickFiles: () => undefined };
+  // For tests and benchmarks, which look inside.
+  Object.assign(globalThis, { anymask: desk });
+  render(<Page desk={desk} />, root);
+  try {
+    await app.start();
+  } catch (error) {
+    app.fail(error instanceof Error ? error.message : String(error), () => location.reload());
+  }
+}
+
+void start();

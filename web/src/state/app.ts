@@ -1,0 +1,523 @@
+/** The whole page's state and what can be done to it; the user interface calls this and shows its signals. */
+
+import { computed, effect, signal } from "@preact/signals";
+import type { Backend } from "../api/backend";
+import { ApiError } from "../api/backend";
+import type { Annotation, ClassInfo, ExportFormat, Found, ImageInfo, Info, ServerEvent } from "../api/types";
+import { Picture } from "../canvas/picture";
+import { paletteColor, type RGB } from "../geometry/colors";
+import type { Size } from "../geometry/frames";
+import { covers } from "../geometry/mask";
+import { ModelSession } from "../model/session";
+import type { Tool } from "../tools/gesture";
+import { type Bindings, Keymap } from "../tools/keys";
+import { en, filled, type Language, type StringKey, zh } from "../ui/strings";
+import { type AnnotationChange, type Change, type Changeset } from "./document";
+import type { TabJournal } from "./journal";
+import { classColor, colorOf, nextPlace, remembered, shapeOf } from "./look";
+import type { Pending } from "./rebase";
+import { Store } from "./store";
+
+export interface Notice {
+  readonly text: string;
+  readonly kind: "info" | "error";
+  readonly retry: (() => void) | null;
+}
+export type ModelState =
+  | { readonly is: "loading" }
+  | { readonly is: "ready"; readonly device: string }
+  | { readonly is: "failed"; readonly message: string };
+/** A mask that everything-mode or words found, to be picked. */
+export interface Proposal extends Found {
+  readonly id: string;
+}
+
+const NOTICE_MS = 8000;
+const GRID = 16;
+
+export class App {
+  readonly session = new ModelSession();
+  readonly store: Store;
+  readonly info = signal<Info | null>(null);
+  readonly images = signal<readonly ImageInfo[]>([]);
+  readonly progress = signal<ReadonlyMap<string, number>>(new Map());
+  readonly model = signal<ModelState>({ is: "loading" });
+  readonly picture = signal<Picture | null>(null);
+  /** The image that prompts can be asked about. */
+  readonly promptable = signal<string | null>(null);
+  readonly problem = signal<{ readonly image: string; readonly message: string } | null>(null);
+  readonly notice = signal<Notice | null>(null);
+  readonly online = signal(true);
+  readonly busy = signal<StringKey | null>(null);
+
+  readonly tool = signal<Tool>("segment");
+  readonly selection = signal<ReadonlySet<string>>(new Set());
+  readonly proposals = signal<readonly Proposal[] | null>(null);
+  /** What a tap means, where there is no second button. */
+  readonly tapLabel = signal<0 | 1>(1);
+  readonly brush = signal(12);
+  readonly tolerance = remembered("tolerance", 1);
+  readonly opacity = remembered("opacity", 0.45);
+  readonly colorBy = remembered<"instance" | "class">("color-by", "instance");
+  readonly showMasks = signal(true);
+  readonly panelOpen = remembered("panel", typeof innerWidth === "undefined" || innerWidth > 720);
+  readonly sideOpen = signal<"help" | "text" | null>(null);
+  readonly renaming = signal<string | null>(null);
+  readonly language = remembered<Language>("language", navigator.language.startsWith("zh") ? "zh" : "en");
+  readonly bindings = remembered<Bindings>("keys", {});
+  readonly keymap = computed(() => new Keymap(this.bindings.value));
+  /** The class that new masks get until another is chosen. */
+  readonly stickyClass = remembered<number | null>("class", null);
+
+  readonly image = computed(() => {
+    const { image } = this.store.document.value;
+    return this.images.value.find(({ id }) => id === image) ?? null;
+  });
+  readonly size = computed<Size | null>(() => (this.image.value ? [this.image.value.height, this.image.value.width] : null));
+  /** The one selected mask. */
+  readonly selected = computed(() => {
+    const [id, ...more] = this.selection.value;
+    return id !== undefined && more.length === 0 ? (this.store.annotations.value.get(id) ?? null) : null;
+  });
+  private recovered = new Map<string, Pending[]>();
+  private readonly loaded = new Set<string>();
+  private opening = 0;
+  private noticeTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    readonly backend: Backend,
+    private readonly journal: TabJournal,
+  ) {
+    this.store = new Store(backend, journal, (what, blanks) => this.say(this.t(what, blanks)));
+  }
+
+  t = (key: StringKey, blanks?: Readonly<Record<string, string | number>>): string =>
+    filled((this.language.value === "zh" ? zh : en)[key], blanks);
+
+  /** Title of a control: what it does and its key. */
+  keyed = (command: Parameters<Keymap["label"]>[0]): string => {
+    const label = this.keymap.value.label(command, isMac);
+    return label ? `${this.t(command)} (${label})` : this.t(command);
+  };
+
+  async start(): Promise<void> {
+    const info = await this.backend.info();
+    this.info.value = info;
+    const [images, classes, recovered, kept] = await Promise.all([
+      this.backend.images(),
+      this.backend.classes(),
+      this.journal.recover(),
+      this.journal.draft(),
+      this.loadModel(),
+    ]);
+    this.images.value = images;
+    this.recovered = recovered;
+    this.store.loadClasses(classes);
+    this.backend.listen((event) => this.hear(event), (online) => this.connection(online));
+    const last = kept?.image ?? localStorage.getItem("anymask-image");
+    const first = images.find(({ id }) => id === last) ?? images[0];
+    if (first) this.store.document.value = { ...this.store.document.value, image: first.id };
+    effect(() => {
+      const { image } = this.store.document.value;
+      if (image !== this.openImage) void this.open(image);
+    });
+    if (kept && first?.id === kept.image) {
+      this.store.document.value = { ...this.store.document.value, draft: kept.draft };
+    }
+    const count = [...recovered.values()].reduce((sum, list) => sum + list.length, 0);
+    if (count > 0) this.say(this.t("recovered", { count }));
+  }
+
+  private openImage: string | null = null;
+
+  async loadModel(): Promise<void> {
+    const { model } = this.info.peek()!;
+    this.model.value = { is: "loading" };
+    try {
+      const ask = { files: this.backend.model, imageSize: model.image_size, maskSize: model.mask_size };
+      this.model.value = { is: "ready", device: (await this.session.load(ask)).device };
+    } catch (error) {
+      const message = messageOf(error);
+      this.model.value = { is: "failed", message };
+      this.fail(this.t("noModel", { message }), () => void this.loadModel().then(() => this.open(this.openImage)));
+    }
+  }
+
+  // Pictures
+
+  async addFiles(files: Iterable<File>): Promise<void> {
+    const { limits } = this.info.peek() ?? { limits: { bytes: Number.POSITIVE_INFINITY } };
+    for (const file of files) {
+      const megabytes = (bytes: number) => Math.round(bytes / 2 ** 20);
+      if (file.type && !file.type.startsWith("image/")) this.fail(this.t("notPicture", { name: file.name }));
+      else if (file.size > limits.bytes) {
+        const blanks = { name: file.name, size: megabytes(file.size), limit: megabytes(limits.bytes) };
+        this.fail(this.t("tooLarge", blanks));
+      } else await this.add(() => this.backend.upload(file));
+    }
+  }
+
+  addSample = (name: string): Promise<void> => this.add(() => this.backend.sample(name));
+
+  private async add(fetch: () => Promise<ImageInfo>): Promise<void> {
+    try {
+      const image = await fetch();
+      this.learn(image);
+      this.show(image.id);
+    } catch (error) {
+      this.fail(messageOf(error), () => void this.add(fetch));
+    }
+  }
+
+  /** Change to another picture; a draft stays with the one it is of, and comes back with undo. */
+  show(id: string): void {
+    const { image, draft } = this.store.document.peek();
+    if (id === image) return;
+    const changes: Change[] = [{ on: "image", before: image, after: id }];
+    if (draft) changes.unshift({ on: "draft", before: draft, after: null });
+    this.store.commit("switchImage", changes);
+    this.selection.value = new Set();
+  }
+
+  step(by: number): void {
+    const images = this.images.peek();
+    const place = images.findIndex(({ id }) => id === this.openImage);
+    const next = images[place + by];
+    if (next) this.show(next.id);
+  }
+
+  private async open(id: string | null): Promise<void> {
+    this.openImage = id;
+    const turn = ++this.opening;
+    const isCurrent = () => turn === this.opening;
+    this.promptable.value = null;
+    this.proposals.value = null;
+    this.problem.value = null;
+    if (id === null) {
+      this.picture.value = null;
+      return;
+    }
+    localStorage.setItem("anymask-image", id);
+    try {
+      await Promise.all([this.openPicture(id, isCurrent), this.openAnnotations(id)]);
+      if (isCurrent()) await this.prepare(id, isCurrent);
+    } catch (error) {
+      if (isCurrent()) this.problem.value = { image: id, message: messageOf(error) };
+    }
+  }
+
+  retry = (): void => void this.open(this.openImage);
+
+  private async openPicture(id: string, isCurrent: () => boolean): Promise<void> {
+    const image = this.images.peek().find((item) => item.id === id);
+    if (!image) throw new ApiError(404, this.t("failed", { message: id }));
+    const picture = await Picture.read(await this.backend.picture(id), [image.height, image.width]);
+    if (!isCurrent()) return picture.close();
+    const former = this.picture.peek();
+    this.picture.value = picture;
+    former?.close();
+    this.brush.value = Math.max(2, Math.round(Math.max(image.width, image.height) / 80));
+  }
+
+  private async openAnnotations(id: string): Promise<void> {
+    if (this.loaded.has(id)) return;
+    this.store.load(id, await this.backend.annotations(id), this.recovered.get(id));
+    this.recovered.delete(id);
+    this.loaded.add(id);
+  }
+
+  /** Get the image ready for prompts: encoded, and its part of the decoder run. */
+  private async prepare(id: string, isCurrent: () => boolean): Promise<void> {
+    if (this.model.peek().is !== "ready") return;
+    if (!(await this.session.hasImage(id))) {
+      if (!(await this.encoded(id, isCurrent))) return;
+      const embedding = await this.backend.embedding(id);
+      const picture = embedding === null ? ((await this.picture.peek()?.copy()) ?? null) : null;
+      const original = this.size.peek();
+      if (!original || !isCurrent()) return;
+      await this.session.setImage({ id, original, embedding, picture });
+    }
+    if (!isCurrent()) return;
+    this.promptable.value = id;
+    this.prefetch(id);
+  }
+
+  /** Ask for an embedding and wait for it; false if another image was opened meanwhile. */
+  private async encoded(id: string, isCurrent: () => boolean): Promise<boolean> {
+    for (let wait = 250; isCurrent(); wait = Math.min(wait * 1.5, 4000)) {
+      try {
+        const image = await this.backend.encode(id, "now");
+        this.learn(image);
+        if (image.state === "ready") return true;
+        if (image.state === "failed") throw new ApiError(422, image.error ?? "");
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 429)) throw error;
+        wait = (error.retryAfter ?? 2) * 1000;
+      }
+      await Promise.race([new Promise((resolve) => setTimeout(resolve, wait)), this.becomesReady(id)]);
+    }
+    return false;
+  }
+
+  private becomesReady(id: string): Promise<void> {
+    return new Promise((resolve) => {
+      const stop = this.images.subscribe((images) => {
+        if (!images.some((image) => image.id === id && (image.state === "ready" || image.state === "failed"))) return;
+        queueMicrotask(() => stop());
+        resolve();
+      });
+    });
+  }
+
+  private prefetch(id: string): void {
+    const images = this.images.peek();
+    const next = images[images.findIndex((image) => image.id === id) + 1];
+    if (next?.state === "new" && this.backend.kind === "server") this.backend.encode(next.id, "next").catch(() => undefined);
+  }
+
+  private learn(image: ImageInfo): void {
+    const images = this.images.peek();
+    const known = images.some(({ id }) => id === image.id);
+    this.images.value = known ? images.map((old) => (old.id === image.id ? image : old)) : [...images, image];
+  }
+
+  // What others do
+
+  private hear(event: ServerEvent): void {
+    if (event.type === "hello") void this.refresh();
+    if (event.type === "image") this.learn(event.image);
+    if (event.type === "progress") this.progress.value = new Map([...this.progress.peek(), [event.id, event.fraction]]);
+    if (event.type === "classes" && event.client !== this.store.client) {
+      void this.backend.classes().then((classes) => this.store.loadClasses(classes)).catch(() => undefined);
+    }
+    if (event.type === "annotations" && event.client !== this.store.client) void this.reload(event.id, event.revision);
+  }
+
+  /** Ask again for what may have changed while no events came. */
+  private async refresh(): Promise<void> {
+    try {
+      this.images.value = await this.backend.images();
+      this.store.loadClasses(await this.backend.classes());
+      for (const { id, revision } of this.images.peek()) await this.reload(id, revision);
+    } catch {
+      // The next hello asks again.
+    }
+  }
+
+  private async reload(id: string, revision: number): Promise<void> {
+    const known = this.store.autosave.revision(id);
+    if (!this.loaded.has(id) || known === undefined || known >= revision) return;
+    const stored = await this.backend.annotations(id).catch(() => null);
+    if (!stored || (this.store.autosave.revision(id) ?? 0) >= stored.revision) return;
+    this.store.load(id, stored);
+    if (id === this.openImage) this.say(this.t("changedElsewhere"));
+  }
+
+  private connection(online: boolean): void {
+    if (online && !this.online.peek()) this.store.autosave.retry();
+    this.online.value = online;
+  }
+
+  // Masks
+
+  annotationColor = (annotation: Pick<Annotation, "id" | "class_id">): RGB =>
+    colorOf(annotation, this.store.document.value.classes, this.colorBy.value);
+
+  /** The colour that the next mask will have. */
+  nextColor(): RGB {
+    if (this.colorBy.value === "instance") return paletteColor(nextPlace());
+    return this.annotationColor({ id: "", class_id: this.stickyClass.value });
+  }
+
+  change(id: string, after: Partial<Annotation>): void {
+    this.changeAll([id], after);
+  }
+
+  private changeAll(ids: Iterable<string>, after: Partial<Annotation>): void {
+    const changes: AnnotationChange[] = [];
+    for (const id of ids) {
+      const before = this.store.annotations.peek().get(id);
+      if (before && this.openImage) {
+        changes.push({ on: "annotation", image: this.openImage, id, before, after: { ...before, ...after } });
+      }
+    }
+    this.store.commit("change", changes);
+  }
+
+  removeSelected(): void {
+    this.remove([...this.selection.peek()]);
+  }
+
+  remove(ids: readonly string[]): void {
+    const image = this.openImage;
+    if (image === null) return;
+    const changes = ids.flatMap((id): AnnotationChange[] => {
+      const before = this.store.annotations.peek().get(id);
+      return before ? [{ on: "annotation", image, id, before, after: null }] : [];
+    });
+    this.store.commit("remove", changes);
+    this.selection.value = new Set();
+  }
+
+  /** Give the selected masks a class, and new ones too from now on. */
+  setClass(id: number | null): void {
+    if (this.selection.peek().size > 0) this.changeAll(this.selection.peek(), { class_id: id });
+    this.stickyClass.value = id;
+  }
+
+  toggleVisible(ids: Iterable<string>): void {
+    const all = [...ids];
+    const visible = all.some((id) => this.store.annotations.peek().get(id)?.visible);
+    this.changeAll(all, { visible: !visible });
+  }
+
+  select(id: string | null, adds = false): void {
+    if (id === null) this.selection.value = adds ? this.selection.peek() : new Set();
+    else if (!adds) this.selection.value = new Set([id]);
+    else {
+      const next = new Set(this.selection.peek());
+      if (!next.delete(id)) next.add(id);
+      this.selection.value = next;
+    }
+  }
+
+  /** The smallest visible mask under a point. */
+  maskAt(point: { x: number; y: number }): string | null {
+    let [best, least] = [null as string | null, Number.POSITIVE_INFINITY];
+    for (const { id, rle, visible } of this.store.annotations.peek().values()) {
+      const { mask } = shapeOf(rle);
+      const extent = mask.width * mask.height;
+      if (visible && extent < least && covers(mask, point)) [best, least] = [id, extent];
+    }
+    return best;
+  }
+
+  undo = (): void => this.walked(this.store.undo());
+  redo = (): void => this.walked(this.store.redo());
+  private walked(changeset: Changeset | null): void {
+    if (!changeset) return;
+    const here = this.store.annotations.peek();
+    this.selection.value = new Set([...this.selection.peek()].filter((id) => here.has(id)));
+  }
+
+  // Classes
+
+  addClass(name?: string): void {
+    const before = this.store.document.peek().classes;
+    const id = before.reduce((most, item) => Math.max(most, item.id), 0) + 1;
+    const item = { id, name: name ?? this.t("newClass", { number: id }), color: classColor(id), key: null };
+    this.store.commit("changeClass", [{ on: "classes", before, after: [...before, item] }]);
+    this.stickyClass.value = id;
+  }
+
+  editClass(id: number, change: Partial<ClassInfo>): void {
+    const before = this.store.document.peek().classes;
+    const after = before.map((item) => (item.id === id ? { ...item, ...change } : item));
+    this.store.commit("changeClass", [{ on: "classes", before, after }]);
+  }
+
+  /** Delete a class; masks of the open picture that have it lose it. */
+  removeClass(id: number): void {
+    const before = this.store.document.peek().classes;
+    const image = this.openImage;
+    const changes: Change[] = [{ on: "classes", before, after: before.filter((item) => item.id !== id) }];
+    for (const annotation of this.store.annotations.peek().values()) {
+      if (annotation.class_id !== id || image === null) continue;
+      const after = { ...annotation, class_id: null };
+      changes.push({ on: "annotation", image, id: annotation.id, before: annotation, after });
+    }
+    this.store.commit("changeClass", changes);
+    if (this.stickyClass.peek() === id) this.stickyClass.value = null;
+  }
+
+  // Everything and words
+
+  async findEverything(): Promise<void> {
+    const [id, original] = [this.openImage, this.size.peek()];
+    if (id === null || !original || this.promptable.peek() !== id) return;
+    await this.find(id, async () => {
+      return (await this.backend.everything(id)) ?? (await this.session.everything(id, original, GRID));
+    });
+  }
+
+  async findWords(words: string): Promise<void> {
+    const phrases = words.split(",").map((word) => word.trim()).filter(Boolean);
+    const id = this.openImage;
+    if (phrases.length > 0 && id !== null) await this.find(id, () => this.backend.text(id, phrases));
+  }
+
+  private async find(id: string, search: () => Promise<readonly Found[]>): Promise<void> {
+    if (this.busy.peek()) return;
+    this.busy.value = "thinking";
+    try {
+      const found = await search();
+      if (id !== this.openImage) return;
+      if (found.length === 0) this.say(this.t("nothingFound"));
+      this.proposals.value = found.length === 0 ? null : found.map((item) => ({ ...item, id: crypto.randomUUID() }));
+      this.tool.value = "select";
+    } catch (error) {
+      this.fail(messageOf(error), () => void this.find(id, search));
+    } finally {
+      this.busy.value = null;
+    }
+  }
+
+  /** Keep some of what was found. */
+  accept(chosen: readonly Proposal[]): void {
+    const image = this.openImage;
+    if (image === null) return;
+    const changes = chosen.map(({ id, rle, score, phrase }): AnnotationChange => {
+      const named = this.store.document.peek().classes.find(({ name }) => name === phrase);
+      const after: Annotation = {
+        id,
+        rle,
+        class_id: named?.id ?? this.stickyClass.peek(),
+        name: phrase,
+        visible: true,
+        score,
+        source: phrase === null ? "everything" : "text",
+        prompts: null,
+        parent: null,
+      };
+      return { on: "annotation", image, id, before: null, after };
+    });
+    this.store.commit("keep", changes);
+    const ids = new Set(chosen.map(({ id }) => id));
+    const left = (this.proposals.peek() ?? []).filter(({ id }) => !ids.has(id));
+    this.proposals.value = left.length > 0 ? left : null;
+  }
+
+  // Out
+
+  async export(format: ExportFormat, all: boolean): Promise<void> {
+    try {
+      const ids = all || this.openImage === null ? [] : [this.openImage];
+      const { blob, name } = await this.backend.download(format, ids);
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(blob);
+      link.download = name;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    } catch (error) {
+      this.fail(messageOf(error), () => void this.export(format, all));
+    }
+  }
+
+  say(text: string): void {
+    this.note({ text, kind: "info", retry: null });
+  }
+  fail(text: string, retry: (() => void) | null = null): void {
+    this.note({ text, kind: "error", retry });
+  }
+  private note(notice: Notice): void {
+    clearTimeout(this.noticeTimer);
+    this.notice.value = notice;
+    if (notice.kind === "info") this.noticeTimer = setTimeout(() => (this.notice.value = null), NOTICE_MS);
+  }
+}
+
+export const isMac = /Mac|iPhone|iPad/.test(navigator.userAgent);
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

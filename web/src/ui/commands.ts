@@ -1,0 +1,155 @@
+/** What each command does, and the listener that turns key presses into commands. */
+
+import type { Stage } from "../canvas/stage";
+import type { App } from "../state/app";
+import type { Editor } from "../state/editor";
+import { chordOf, type Command } from "../tools/keys";
+
+export interface Desk {
+  readonly app: App;
+  readonly editor: Editor;
+  stage: Stage | null;
+  /** Opens the system's file dialogue. */
+  pickFiles: () => void;
+}
+
+const ZOOM_STEP = 1.25;
+const BRUSH_STEP = 1.15;
+
+/** Do a command; false if there was nothing to do, so that the key keeps its usual meaning. */
+export function perform(command: Command, desk: Desk): boolean {
+  const { app, editor, stage } = desk;
+  const action = actions[command];
+  if (action) return action(desk) !== false;
+  const number = /^class(\d)$/.exec(command);
+  if (number) {
+    const chosen = app.store.document.peek().classes[Number(number[1]) - 1];
+    if (!chosen) return false;
+    app.setClass(chosen.id);
+    return true;
+  }
+  const cursor = CURSOR[command];
+  if (!cursor) return false;
+  const step = 12 / (stage?.view.peek().scale ?? 1);
+  editor.moveCursor(cursor[0] * step, cursor[1] * step);
+  return true;
+}
+
+const CURSOR: Partial<Record<Command, readonly [number, number]>> = {
+  cursorLeft: [-1, 0],
+  cursorRight: [1, 0],
+  cursorUp: [0, -1],
+  cursorDown: [0, 1],
+};
+
+const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
+  segment: ({ app }) => setTool(app, "segment"),
+  select: ({ app }) => setTool(app, "select"),
+  brush: ({ app }) => setTool(app, "brush"),
+  eraser: ({ app }) => setTool(app, "eraser"),
+  polygon: ({ app }) => setTool(app, "polygon"),
+  pan: ({ app }) => setTool(app, "pan"),
+  everything: ({ app }) => void app.findEverything(),
+  text: ({ app }) => {
+    if (!app.info.peek()?.text) return false;
+    app.sideOpen.value = app.sideOpen.peek() === "text" ? null : "text";
+    return true;
+  },
+  keep: ({ app, editor }) => {
+    const proposals = app.proposals.peek();
+    if (proposals) app.accept(proposals);
+    else if (app.store.document.peek().draft) editor.keep();
+    else return false;
+    return true;
+  },
+  cancel: ({ app, editor }) => {
+    if (app.sideOpen.peek()) app.sideOpen.value = null;
+    else if (editor.boxCorner.peek()) {
+      editor.boxCorner.value = null;
+      editor.dragged.value = null;
+    } else if (app.proposals.peek()) app.proposals.value = null;
+    else if (app.store.document.peek().draft) editor.drop();
+    else if (app.notice.peek()) app.notice.value = null;
+    else app.select(null);
+  },
+  larger: ({ editor }) => editor.walk(-1, false),
+  smaller: ({ editor }) => editor.walk(1, false),
+  walk: ({ editor }) => editor.walk(1, true),
+  undo: ({ app }) => app.undo(),
+  redo: ({ app }) => app.redo(),
+  remove: ({ app }) => app.selection.peek().size > 0 && (app.removeSelected(), true),
+  selectAll: ({ app }) => {
+    app.selection.value = new Set(app.store.annotations.peek().keys());
+  },
+  hideMask: ({ app }) => app.selection.peek().size > 0 && (app.toggleVisible(app.selection.peek()), true),
+  rename: ({ app }) => {
+    const selected = app.selected.peek();
+    if (!selected) return false;
+    app.panelOpen.value = true;
+    app.renaming.value = selected.id;
+    return true;
+  },
+  brushSmaller: ({ stage }) => stage?.sizeBrush(1 / BRUSH_STEP),
+  brushLarger: ({ stage }) => stage?.sizeBrush(BRUSH_STEP),
+  zoomIn: ({ stage }) => stage?.zoom(ZOOM_STEP),
+  zoomOut: ({ stage }) => stage?.zoom(1 / ZOOM_STEP),
+  fit: ({ stage }) => stage?.fit(),
+  actualSize: ({ stage }) => stage?.actualSize(),
+  previousImage: ({ app }) => app.step(-1),
+  nextImage: ({ app }) => app.step(1),
+  masks: ({ app }) => {
+    app.showMasks.value = !app.showMasks.peek();
+  },
+  colorBy: ({ app }) => {
+    app.colorBy.value = app.colorBy.peek() === "instance" ? "class" : "instance";
+  },
+  panel: ({ app }) => {
+    app.panelOpen.value = !app.panelOpen.peek();
+  },
+  open: ({ pickFiles }) => pickFiles(),
+  download: ({ app }) => void app.export(app.backend.formats[0]!, true),
+  clickOn: ({ editor }) => editor.clickCursor(1),
+  clickOff: ({ editor }) => editor.clickCursor(0),
+  boxCorner: ({ editor }) => editor.cornerAtCursor(),
+  noClass: ({ app }) => app.setClass(null),
+  help: ({ app }) => {
+    app.sideOpen.value = app.sideOpen.peek() === "help" ? null : "help";
+  },
+};
+
+function setTool(app: App, tool: App["tool"]["value"]): void {
+  app.tool.value = tool;
+}
+
+/** Commands that belong to the picture: they must not take Tab, Enter and arrows from a focused control. */
+const ON_STAGE = new Set<Command>(["walk", "larger", "smaller", "keep"]);
+
+/** Listen to the whole window; return what ends it. */
+export function listenToKeys(desk: Desk): () => void {
+  const down = (event: KeyboardEvent) => {
+    if (event.defaultPrevented || event.isComposing) return;
+    const target = event.target instanceof HTMLElement ? event.target : null;
+    const typing = target?.matches("input:not([type=range], [type=color]), textarea, select") ?? false;
+    if (typing && event.key !== "Escape") return;
+    if (event.key === " " && !target?.matches("button")) {
+      if (desk.stage) desk.stage.spaceHeld.value = true;
+      event.preventDefault();
+      return;
+    }
+    const chord = chordOf(event);
+    const command = chord && desk.app.keymap.peek().command(chord);
+    if (!command) return;
+    const onControl = target?.matches("button, input, summary, [role=option], a") ?? false;
+    if (onControl && ON_STAGE.has(command)) return;
+    if (perform(command, desk)) event.preventDefault();
+  };
+  const up = (event: KeyboardEvent) => {
+    if (event.key === " " && desk.stage) desk.stage.spaceHeld.value = false;
+  };
+  window.addEventListener("keydown", down);
+  window.addEventListener("keyup", up);
+  return () => {
+    window.removeEventListener("keydown", down);
+    window.removeEventListener("keyup", up);
+  };
+}

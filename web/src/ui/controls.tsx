@@ -1,0 +1,70 @@
+/** The few controls that everything is made of. */
+
+import type { ComponentChildren } from "preact";
+import type { Command } from "../tools/keys";
+import { isMac } from "../state/app";
+import { perform, type Desk } from "./commands";
+import { Icon, type IconName } from "./icons";
+
+interface CommandButtonProps {
+  desk: Desk;
+  command: Command;
+  icon?: IconName;
+  pressed?: boolean;
+  disabled?: boolean;
+  kind?: "tool" | "plain" | "accent";
+  children?: ComponentChildren;
+}
+
+/** A button for a command: it names its key, and shows it where there is room. */
+export function CommandButton({ desk, command, icon, pressed, disabled, kind = "plain", children }: CommandButtonProps) {
+  const { app } = desk;
+  const key = app.keymap.value.label(command, isMac);
+  return (
+    <button
+      type="button"
+      class={`button ${kind}`}
+      title={app.keyed(command)}
+      aria-label={children ? undefined : app.t(command)}
+      aria-keyshortcuts={key || undefined}
+      aria-pressed={pressed}
+      disabled={disabled}
+      onClick={(event) => {
+        perform(command, desk);
+        if (event.detail > 0) event.currentTarget.blur();
+      }}
+    >
+      {icon && <Icon name={icon} />}
+      {children && <span>{children}</span>}
+      {key && <kbd>{key}</kbd>}
+    </button>
+  );
+}
+
+interface SliderProps {
+  label: string;
+  value: number;
+  min: number;
+  max: number;
+  step: number;
+  text: string;
+  onInput: (value: number) => void;
+}
+
+export function Slider({ label, value, min, max, step, text, onInput }: SliderProps) {
+  return (
+    <label class="slider">
+      <span>{label}</span>
+      <input
+        type="range"
+        min={min}
+        max={max}
+        step={step}
+        value={value}
+        aria-valuetext={text}
+        onInput={(event) => onInput(event.currentTarget.valueAsNumber)}
+      />
+      <output>{text}</output>
+    </label>
+  );
+}

@@ -1,0 +1,69 @@
+/** All keys in a sheet at the side; each can be bound anew. */
+
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { isMac } from "../state/app";
+import { type Command, chordOf, commandNames, readable } from "../tools/keys";
+import type { Desk } from "./commands";
+import { Icon } from "./icons";
+
+export function Help({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const waiting = useSignal<Command | null>(null);
+  useSignalEffect(() => {
+    const command = waiting.value;
+    if (!command) return;
+    const take = (event: KeyboardEvent) => {
+      const chord = chordOf(event);
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      if (!chord) return;
+      waiting.value = null;
+      if (chord !== "Escape" || command === "cancel") app.bindings.value = app.keymap.peek().bound(command, chord).changed;
+    };
+    window.addEventListener("keydown", take, { capture: true });
+    return () => window.removeEventListener("keydown", take, { capture: true });
+  });
+  if (app.sideOpen.value !== "help") return null;
+  const { keymap } = app;
+  return (
+    <aside class="help" aria-label={app.t("keysTitle")}>
+      <header>
+        <h2>{app.t("keysTitle")}</h2>
+        <button
+          type="button"
+          class="button plain"
+          onClick={() => (app.language.value = app.language.value === "en" ? "zh" : "en")}
+        >
+          <span>{app.t("language")}</span>
+        </button>
+        <button type="button" class="button plain" title={`${app.t("close")} (Esc)`} aria-label={app.t("close")} onClick={() => (app.sideOpen.value = null)}>
+          <Icon name="close" />
+          <kbd>Esc</kbd>
+        </button>
+      </header>
+      <p class="hint">{app.t("keysHint")}</p>
+      <ul>
+        {commandNames.map((command) => (
+          <li key={command}>
+            <button type="button" class="key" aria-pressed={waiting.value === command} onClick={() => (waiting.value = command)}>
+              <span>{app.t(command)}</span>
+              {waiting.value === command ? (
+                <em>{app.t("pressKey")}</em>
+              ) : (
+                <span class="chords">{keymap.value.chords(command).map((chord) => <kbd key={chord}>{readable(chord, isMac)}</kbd>)}</span>
+              )}
+            </button>
+          </li>
+        ))}
+      </ul>
+      <button type="button" class="button plain" disabled={Object.keys(app.bindings.value).length === 0} onClick={() => (app.bindings.value = {})}>
+        <span>{app.t("resetKeys")}</span>
+      </button>
+      <h2>{app.t("mouseTitle")}</h2>
+      <p>{app.t("mouseClick")}</p>
+      <p>{app.t("mouseDrag")}</p>
+      <p>{app.t("mouseBrush")}</p>
+      {app.model.value.is === "ready" && <p class="hint">{app.t("device", { device: app.model.value.device })}</p>}
+    </aside>
+  );
+}

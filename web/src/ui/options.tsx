@@ -1,0 +1,151 @@
+/** The bar over the picture: what the present tool offers, in one line. */
+
+import type { Desk } from "./commands";
+import { CommandButton, Slider } from "./controls";
+import { Icon } from "./icons";
+
+export function Options({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  if (!app.image.value) return null;
+  const tool = app.tool.value;
+  let content = null;
+  if (app.sideOpen.value === "text") content = <Words desk={desk} />;
+  else if (app.proposals.value) content = <Proposals desk={desk} />;
+  else if (tool === "segment") content = <Candidates desk={desk} />;
+  else if (tool === "brush" || tool === "eraser") content = <Brush desk={desk} />;
+  else if (tool === "polygon") content = <Tolerance desk={desk} />;
+  return content && <div class="options">{content}</div>;
+}
+
+const RANKS = ["whole", "part", "subpart"] as const;
+
+function Candidates({ desk }: { desk: Desk }) {
+  const { app, editor } = desk;
+  const { draft } = app.store.document.value;
+  const shown = editor.shown.value;
+  const several = shown !== null && shown.answer.ranked.length > 1;
+  return (
+    <>
+      {several ? (
+        <div class="segmented" role="radiogroup">
+          {shown.answer.ranked.map(({ score }, index) => (
+            <button
+              type="button"
+              key={RANKS[index]}
+              class="button plain"
+              role="radio"
+              aria-checked={index === shown.chosen}
+              title={app.t("candidate", { name: app.t(RANKS[index] ?? "part"), score: score.toFixed(2) })}
+              onClick={() => editor.choose(index)}
+            >
+              <span>{app.t(RANKS[index] ?? "part")}</span>
+            </button>
+          ))}
+        </div>
+      ) : (
+        <span class="hint">{app.t(draft ? "hintDraft" : "hintHover")}</span>
+      )}
+      {several && <kbd class="hint keys">{app.keymap.value.label("larger", false)} {app.keymap.value.label("smaller", false)}</kbd>}
+      <div class="segmented touch-only" role="radiogroup">
+        {([1, 0] as const).map((label) => (
+          <button
+            type="button"
+            key={label}
+            class="button plain"
+            role="radio"
+            aria-checked={app.tapLabel.value === label}
+            aria-label={app.t(label ? "touchAdd" : "touchRemove")}
+            onClick={() => (app.tapLabel.value = label)}
+          >
+            <Icon name={label ? "plus" : "minus"} />
+          </button>
+        ))}
+      </div>
+      {draft && (
+        <>
+          <CommandButton desk={desk} command="cancel">{app.t("dropShort")}</CommandButton>
+          <CommandButton desk={desk} command="keep" kind="accent">{app.t("keepShort")}</CommandButton>
+        </>
+      )}
+    </>
+  );
+}
+
+function Brush({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const size = app.brush.value;
+  return (
+    <>
+      <kbd class="hint keys">{app.keymap.value.label("brushSmaller", false)}</kbd>
+      <Slider
+        label={app.t("size")}
+        min={0}
+        max={100}
+        step={1}
+        value={Math.round((100 * Math.log(size)) / Math.log(1000))}
+        text={`${size} px`}
+        onInput={(value) => (app.brush.value = Math.round(1000 ** (value / 100)))}
+      />
+      <kbd class="hint keys">{app.keymap.value.label("brushLarger", false)}</kbd>
+      {!app.selected.value && <span class="hint">{app.t("brushHint")}</span>}
+    </>
+  );
+}
+
+function Tolerance({ desk }: { desk: Desk }) {
+  const { app, editor, stage } = desk;
+  const selected = app.selected.value;
+  const tolerance = app.tolerance.value;
+  if (!selected) return <span class="hint">{app.t("polygonHint")}</span>;
+  const polygons = stage?.polygonsOf(selected.rle) ?? [];
+  const count = polygons.reduce(
+    (sum, { exterior, holes }) => sum + exterior.length + holes.reduce((inner, hole) => inner + hole.length, 0),
+    0,
+  );
+  return (
+    <>
+      <Slider
+        label={app.t("tolerance")}
+        min={0}
+        max={20}
+        step={0.5}
+        value={tolerance}
+        text={`${tolerance} px`}
+        onInput={(value) => (app.tolerance.value = value)}
+      />
+      <span class="hint">{app.t("corners", { count })}</span>
+      <button type="button" class="button accent" onClick={() => editor.applyPolygon()}>
+        <span>{app.t("applyPolygon")}</span>
+      </button>
+    </>
+  );
+}
+
+function Proposals({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const count = app.proposals.value?.length ?? 0;
+  return (
+    <>
+      <span class="hint">{app.t("found", { count })}</span>
+      <CommandButton desk={desk} command="cancel">{app.t("dropShort")}</CommandButton>
+      <CommandButton desk={desk} command="keep" kind="accent">{app.t("keepAll", { count })}</CommandButton>
+    </>
+  );
+}
+
+function Words({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  return (
+    <form
+      class="words"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void app.findWords(String(new FormData(event.currentTarget).get("words")));
+        app.sideOpen.value = null;
+      }}
+    >
+      <input name="words" autoFocus placeholder={app.t("words")} aria-label={app.t("words")} autocomplete="off" />
+      <button type="submit" class="button accent"><span>{app.t("find")}</span><kbd>Enter</kbd></button>
+    </form>
+  );
+}

@@ -1,0 +1,101 @@
+/** The page: stage, rail, panel, strip, and what lies over them. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { Stage } from "../canvas/stage";
+import { type Desk, listenToKeys } from "./commands";
+import { Help } from "./help";
+import { Options } from "./options";
+import { Panel } from "./panel";
+import { Rail } from "./rail";
+import { Start } from "./start";
+import { Status } from "./status";
+import { Strip } from "./strip";
+
+export function Page({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const staged = useSignal(false);
+  const dropping = useSignal(false);
+  const files = useRef<HTMLInputElement>(null);
+  desk.pickFiles = () => files.current?.click();
+  useEffect(() => listenToKeys(desk), []);
+  useEffect(() => listenToDrops(desk, (over) => (dropping.value = over)), []);
+  useEffect(() => {
+    document.documentElement.lang = app.language.value === "zh" ? "zh-CN" : "en";
+  }, [app.language.value]);
+  const isOpen = app.image.value !== null;
+  return (
+    <div class={`page ${isOpen ? "open" : "empty"}`}>
+      <Rail desk={desk} />
+      <div class="stage">
+        <StageView desk={desk} ready={() => (staged.value = true)} />
+        <Options desk={desk} />
+        {staged.value && <Status desk={desk} />}
+        <Start desk={desk} />
+        {dropping.value && <div class="drop">{app.t("drop")}</div>}
+      </div>
+      <Panel desk={desk} />
+      <Strip desk={desk} />
+      <Help desk={desk} />
+      <input
+        ref={files}
+        type="file"
+        accept="image/*"
+        multiple
+        hidden
+        onChange={(event) => {
+          void app.addFiles([...(event.currentTarget.files ?? [])]);
+          event.currentTarget.value = "";
+        }}
+      />
+    </div>
+  );
+}
+
+function StageView({ desk, ready }: { desk: Desk; ready: () => void }) {
+  const { app } = desk;
+  const base = useRef<HTMLCanvasElement>(null);
+  const over = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    if (!base.current || !over.current) return;
+    desk.stage = new Stage(base.current, over.current, app, desk.editor);
+    const stop = desk.stage.start();
+    over.current.focus();
+    ready();
+    return stop;
+  }, []);
+  const tool = desk.stage?.spaceHeld.value ? "pan" : app.tool.value;
+  return (
+    <>
+      <canvas ref={base} aria-hidden="true" />
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the picture is worked on by keys */}
+      <canvas ref={over} class={`over ${tool}`} tabIndex={0} role="application" aria-label={app.t("stage")} />
+    </>
+  );
+}
+
+/** Take pictures that are dropped or pasted anywhere; return what ends it. */
+function listenToDrops({ app }: Desk, show: (over: boolean) => void): () => void {
+  const over = (event: DragEvent) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    show(true);
+  };
+  const leave = (event: DragEvent) => event.relatedTarget === null && show(false);
+  const drop = (event: DragEvent) => {
+    event.preventDefault();
+    show(false);
+    void app.addFiles([...(event.dataTransfer?.files ?? [])]);
+  };
+  const paste = (event: ClipboardEvent) => void app.addFiles([...(event.clipboardData?.files ?? [])]);
+  window.addEventListener("dragover", over);
+  window.addEventListener("dragleave", leave);
+  window.addEventListener("drop", drop);
+  window.addEventListener("paste", paste);
+  return () => {
+    window.removeEventListener("dragover", over);
+    window.removeEventListener("dragleave", leave);
+    window.removeEventListener("drop", drop);
+    window.removeEventListener("paste", paste);
+  };
+}

@@ -1,0 +1,265 @@
+/** Masks and classes, in a panel at the right that folds away. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import type { Annotation, ClassInfo, ExportFormat } from "../api/types";
+import { toHex } from "../geometry/colors";
+import { isMac } from "../state/app";
+import type { Desk } from "./commands";
+import { CommandButton, Slider } from "./controls";
+import { Icon } from "./icons";
+
+const ROW = 40;
+
+export function Panel({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  if (!app.panelOpen.value || !app.image.value) return null;
+  return (
+    <aside class="panel" aria-label={app.t("masksTitle")}>
+      <ClassPalette desk={desk} />
+      <MaskList desk={desk} />
+      <Look desk={desk} />
+      <Export desk={desk} />
+    </aside>
+  );
+}
+
+function ClassPalette({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const { classes } = app.store.document.value;
+  return (
+    <section>
+      <header>
+        <h2>{app.t("classes")}</h2>
+        <button type="button" class="button plain" title={app.t("addClass")} aria-label={app.t("addClass")} onClick={() => app.addClass()}>
+          <Icon name="plus" />
+        </button>
+      </header>
+      <div class="classes" role="listbox" aria-label={app.t("classes")}>
+        <ClassRow desk={desk} item={null} place={-1} />
+        {classes.map((item, place) => <ClassRow key={item.id} desk={desk} item={item} place={place} />)}
+      </div>
+    </section>
+  );
+}
+
+function ClassRow({ desk, item, place }: { desk: Desk; item: ClassInfo | null; place: number }) {
+  const { app } = desk;
+  const editing = useSignal(false);
+  const chosen = app.stickyClass.value === (item?.id ?? null);
+  const command = place < 0 ? "noClass" : place < 9 ? (`class${place + 1}` as "class1") : null;
+  const name = item?.name ?? app.t("noClass");
+  return (
+    <div class={`row class ${chosen ? "chosen" : ""}`}>
+      {item ? (
+        <input
+          type="color"
+          class="swatch"
+          value={item.color}
+          aria-label={app.t("classColor", { name })}
+          onChange={(event) => app.editClass(item.id, { color: event.currentTarget.value })}
+        />
+      ) : (
+        <span class="swatch none" />
+      )}
+      {editing.value && item ? (
+        <NameField
+          value={item.name}
+          label={app.t("className")}
+          done={(text) => {
+            editing.value = false;
+            if (text) app.editClass(item.id, { name: text });
+          }}
+        />
+      ) : (
+        <button
+          type="button"
+          class="name"
+          role="option"
+          aria-selected={chosen}
+          onClick={() => app.setClass(item?.id ?? null)}
+          onDblClick={() => (editing.value = item !== null)}
+        >
+          {name}
+        </button>
+      )}
+      {item && (
+        <button type="button" class="button plain quiet" aria-label={app.t("removeClass", { name })} title={app.t("removeClass", { name })} onClick={() => app.removeClass(item.id)}>
+          <Icon name="close" />
+        </button>
+      )}
+      {command && <kbd>{app.keymap.value.label(command, isMac)}</kbd>}
+    </div>
+  );
+}
+
+function NameField({ value, label, done }: { value: string; label: string; done: (text: string | null) => void }) {
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => field.current?.select(), []);
+  return (
+    <input
+      ref={field}
+      class="name"
+      value={value}
+      maxLength={200}
+      aria-label={label}
+      onKeyDown={(event) => {
+        if (event.key === "Enter") event.currentTarget.blur();
+        if (event.key !== "Escape") return;
+        event.preventDefault();
+        event.currentTarget.value = value;
+        event.currentTarget.blur();
+      }}
+      onBlur={(event) => done(event.currentTarget.value.trim() || null)}
+    />
+  );
+}
+
+/** Only the rows in sight are made: there may be hundreds of masks. */
+function MaskList({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const list = useRef<HTMLDivElement>(null);
+  const top = useSignal(0);
+  const all = [...app.store.annotations.value.values()].reverse();
+  const first = Math.max(0, Math.floor(top.value / ROW) - 4);
+  const inSight = all.slice(first, first + 40);
+  const [selected] = app.selection.value;
+  useEffect(() => {
+    const place = all.findIndex(({ id }) => id === selected);
+    const box = list.current;
+    if (place < 0 || !box) return;
+    if (place * ROW < box.scrollTop) box.scrollTop = place * ROW;
+    else if ((place + 1) * ROW > box.scrollTop + box.clientHeight) box.scrollTop = (place + 1) * ROW - box.clientHeight;
+  }, [selected]);
+  return (
+    <section class="grows">
+      <header>
+        <h2>{app.t("masksTitle")} <small>{all.length || ""}</small></h2>
+        <CommandButton desk={desk} command="remove" icon="trash" disabled={app.selection.value.size === 0} />
+        <CommandButton desk={desk} command="masks" icon={app.showMasks.value ? "eye" : "eyeOff"} pressed={!app.showMasks.value} />
+      </header>
+      {all.length === 0 && <p class="empty">{app.t("noMasks")}</p>}
+      <div class="masks" ref={list} role="listbox" aria-multiselectable="true" aria-label={app.t("masksTitle")} onScroll={(event) => (top.value = event.currentTarget.scrollTop)}>
+        <div style={{ height: all.length * ROW }}>
+          <div style={{ transform: `translateY(${first * ROW}px)` }}>
+            {inSight.map((annotation, index) => (
+              <MaskRow key={annotation.id} desk={desk} annotation={annotation} number={all.length - first - index} />
+            ))}
+          </div>
+        </div>
+      </div>
+    </section>
+  );
+}
+
+function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotation; number: number }) {
+  const { app } = desk;
+  const { id, visible } = annotation;
+  const { classes } = app.store.document.value;
+  const item = classes.find((other) => other.id === annotation.class_id);
+  const name = annotation.name ?? app.t("maskNumber", { number });
+  const isSelected = app.selection.value.has(id);
+  return (
+    <div class={`row mask ${isSelected ? "chosen" : ""} ${visible ? "" : "faint"}`}>
+      <span class="swatch" style={{ background: toHex(app.annotationColor(annotation)) }} />
+      {app.renaming.value === id ? (
+        <NameField
+          value={annotation.name ?? ""}
+          label={app.t("maskName")}
+          done={(text) => {
+            app.renaming.value = null;
+            if (text !== annotation.name) app.change(id, { name: text });
+          }}
+        />
+      ) : (
+        <button
+          type="button"
+          class="name"
+          role="option"
+          aria-selected={isSelected}
+          onClick={(event) => app.select(id, event.shiftKey || event.ctrlKey || event.metaKey)}
+          onDblClick={() => (app.renaming.value = id)}
+        >
+          {name}
+        </button>
+      )}
+      <select
+        aria-label={app.t("classOf")}
+        title={app.t("classOf")}
+        value={annotation.class_id ?? ""}
+        onChange={(event) => {
+          const { value } = event.currentTarget;
+          app.change(id, { class_id: value === "" ? null : Number(value) });
+        }}
+      >
+        <option value="">{item ? app.t("noClass") : "–"}</option>
+        {classes.map((other) => <option key={other.id} value={other.id}>{other.name}</option>)}
+      </select>
+      <button
+        type="button"
+        class="button plain"
+        aria-label={app.t(visible ? "hide" : "show")}
+        aria-pressed={!visible}
+        title={app.t(visible ? "hide" : "show")}
+        onClick={() => app.toggleVisible([id])}
+      >
+        <Icon name={visible ? "eye" : "eyeOff"} />
+      </button>
+    </div>
+  );
+}
+
+function Look({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  return (
+    <section class="look">
+      <Slider
+        label={app.t("opacity")}
+        min={0}
+        max={1}
+        step={0.05}
+        value={app.opacity.value}
+        text={`${Math.round(app.opacity.value * 100)} %`}
+        onInput={(value) => (app.opacity.value = value)}
+      />
+      <div class="segmented" role="radiogroup" title={app.keyed("colorBy")}>
+        {(["instance", "class"] as const).map((by) => (
+          <button type="button" key={by} class="button plain" role="radio" aria-checked={app.colorBy.value === by} onClick={() => (app.colorBy.value = by)}>
+            <span>{app.t(by === "instance" ? "byInstance" : "byClass")}</span>
+          </button>
+        ))}
+        <kbd>{app.keymap.value.label("colorBy", isMac)}</kbd>
+      </div>
+    </section>
+  );
+}
+
+const NAMES: Readonly<Record<ExportFormat, string>> = {
+  coco: "COCO",
+  sa1b: "SA-1B",
+  yolo: "YOLO",
+  labels: "PNG labels",
+  cutouts: "PNG cut-outs",
+};
+
+function Export({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const format = useSignal<ExportFormat>(app.backend.formats[0]!);
+  const all = useSignal(true);
+  return (
+    <section class="export">
+      <select aria-label={app.t("exportTitle")} value={format.value} onChange={(event) => (format.value = event.currentTarget.value as ExportFormat)}>
+        {app.backend.formats.map((name) => <option key={name} value={name}>{NAMES[name]}</option>)}
+      </select>
+      <select aria-label={app.t("pictures")} value={all.value ? "all" : "one"} onChange={(event) => (all.value = event.currentTarget.value === "all")}>
+        <option value="all">{app.t("allPictures")}</option>
+        <option value="one">{app.t("thisPicture")}</option>
+      </select>
+      <button type="button" class="button accent" title={app.keyed("download")} onClick={() => void app.export(format.value, all.value)}>
+        <Icon name="download" />
+        <span>{app.t("exportTitle")}</span>
+        <kbd>{app.keymap.value.label("download", isMac)}</kbd>
+      </button>
+    </section>
+  );
+}

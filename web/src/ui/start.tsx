@@ -1,0 +1,32 @@
+/** The first screen: what this is, in one sentence, and how to begin. */
+
+import type { Desk } from "./commands";
+import { CommandButton } from "./controls";
+
+export function Start({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const info = app.info.value;
+  if (!info || app.images.value.length > 0) return null;
+  return (
+    <main class="start">
+      <h1>{app.t("tagline")}</h1>
+      <p>{app.t("startHint")}</p>
+      {info.samples.length > 0 && (
+        <div class="samples" role="group" aria-label={app.t("samples")}>
+          {info.samples.map((name) => <Sample key={name} desk={desk} name={name} />)}
+        </div>
+      )}
+      <CommandButton desk={desk} command="open" kind="accent">{app.t("openPicture")}</CommandButton>
+    </main>
+  );
+}
+
+function Sample({ desk, name }: { desk: Desk; name: string }) {
+  const label = name.replace(/\.\w+$/, "");
+  return (
+    <button type="button" class="sample" onClick={() => void desk.app.addSample(name)}>
+      <img src={`samples/${label}.jpg`} alt="" onError={(event) => event.currentTarget.remove()} />
+      <span>{label}</span>
+    </button>
+  );
+}

@@ -1,0 +1,75 @@
+/** The film strip of pictures at the bottom. */
+
+import { useEffect, useRef } from "preact/hooks";
+import { useSignal } from "@preact/signals";
+import type { Backend } from "../api/backend";
+import type { ImageInfo } from "../api/types";
+import type { Desk } from "./commands";
+import { CommandButton } from "./controls";
+import { Icon } from "./icons";
+
+export function Strip({ desk }: { desk: Desk }) {
+  const { app } = desk;
+  const images = app.images.value;
+  if (images.length === 0) return null;
+  return (
+    <footer class="strip">
+      <CommandButton desk={desk} command="open" icon="plus" kind="tool" />
+      <div class="frames" role="listbox" aria-label={app.t("pictures")} aria-orientation="horizontal">
+        {images.map((image) => <Frame key={image.id} desk={desk} image={image} />)}
+      </div>
+    </footer>
+  );
+}
+
+function Frame({ desk, image }: { desk: Desk; image: ImageInfo }) {
+  const { app } = desk;
+  const button = useRef<HTMLButtonElement>(null);
+  const isOpen = app.store.document.value.image === image.id;
+  const known = app.store.document.value.annotations.get(image.id);
+  const count = known?.size ?? image.num_annotations;
+  const url = useThumbnail(app.backend, image.id, button);
+  const fraction = app.progress.value.get(image.id) ?? 0;
+  useEffect(() => {
+    if (isOpen) button.current?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [isOpen]);
+  const label = app.t("imageLabel", { name: image.name, count });
+  return (
+    <button
+      ref={button}
+      type="button"
+      class={`frame ${image.state}`}
+      role="option"
+      aria-selected={isOpen}
+      aria-label={label}
+      title={label}
+      onClick={() => app.show(image.id)}
+    >
+      {url ? <img src={url} alt="" draggable={false} /> : <Icon name="picture" />}
+      {count > 0 && <span class="count">{count}</span>}
+      {image.state === "encoding" && <progress value={fraction || undefined} max={1} />}
+    </button>
+  );
+}
+
+const urls = new Map<string, string>();
+
+/** Fetch a thumbnail once its frame is in sight. */
+function useThumbnail(backend: Backend, id: string, frame: { current: HTMLElement | null }): string | undefined {
+  const url = useSignal(urls.get(id));
+  useEffect(() => {
+    if (url.value || !frame.current) return;
+    const observer = new IntersectionObserver(async ([entry]) => {
+      if (!entry?.isIntersecting) return;
+      observer.disconnect();
+      const blob = await backend.thumbnail(id).catch(() => null);
+      if (!blob) return;
+      const made = URL.createObjectURL(blob);
+      urls.set(id, made);
+      url.value = made;
+    });
+    observer.observe(frame.current);
+    return () => observer.disconnect();
+  }, [id]);
+  return url.value;
+}
