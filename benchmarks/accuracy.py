@@ -45,6 +45,7 @@ from anymask.evaluation.single_point import (
     summarise,
 )
 from anymask.model import SIZES, Sam, build_sam
+from anymask.plots import curves
 
 PROMPTS = ("1", "3", "5", "box")
 """The columns compared: clicks, and the box."""
@@ -89,7 +90,15 @@ def compare(options: argparse.Namespace) -> None:
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
         report.write(results[options.model], options.output)
+        _plot_calibration(results[options.model], options.model, options.output / "calibration.png")
     print(json.dumps(_summary(options.model, results, outcomes)))
+
+
+def _plot_calibration(result: SinglePointResult, model: str, path: Path) -> None:
+    assert result.honesty is not None
+    bins = result.honesty.bins
+    values = [np.array([getattr(b, name) for b in bins]) for name in ("predicted", "true", "count")]
+    path.write_bytes(curves.calibration(*values, title=f"{model} on validation photographs"))
 
 
 def load_model(name: str) -> Sam:
@@ -278,7 +287,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="which part is drawn")
     parser.add_argument("--skip-baselines", action="store_true", help="the model alone")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for the baselines")
-    parser.add_argument("--output", type=Path, help="folder for single_point.json and single_point.md of the model")
+    parser.add_argument(
+        "--output", type=Path, help="folder for single_point.json and .md, calibration.png"
+    )
     parser.add_argument("--tune", action="store_true", help="tune the baselines on the training tars instead")
     parser.add_argument("--methods", nargs="+", choices=list(baselines.METHODS), help="with --tune: only these")
     return parser
