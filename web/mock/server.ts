@@ -20,13 +20,24 @@ export function mockServer(samples: string): Plugin {
   const tell = (event: unknown) => {
     for (const listener of listeners) listener.write(`data: ${JSON.stringify(event)}\n\n`);
   };
-  const shown = ({ bytes: _, annotations, ...image }: Stored): ImageInfo => ({ ...image, num_annotations: annotations.size });
+  const shown = ({ bytes: _, annotations, ...image }: Stored): ImageInfo => ({
+    ...image,
+    num_annotations: annotations.size,
+  });
 
   function add(name: string, bytes: Buffer): ImageInfo {
     const id = randomUUID();
     const [width, height] = jpegSize(bytes);
     const image: Stored = {
-      id, name, width, height, state: "new", revision: 0, num_annotations: 0, bytes, annotations: new Map(),
+      id,
+      name,
+      width,
+      height,
+      state: "new",
+      revision: 0,
+      num_annotations: 0,
+      bytes,
+      annotations: new Map(),
     };
     images.set(id, image);
     tell({ type: "image", image: shown(image) });
@@ -95,10 +106,19 @@ export function mockServer(samples: string): Plugin {
     const image = images.get(id);
     if (!image) return [404, { error: `there is no image ${id}` }];
     if (action === "encode") return [202, startEncoding(image)];
-    if (action === "annotations") return [200, { revision: image.revision, annotations: [...image.annotations.values()] }];
+    if (action === "annotations")
+      return [200, { revision: image.revision, annotations: [...image.annotations.values()] }];
     if (action === "changes") return change(image, json());
     if (action === "everything") return [200, { records: everything(image) }];
-    if (action === "text") return [200, { records: everything(image).slice(0, 2).map((r) => ({ ...r, score: 0.6, phrase: json().phrases[0] })) }];
+    if (action === "text")
+      return [
+        200,
+        {
+          records: everything(image)
+            .slice(0, 2)
+            .map((r) => ({ ...r, score: 0.6, phrase: json().phrases[0] })),
+        },
+      ];
     if (action === "embedding") response.setHeader("X-Shape", "1,2,2");
     response.end(action === "embedding" ? Buffer.alloc(8) : image.bytes);
     return null;

@@ -42,7 +42,6 @@ export interface ModelFiles {
   readonly base: string;
   /** Whether the page also runs the encoder. */
   readonly encodes: boolean;
-  readonly headers: Readonly<Record<string, string>>;
 }
 
 export interface Backend {

@@ -1,7 +1,7 @@
 /** COCO instances of kept masks, made in the page. */
 
-import { decode } from "../geometry/rle";
 import { area, tight } from "../geometry/mask";
+import { decode } from "../geometry/rle";
 import type { Annotation, ClassInfo, ImageInfo } from "./types";
 
 export interface CocoFile {

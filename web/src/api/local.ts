@@ -25,7 +25,7 @@ export class LocalBackend implements Backend {
     private readonly config: LocalConfig,
   ) {
     const base = new URL(config.models, document.baseURI).href;
-    this.model = { decoder: config.decoder ?? "onnx", base, encodes: true, headers: {} };
+    this.model = { decoder: config.decoder ?? "onnx", base, encodes: true };
   }
 
   async info(): Promise<Info> {

@@ -33,7 +33,7 @@ export class ServerBackend implements Backend {
     private readonly root: string,
     decoder: ModelFiles["decoder"],
   ) {
-    this.model = { decoder, base: `${root}api/models/`, encodes: false, headers: {} };
+    this.model = { decoder, base: `${root}api/models/`, encodes: false };
   }
 
   info = () => this.json<Info>("GET", "info");

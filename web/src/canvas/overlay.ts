@@ -1,10 +1,9 @@
 /** What lies over picture and kept masks and changes with the pointer: drawn anew each frame, at the screen's pixels. */
 
-import type { RGB } from "../geometry/colors";
 import type { Box, ImagePoint } from "../geometry/frames";
 import type { Polygon } from "../geometry/polygons";
 import type { PromptPoint } from "../model/prompt";
-import { type Coverage, paint, type Raster } from "./paint";
+import { type Coverage, type Ink, paint, type Raster } from "./paint";
 import { type Extent, toScreen, type View } from "./view";
 
 const MOST_PIXELS = 2_500_000;
@@ -23,11 +22,11 @@ export class OverlayMask {
   private canvas: HTMLCanvasElement | null = null;
   private painted: { coverage: Coverage; view: View; raster: Raster; look: string } | null = null;
 
-  draw(scene: Scene, coverage: Coverage, color: RGB, opacity: number, alpha = 1): void {
-    const look = `${color.join()} ${opacity} ${scene.stage.width} ${scene.stage.height}`;
+  draw(scene: Scene, coverage: Coverage, ink: Omit<Ink, "outline">, alpha = 1): void {
+    const look = `${ink.color} ${ink.edge} ${ink.opacity} ${scene.stage.width} ${scene.stage.height}`;
     const old = this.painted;
     if (old?.coverage !== coverage || old.view !== scene.view || old.look !== look) {
-      const raster = this.paint(scene, coverage, color, opacity);
+      const raster = this.paint(scene, coverage, ink);
       this.painted = raster && { coverage, view: scene.view, raster, look };
     }
     if (!this.painted || !this.canvas) return;
@@ -40,7 +39,7 @@ export class OverlayMask {
     context.globalAlpha = 1;
   }
 
-  private paint({ view, stage, ratio }: Scene, coverage: Coverage, color: RGB, opacity: number): Raster | null {
+  private paint({ view, stage, ratio }: Scene, coverage: Coverage, ink: Omit<Ink, "outline">): Raster | null {
     const [x0, y0, x1, y1] = coverage.reach;
     const from = toScreen(view, { x: x0, y: y0 });
     const to = toScreen(view, { x: x1, y: y1 });
@@ -57,11 +56,13 @@ export class OverlayMask {
     const y = (top / ratio - view.y) / view.scale;
     const raster = { x, y, step, width, height };
     const pixels = new Uint32Array(width * height);
-    paint(pixels, raster, coverage, { color, opacity, outline: Math.max(1, (2 * ratio) / coarse) });
+    paint(pixels, raster, coverage, { ...ink, outline: Math.max(1, (2 * ratio) / coarse) });
     this.canvas ??= document.createElement("canvas");
     if (this.canvas.width < width) this.canvas.width = width;
     if (this.canvas.height < height) this.canvas.height = height;
-    this.canvas.getContext("2d")?.putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), width, height), 0, 0);
+    this.canvas
+      .getContext("2d")
+      ?.putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), width, height), 0, 0);
     return raster;
   }
 }
@@ -103,7 +104,10 @@ export function drawBox({ context, view }: Scene, [x0, y0, x1, y1]: Box): void {
 export function drawBrush({ context, view }: Scene, at: ImagePoint, diameter: number): void {
   const { x, y } = toScreen(view, at);
   const radius = Math.max((diameter * view.scale) / 2, 1);
-  for (const [width, style] of [[3, "rgb(0 0 0 / 45%)"], [1.5, "#fff"]] as const) {
+  for (const [width, style] of [
+    [3, "rgb(0 0 0 / 45%)"],
+    [1.5, "#fff"],
+  ] as const) {
     context.beginPath();
     context.arc(x, y, radius, 0, 2 * Math.PI);
     context.lineWidth = width;
@@ -114,7 +118,10 @@ export function drawBrush({ context, view }: Scene, at: ImagePoint, diameter: nu
 
 export function drawCross({ context, view }: Scene, at: ImagePoint): void {
   const { x, y } = toScreen(view, at);
-  for (const [width, style] of [[4, "rgb(0 0 0 / 55%)"], [1.5, "#fff"]] as const) {
+  for (const [width, style] of [
+    [4, "rgb(0 0 0 / 55%)"],
+    [1.5, "#fff"],
+  ] as const) {
     context.beginPath();
     context.moveTo(x - 14, y);
     context.lineTo(x + 14, y);

@@ -18,6 +18,8 @@ export interface Ink {
   readonly color: RGB;
   /** Alpha within, 0 to 1; the outline is opaque. */
   readonly opacity: number;
+  /** The outline's colour where it is another. */
+  readonly edge?: RGB;
   /** Raster pixels. */
   readonly outline: number;
 }
@@ -29,11 +31,15 @@ export interface Coverage {
   sample(raster: Raster, out: Uint8Array): void;
 }
 
-/** A full-size mask's coverage: its exact pixels. */
+/** From this many raster pixels a pixel on, a mask's pixels are shown as squares. */
+const SQUARES = 4;
+
+/** A full-size mask's coverage: its exact pixels, their corners smoothed while they are too small to be told apart. */
 export function maskCoverage(mask: Mask): Coverage {
   return {
     reach: [mask.x, mask.y, mask.x + mask.width, mask.y + mask.height],
     sample(raster, out) {
+      if (raster.step < 1 && raster.step * SQUARES > 1) return sampleSmoothly(mask, raster, out);
       const columns = new Int32Array(raster.width);
       for (let x = 0; x < raster.width; x++) {
         const column = Math.floor(raster.x + (x + 0.5) * raster.step) - mask.x;
@@ -55,6 +61,40 @@ export function maskCoverage(mask: Mask): Coverage {
       }
     },
   };
+}
+
+/** Interpolate between pixel centres and cut at one half. */
+function sampleSmoothly(mask: Mask, raster: Raster, out: Uint8Array): void {
+  const { width, height, bits } = mask;
+  const left = new Int32Array(raster.width);
+  const weight = new Float32Array(raster.width);
+  for (let x = 0; x < raster.width; x++) {
+    const at = raster.x + (x + 0.5) * raster.step - mask.x - 0.5;
+    left[x] = Math.floor(at);
+    weight[x] = at - left[x]!;
+  }
+  // Two lines of the mask with a rim of zeros, blended once a row.
+  const line = new Float32Array(width + 2);
+  for (let y = 0; y < raster.height; y++) {
+    const at = raster.y + (y + 0.5) * raster.step - mask.y - 0.5;
+    const row = Math.floor(at);
+    const down = at - row;
+    const start = y * raster.width;
+    if (row < -1 || row >= height) {
+      out.fill(0, start, start + raster.width);
+      continue;
+    }
+    for (let x = 0; x < width; x++) {
+      const upper = row < 0 ? 0 : bits[row * width + x]!;
+      const lower = row + 1 >= height ? 0 : bits[(row + 1) * width + x]!;
+      line[x + 1] = upper + down * (lower - upper);
+    }
+    for (let x = 0; x < raster.width; x++) {
+      const column = left[x]! + 1;
+      if (column < 0 || column > width) out[start + x] = 0;
+      else out[start + x] = line[column]! + weight[x]! * (line[column + 1]! - line[column]!) > 0.5 ? 1 : 0;
+    }
+  }
 }
 
 /** The coverage of low-resolution logits, interpolated and cut at 0 as they are drawn. */
@@ -132,7 +172,7 @@ export function paint(pixels: Uint32Array, raster: Raster, coverage: Coverage, i
   coverage.sample(part, inside);
   erode(inside, eroded, part.width, part.height, width);
   const fill = packed(ink.color, ink.opacity);
-  const edge = packed(ink.color, 1);
+  const edge = packed(ink.edge ?? ink.color, 1);
   for (let y = top; y < bottom; y++) {
     let from = (y - top + width) * part.width + width;
     for (let to = y * raster.width + left; to < y * raster.width + right; to++, from++) {

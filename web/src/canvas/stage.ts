@@ -1,6 +1,7 @@
 /** The stage: draws the picture and what lies on it when a signal it read has changed, and turns events to effects. */
 
 import { effect, signal } from "@preact/signals";
+import { paletteColor, toHex } from "../geometry/colors";
 import type { ImagePoint, ScreenPoint, Size } from "../geometry/frames";
 import { fromMask, type Polygon } from "../geometry/polygons";
 import type { Logits } from "../geometry/resize";
@@ -9,7 +10,6 @@ import type { App } from "../state/app";
 import { candidateOf, type Editor } from "../state/editor";
 import { nextPlace, placeOf, shapeOf } from "../state/look";
 import { type Effect, type Gesture, idle, type PointerInput, step } from "../tools/gesture";
-import { paletteColor, toHex } from "../geometry/colors";
 import { drawBox, drawBrush, drawCross, drawPoint, drawPolygons, OverlayMask, type Scene } from "./overlay";
 import { type Coverage, logitsCoverage, maskCoverage } from "./paint";
 import { type LayerMask, MaskTiles } from "./tiles";
@@ -17,6 +17,7 @@ import { type Extent, fit, panBy, toImage, type View, zoomAt } from "./view";
 
 const FADE_MS = 80;
 const WHEEL = 0.0016;
+const WHITE = [255, 255, 255] as const;
 
 export class Stage {
   readonly view = signal<View>({ scale: 1, x: 0, y: 0 });
@@ -141,7 +142,12 @@ export class Stage {
     }
     for (const { id, rle } of this.app.proposals.value ?? []) {
       const { mask, coverage } = shapeOf(rle);
-      masks.push({ id, coverage, ink: { color: paletteColor(placeOf(id)), opacity: opacity * 0.75 }, extent: mask.width * mask.height });
+      masks.push({
+        id,
+        coverage,
+        ink: { color: paletteColor(placeOf(id)), opacity: opacity * 0.75 },
+        extent: mask.width * mask.height,
+      });
     }
     // Parts lie on top of wholes.
     return masks.sort((a, b) => b.extent - a.extent);
@@ -151,10 +157,24 @@ export class Stage {
   private readOverlay(): void {
     const { app, editor } = this;
     for (const read of [
-      editor.preview, editor.dragged, editor.stroke, editor.strokeTick, editor.cursor, app.selection, app.tool,
-      app.store.document, app.brush, app.tolerance, app.opacity, app.colorBy, app.showMasks, app.proposals,
-      this.pointer, this.hoveredMask,
-    ]) read.value;
+      editor.preview,
+      editor.dragged,
+      editor.stroke,
+      editor.strokeTick,
+      editor.cursor,
+      app.selection,
+      app.tool,
+      app.store.document,
+      app.brush,
+      app.tolerance,
+      app.opacity,
+      app.colorBy,
+      app.showMasks,
+      app.proposals,
+      this.pointer,
+      this.hoveredMask,
+    ])
+      read.value;
   }
 
   private invalidate(): void {
@@ -205,7 +225,7 @@ export class Stage {
     const opacity = Math.max(this.app.opacity.peek(), 0.3);
     if (stroked) {
       const color = stroked.target ? this.app.annotationColor(stroked.target) : this.activeColor();
-      this.strokeMask.draw(scene, maskCoverage(stroked.stroke.mask), color, opacity);
+      this.strokeMask.draw(scene, maskCoverage(stroked.stroke.mask), { color, opacity });
       return;
     }
     const shown = this.editor.shown.peek();
@@ -216,7 +236,8 @@ export class Stage {
     this.fadeFrom ||= performance.now();
     const isDraft = this.app.store.document.peek().draft !== null;
     const alpha = isDraft ? 1 : Math.min(1, (performance.now() - this.fadeFrom + 8) / FADE_MS);
-    this.previewMask.draw(scene, this.coverageOf(candidateOf(shown).logits), this.activeColor(), opacity + 0.05, alpha);
+    const ink = { color: this.activeColor(), opacity: Math.min(opacity + 0.05, 1) };
+    this.previewMask.draw(scene, this.coverageOf(candidateOf(shown).logits), ink, alpha);
     if (alpha < 1) this.invalidate();
   }
 
@@ -228,14 +249,16 @@ export class Stage {
     return this.covered.coverage;
   }
 
-  private activeColor = () => (this.app.colorBy.peek() === "instance" ? paletteColor(nextPlace()) : this.app.nextColor());
+  private activeColor = () =>
+    this.app.colorBy.peek() === "instance" ? paletteColor(nextPlace()) : this.app.nextColor();
 
   private drawSelected(scene: Scene): void {
     const stroked = this.editor.stroke.peek()?.target?.id;
     const hovered = this.hoveredMask.peek();
     const proposal = this.app.proposals.peek()?.find(({ id }) => id === hovered);
     if (proposal) {
-      this.highlight.draw(scene, shapeOf(proposal.rle).coverage, paletteColor(placeOf(proposal.id)), 0.75);
+      const ink = { color: paletteColor(placeOf(proposal.id)), opacity: 0.7, edge: WHITE };
+      this.highlight.draw(scene, shapeOf(proposal.rle).coverage, ink);
     }
     const annotations = this.app.store.annotations.peek();
     for (const id of this.selectedMasks.keys()) if (!this.app.selection.peek().has(id)) this.selectedMasks.delete(id);
@@ -245,7 +268,8 @@ export class Stage {
       const painter = this.selectedMasks.get(id) ?? new OverlayMask();
       this.selectedMasks.set(id, painter);
       const color = this.app.annotationColor(annotation);
-      if (this.app.tool.peek() !== "polygon") painter.draw(scene, shapeOf(annotation.rle).coverage, color, 0.3);
+      if (this.app.tool.peek() !== "polygon")
+        painter.draw(scene, shapeOf(annotation.rle).coverage, { color, opacity: 0.3, edge: WHITE });
       else drawPolygons(scene, this.polygonsOf(annotation.rle), toHex(color));
     }
   }
@@ -330,7 +354,15 @@ export class Stage {
     const touch = event.pointerType === "touch";
     this.pointer.value = is === "leave" || (touch && is !== "down" && is !== "move") ? null : image;
     const inverted = touch && this.app.tapLabel.peek() === 0;
-    const input = { is, screen, image, button: event.button, alt: event.altKey || inverted, shift: event.shiftKey, touch };
+    const input = {
+      is,
+      screen,
+      image,
+      button: event.button,
+      alt: event.altKey || inverted,
+      shift: event.shiftKey,
+      touch,
+    };
     const next = step(this.spaceHeld.peek() ? "pan" : this.app.tool.peek(), this.gesture, input);
     this.gesture = next.gesture;
     for (const item of next.effects) this.perform(item);

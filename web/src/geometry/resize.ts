@@ -71,7 +71,8 @@ function upsample(row: (index: number) => Float32Array, columns: Taps, rows: Tap
       const high = columns.high[x]! - offset;
       const right = columns.weight[x]!;
       const left = 1 - right;
-      const value = up * (left * upper[low]! + right * upper[high]!) + down * (left * lower[low]! + right * lower[high]!);
+      const value =
+        up * (left * upper[low]! + right * upper[high]!) + down * (left * lower[low]! + right * lower[high]!);
       if (value > 0) bits[at] = 1;
     }
   }
@@ -119,4 +120,3 @@ export function positiveReach(values: Float32Array, side: number) {
   }
   return x1 < 0 ? null : { x0, y0, x1, y1 };
 }
-

@@ -41,7 +41,8 @@ export async function findEverything(
   const kept: { candidate: Candidate; small: Mask }[] = [];
   for (const candidate of candidates) {
     const small = fullMask({ side, values: candidate.logits }, [side, side], side);
-    if (area(small) > 0 && kept.every((other) => iou(other.small, small) < MAX_OVERLAP)) kept.push({ candidate, small });
+    if (area(small) > 0 && kept.every((other) => iou(other.small, small) < MAX_OVERLAP))
+      kept.push({ candidate, small });
   }
   return kept.map(({ candidate: { logits, score } }) => {
     return { rle: encode(fullMask({ side, values: logits }, original, imageSize)), score, phrase: null };

@@ -23,6 +23,7 @@ interface Sidecar {
 }
 
 const MOST_THREADS = 8;
+const PATIENCE = 10;
 
 export class OnnxDecoder implements Decoder {
   readonly encode: Decoder["encode"];
@@ -39,8 +40,9 @@ export class OnnxDecoder implements Decoder {
     this.encode = encoder ? (picture) => this.encodePicture(encoder, picture) : null;
   }
 
-  static async load(files: ModelFiles): Promise<OnnxDecoder> {
-    const sidecar = (await (await fetched(files, "model.json")).json()) as Sidecar;
+  /** Load the parts; the sizes are model.json's where there is one. */
+  static async load(files: ModelFiles, sizes: Sidecar): Promise<OnnxDecoder> {
+    const sidecar = files.encodes ? ((await (await fetched(files, "model.json")).json()) as Sidecar) : sizes;
     const names = ["image", "prompt", ...(files.encodes ? ["encoder"] : [])];
     const bytes = await Promise.all(
       names.map(async (name) => new Uint8Array(await (await fetched(files, `${name}.onnx`)).arrayBuffer())),
@@ -140,7 +142,12 @@ async function pixelsOf(picture: ImageBitmap, [height, width]: Size): Promise<Ui
 }
 
 async function fetched(files: ModelFiles, name: string): Promise<Response> {
-  const response = await fetch(files.base + name, { headers: files.headers, credentials: "same-origin" });
+  let response = await fetch(files.base + name, { credentials: "same-origin" });
+  // The server may still be making it.
+  for (let attempt = 0; response.status === 503 && attempt < PATIENCE; attempt++) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * (Number(response.headers.get("Retry-After")) || 2)));
+    response = await fetch(files.base + name, { credentials: "same-origin" });
+  }
   if (!response.ok) throw new Error(`${name} could not be fetched (${response.status}).`);
   return response;
 }

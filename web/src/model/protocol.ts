@@ -19,7 +19,10 @@ export interface LoadedModel {
 export interface Calls {
   load: { ask: { files: ModelFiles; imageSize: number; maskSize: number }; reply: LoadedModel };
   /** Make an image the one that prompts are about; embedding null: encode the picture. */
-  image: { ask: { id: string; original: Size; embedding: EmbeddingData | null; picture: ImageBitmap | null }; reply: null };
+  image: {
+    ask: { id: string; original: Size; embedding: EmbeddingData | null; picture: ImageBitmap | null };
+    reply: null;
+  };
   has: { ask: { id: string }; reply: boolean };
   decode: { ask: { id: string; prompt: ModelPrompt }; reply: Answer & { milliseconds: number } };
   /** A mask at the original size with its stored form. */

@@ -2,8 +2,8 @@
 
 import type { Size } from "../geometry/frames";
 import type { Logits } from "../geometry/resize";
-import type { CallName, Calls, LoadedModel, Response } from "./protocol";
 import { type Prompt, toModelPrompt } from "./prompt";
+import type { CallName, Calls, LoadedModel, Response } from "./protocol";
 import { Schedule } from "./schedule";
 
 /** One candidate: logits and the IoU that the model predicts for it. */
@@ -60,10 +60,12 @@ export class ModelSession {
   dropHover = (): void => this.schedule.dropHover();
 
   setImage = (ask: Calls["image"]["ask"]) =>
-    this.call("image", ask, [...(ask.picture ? [ask.picture] : []), ...(ask.embedding ? [ask.embedding.data.buffer] : [])]);
+    this.call("image", ask, [
+      ...(ask.picture ? [ask.picture] : []),
+      ...(ask.embedding ? [ask.embedding.data.buffer] : []),
+    ]);
   hasImage = (id: string) => this.call("has", { id });
-  finish = (logits: Logits, original: Size) =>
-    this.call("finish", { logits, original, imageSize: this.imageSize });
+  finish = (logits: Logits, original: Size) => this.call("finish", { logits, original, imageSize: this.imageSize });
   everything = (id: string, original: Size, grid: number) =>
     this.call("everything", { id, original, imageSize: this.imageSize, grid });
 

@@ -19,7 +19,7 @@ const answers: { [Name in CallName]: (ask: Calls[Name]["ask"]) => Promise<Calls[
       return { device: decoder.device, imageSize, maskSize };
     }
     const { OnnxDecoder } = await import("./onnx");
-    const loaded = await OnnxDecoder.load(files);
+    const loaded = await OnnxDecoder.load(files, { image_size: imageSize, mask_size: maskSize });
     decoder = loaded;
     return { device: loaded.device, imageSize: loaded.imageSize, maskSize: loaded.maskSize };
   },

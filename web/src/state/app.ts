@@ -12,7 +12,7 @@ import { ModelSession } from "../model/session";
 import type { Tool } from "../tools/gesture";
 import { type Bindings, Keymap } from "../tools/keys";
 import { en, filled, type Language, type StringKey, zh } from "../ui/strings";
-import { type AnnotationChange, type Change, type Changeset } from "./document";
+import type { AnnotationChange, Change, Changeset } from "./document";
 import type { TabJournal } from "./journal";
 import { classColor, colorOf, nextPlace, remembered, shapeOf } from "./look";
 import type { Pending } from "./rebase";
@@ -73,7 +73,9 @@ export class App {
     const { image } = this.store.document.value;
     return this.images.value.find(({ id }) => id === image) ?? null;
   });
-  readonly size = computed<Size | null>(() => (this.image.value ? [this.image.value.height, this.image.value.width] : null));
+  readonly size = computed<Size | null>(() =>
+    this.image.value ? [this.image.value.height, this.image.value.width] : null,
+  );
   /** The one selected mask. */
   readonly selected = computed(() => {
     const [id, ...more] = this.selection.value;
@@ -113,7 +115,10 @@ export class App {
     this.images.value = images;
     this.recovered = recovered;
     this.store.loadClasses(classes);
-    this.backend.listen((event) => this.hear(event), (online) => this.connection(online));
+    this.backend.listen(
+      (event) => this.hear(event),
+      (online) => this.connection(online),
+    );
     const last = kept?.image ?? localStorage.getItem("anymask-image");
     const first = images.find(({ id }) => id === last) ?? images[0];
     if (first) this.store.document.value = { ...this.store.document.value, image: first.id };
@@ -272,7 +277,8 @@ export class App {
   private prefetch(id: string): void {
     const images = this.images.peek();
     const next = images[images.findIndex((image) => image.id === id) + 1];
-    if (next?.state === "new" && this.backend.kind === "server") this.backend.encode(next.id, "next").catch(() => undefined);
+    if (next?.state === "new" && this.backend.kind === "server")
+      this.backend.encode(next.id, "next").catch(() => undefined);
   }
 
   private learn(image: ImageInfo): void {
@@ -288,7 +294,10 @@ export class App {
     if (event.type === "image") this.learn(event.image);
     if (event.type === "progress") this.progress.value = new Map([...this.progress.peek(), [event.id, event.fraction]]);
     if (event.type === "classes" && event.client !== this.store.client) {
-      void this.backend.classes().then((classes) => this.store.loadClasses(classes)).catch(() => undefined);
+      void this.backend
+        .classes()
+        .then((classes) => this.store.loadClasses(classes))
+        .catch(() => undefined);
     }
     if (event.type === "annotations" && event.client !== this.store.client) void this.reload(event.id, event.revision);
   }
@@ -441,7 +450,10 @@ export class App {
   }
 
   async findWords(words: string): Promise<void> {
-    const phrases = words.split(",").map((word) => word.trim()).filter(Boolean);
+    const phrases = words
+      .split(",")
+      .map((word) => word.trim())
+      .filter(Boolean);
     const id = this.openImage;
     if (phrases.length > 0 && id !== null) await this.find(id, () => this.backend.text(id, phrases));
   }

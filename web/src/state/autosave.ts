@@ -33,6 +33,8 @@ interface Queue {
 
 const FIRST_WAIT = 1;
 const LONGEST_WAIT = 30;
+/** Of one request; the server takes 5000. */
+const MOST_CHANGES = 4000;
 
 export class Autosave {
   readonly state = signal<SaveState>({ is: "saved" });
@@ -104,10 +106,12 @@ export class Autosave {
   private send(image: string): void {
     const queue = this.queue(image);
     if (queue.sending || queue.timer !== null || queue.revision < 0) return;
-    const batch = joined(queue.pending);
-    const taken = queue.pending.length;
+    const taken = Math.min(queue.pending.length, MOST_CHANGES);
+    const batch = joined(queue.pending.slice(0, taken));
     if (batch.length === 0) {
-      queue.pending = [];
+      queue.pending = queue.pending.slice(taken);
+      if (queue.pending.length > 0) this.send(image);
+      else void this.journal.clear(image);
       this.settle();
       return;
     }

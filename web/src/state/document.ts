@@ -2,8 +2,8 @@
 
 import type { Annotation, ClassInfo, Operation } from "../api/types";
 import type { Box } from "../geometry/frames";
-import type { Candidates } from "../model/session";
 import type { PromptPoint } from "../model/prompt";
+import type { Candidates } from "../model/session";
 import type { StringKey } from "../ui/strings";
 
 /** The mask being made: all that was asked so far, the answer, and which of its masks goes on. */
@@ -85,7 +85,10 @@ export function undo({ past, future }: History): { history: History; changes: Ch
   return { history: { past: past.slice(0, -1), future: [...future, last] }, changes: inverted(last.changes), of: last };
 }
 
-export function redo({ past, future }: History): { history: History; changes: readonly Change[]; of: Changeset } | null {
+export function redo({
+  past,
+  future,
+}: History): { history: History; changes: readonly Change[]; of: Changeset } | null {
   const next = future.at(-1);
   if (!next) return null;
   return { history: { past: [...past, next], future: future.slice(0, -1) }, changes: next.changes, of: next };

@@ -73,7 +73,9 @@ export class Editor {
   }
 
   private preferred(answer: Candidates): number {
-    return this.level === null || answer.ranked.length === 1 ? answer.best : Math.min(this.level, answer.ranked.length - 1);
+    return this.level === null || answer.ranked.length === 1
+      ? answer.best
+      : Math.min(this.level, answer.ranked.length - 1);
   }
 
   click(at: ImagePoint, label: 0 | 1): void {

@@ -39,7 +39,13 @@ export class Store {
     private readonly tell: (what: StringKey, blanks?: Record<string, number>) => void,
   ) {
     const newId = () => crypto.randomUUID();
-    this.autosave = new Autosave(backend, journal, journal.client, (image, result) => this.rebased(image, result), newId);
+    this.autosave = new Autosave(
+      backend,
+      journal,
+      journal.client,
+      (image, result) => this.rebased(image, result),
+      newId,
+    );
   }
 
   get client(): string {

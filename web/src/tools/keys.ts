@@ -126,6 +126,7 @@ const SIGNS: Readonly<Record<string, string>> = {
 };
 
 export function readable(chord: Chord, isMac: boolean): string {
-  const parts = chord === "+" || chord.endsWith("++") ? [...chord.slice(0, -1).split("+").filter(Boolean), "+"] : chord.split("+");
+  const parts =
+    chord === "+" || chord.endsWith("++") ? [...chord.slice(0, -1).split("+").filter(Boolean), "+"] : chord.split("+");
   return parts.map((part) => (part === "Mod" ? (isMac ? "⌘" : "Ctrl") : (SIGNS[part] ?? part))).join(isMac ? "" : "+");
 }

@@ -3,7 +3,7 @@
 import type { Stage } from "../canvas/stage";
 import type { App } from "../state/app";
 import type { Editor } from "../state/editor";
-import { chordOf, type Command } from "../tools/keys";
+import { type Command, chordOf } from "../tools/keys";
 
 export interface Desk {
   readonly app: App;

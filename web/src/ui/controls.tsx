@@ -1,9 +1,9 @@
 /** The few controls that everything is made of. */
 
 import type { ComponentChildren } from "preact";
-import type { Command } from "../tools/keys";
 import { isMac } from "../state/app";
-import { perform, type Desk } from "./commands";
+import type { Command } from "../tools/keys";
+import { type Desk, perform } from "./commands";
 import { Icon, type IconName } from "./icons";
 
 interface CommandButtonProps {
@@ -17,7 +17,15 @@ interface CommandButtonProps {
 }
 
 /** A button for a command: it names its key, and shows it where there is room. */
-export function CommandButton({ desk, command, icon, pressed, disabled, kind = "plain", children }: CommandButtonProps) {
+export function CommandButton({
+  desk,
+  command,
+  icon,
+  pressed,
+  disabled,
+  kind = "plain",
+  children,
+}: CommandButtonProps) {
   const { app } = desk;
   const key = app.keymap.value.label(command, isMac);
   return (
@@ -28,6 +36,7 @@ export function CommandButton({ desk, command, icon, pressed, disabled, kind = "
       aria-label={children ? undefined : app.t(command)}
       aria-keyshortcuts={key || undefined}
       aria-pressed={pressed}
+      data-command={command}
       disabled={disabled}
       onClick={(event) => {
         perform(command, desk);

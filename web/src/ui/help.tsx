@@ -18,7 +18,8 @@ export function Help({ desk }: { desk: Desk }) {
       event.stopImmediatePropagation();
       if (!chord) return;
       waiting.value = null;
-      if (chord !== "Escape" || command === "cancel") app.bindings.value = app.keymap.peek().bound(command, chord).changed;
+      if (chord !== "Escape" || command === "cancel")
+        app.bindings.value = app.keymap.peek().bound(command, chord).changed;
     };
     window.addEventListener("keydown", take, { capture: true });
     return () => window.removeEventListener("keydown", take, { capture: true });
@@ -36,7 +37,13 @@ export function Help({ desk }: { desk: Desk }) {
         >
           <span>{app.t("language")}</span>
         </button>
-        <button type="button" class="button plain" title={`${app.t("close")} (Esc)`} aria-label={app.t("close")} onClick={() => (app.sideOpen.value = null)}>
+        <button
+          type="button"
+          class="button plain"
+          title={`${app.t("close")} (Esc)`}
+          aria-label={app.t("close")}
+          onClick={() => (app.sideOpen.value = null)}
+        >
           <Icon name="close" />
           <kbd>Esc</kbd>
         </button>
@@ -45,18 +52,32 @@ export function Help({ desk }: { desk: Desk }) {
       <ul>
         {commandNames.map((command) => (
           <li key={command}>
-            <button type="button" class="key" aria-pressed={waiting.value === command} onClick={() => (waiting.value = command)}>
+            <button
+              type="button"
+              class="key"
+              aria-pressed={waiting.value === command}
+              onClick={() => (waiting.value = command)}
+            >
               <span>{app.t(command)}</span>
               {waiting.value === command ? (
                 <em>{app.t("pressKey")}</em>
               ) : (
-                <span class="chords">{keymap.value.chords(command).map((chord) => <kbd key={chord}>{readable(chord, isMac)}</kbd>)}</span>
+                <span class="chords">
+                  {keymap.value.chords(command).map((chord) => (
+                    <kbd key={chord}>{readable(chord, isMac)}</kbd>
+                  ))}
+                </span>
               )}
             </button>
           </li>
         ))}
       </ul>
-      <button type="button" class="button plain" disabled={Object.keys(app.bindings.value).length === 0} onClick={() => (app.bindings.value = {})}>
+      <button
+        type="button"
+        class="button plain"
+        disabled={Object.keys(app.bindings.value).length === 0}
+        onClick={() => (app.bindings.value = {})}
+      >
         <span>{app.t("resetKeys")}</span>
       </button>
       <h2>{app.t("mouseTitle")}</h2>

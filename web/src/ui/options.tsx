@@ -17,6 +17,7 @@ export function Options({ desk }: { desk: Desk }) {
   return content && <div class="options">{content}</div>;
 }
 
+const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
 const RANKS = ["whole", "part", "subpart"] as const;
 
 function Candidates({ desk }: { desk: Desk }) {
@@ -43,9 +44,15 @@ function Candidates({ desk }: { desk: Desk }) {
           ))}
         </div>
       ) : (
-        <span class="hint">{app.t(draft ? "hintDraft" : "hintHover")}</span>
+        <span class="hint">
+          {app.t(IS_TOUCH ? (draft ? "hintTapDraft" : "hintTap") : draft ? "hintDraft" : "hintHover")}
+        </span>
       )}
-      {several && <kbd class="hint keys">{app.keymap.value.label("larger", false)} {app.keymap.value.label("smaller", false)}</kbd>}
+      {several && (
+        <kbd class="hint keys">
+          {app.keymap.value.label("larger", false)} {app.keymap.value.label("smaller", false)}
+        </kbd>
+      )}
       <div class="segmented touch-only" role="radiogroup">
         {([1, 0] as const).map((label) => (
           <button
@@ -63,8 +70,12 @@ function Candidates({ desk }: { desk: Desk }) {
       </div>
       {draft && (
         <>
-          <CommandButton desk={desk} command="cancel">{app.t("dropShort")}</CommandButton>
-          <CommandButton desk={desk} command="keep" kind="accent">{app.t("keepShort")}</CommandButton>
+          <CommandButton desk={desk} command="cancel">
+            {app.t("dropShort")}
+          </CommandButton>
+          <CommandButton desk={desk} command="keep" kind="accent">
+            {app.t("keepShort")}
+          </CommandButton>
         </>
       )}
     </>
@@ -127,8 +138,12 @@ function Proposals({ desk }: { desk: Desk }) {
   return (
     <>
       <span class="hint">{app.t("found", { count })}</span>
-      <CommandButton desk={desk} command="cancel">{app.t("dropShort")}</CommandButton>
-      <CommandButton desk={desk} command="keep" kind="accent">{app.t("keepAll", { count })}</CommandButton>
+      <CommandButton desk={desk} command="cancel">
+        {app.t("dropShort")}
+      </CommandButton>
+      <CommandButton desk={desk} command="keep" kind="accent">
+        {app.t("keepAll", { count })}
+      </CommandButton>
     </>
   );
 }
@@ -145,7 +160,10 @@ function Words({ desk }: { desk: Desk }) {
       }}
     >
       <input name="words" autoFocus placeholder={app.t("words")} aria-label={app.t("words")} autocomplete="off" />
-      <button type="submit" class="button accent"><span>{app.t("find")}</span><kbd>Enter</kbd></button>
+      <button type="submit" class="button accent">
+        <span>{app.t("find")}</span>
+        <kbd>Enter</kbd>
+      </button>
     </form>
   );
 }

@@ -25,7 +25,7 @@ export function Page({ desk }: { desk: Desk }) {
   }, [app.language.value]);
   const isOpen = app.image.value !== null;
   return (
-    <div class={`page ${isOpen ? "open" : "empty"}`}>
+    <div class={`page ${isOpen ? "open" : "bare"}`}>
       <Rail desk={desk} />
       <div class="stage">
         <StageView desk={desk} ready={() => (staged.value = true)} />

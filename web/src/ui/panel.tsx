@@ -31,13 +31,21 @@ function ClassPalette({ desk }: { desk: Desk }) {
     <section>
       <header>
         <h2>{app.t("classes")}</h2>
-        <button type="button" class="button plain" title={app.t("addClass")} aria-label={app.t("addClass")} onClick={() => app.addClass()}>
+        <button
+          type="button"
+          class="button plain"
+          title={app.t("addClass")}
+          aria-label={app.t("addClass")}
+          onClick={() => app.addClass()}
+        >
           <Icon name="plus" />
         </button>
       </header>
       <div class="classes" role="listbox" aria-label={app.t("classes")}>
         <ClassRow desk={desk} item={null} place={-1} />
-        {classes.map((item, place) => <ClassRow key={item.id} desk={desk} item={item} place={place} />)}
+        {classes.map((item, place) => (
+          <ClassRow key={item.id} desk={desk} item={item} place={place} />
+        ))}
       </div>
     </section>
   );
@@ -84,7 +92,13 @@ function ClassRow({ desk, item, place }: { desk: Desk; item: ClassInfo | null; p
         </button>
       )}
       {item && (
-        <button type="button" class="button plain quiet" aria-label={app.t("removeClass", { name })} title={app.t("removeClass", { name })} onClick={() => app.removeClass(item.id)}>
+        <button
+          type="button"
+          class="button plain quiet"
+          aria-label={app.t("removeClass", { name })}
+          title={app.t("removeClass", { name })}
+          onClick={() => app.removeClass(item.id)}
+        >
           <Icon name="close" />
         </button>
       )}
@@ -134,12 +148,26 @@ function MaskList({ desk }: { desk: Desk }) {
   return (
     <section class="grows">
       <header>
-        <h2>{app.t("masksTitle")} <small>{all.length || ""}</small></h2>
+        <h2>
+          {app.t("masksTitle")} <small>{all.length || ""}</small>
+        </h2>
         <CommandButton desk={desk} command="remove" icon="trash" disabled={app.selection.value.size === 0} />
-        <CommandButton desk={desk} command="masks" icon={app.showMasks.value ? "eye" : "eyeOff"} pressed={!app.showMasks.value} />
+        <CommandButton
+          desk={desk}
+          command="masks"
+          icon={app.showMasks.value ? "eye" : "eyeOff"}
+          pressed={!app.showMasks.value}
+        />
       </header>
       {all.length === 0 && <p class="empty">{app.t("noMasks")}</p>}
-      <div class="masks" ref={list} role="listbox" aria-multiselectable="true" aria-label={app.t("masksTitle")} onScroll={(event) => (top.value = event.currentTarget.scrollTop)}>
+      <div
+        class="masks"
+        ref={list}
+        role="listbox"
+        aria-multiselectable="true"
+        aria-label={app.t("masksTitle")}
+        onScroll={(event) => (top.value = event.currentTarget.scrollTop)}
+      >
         <div style={{ height: all.length * ROW }}>
           <div style={{ transform: `translateY(${first * ROW}px)` }}>
             {inSight.map((annotation, index) => (
@@ -193,7 +221,11 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
         }}
       >
         <option value="">{item ? app.t("noClass") : "–"}</option>
-        {classes.map((other) => <option key={other.id} value={other.id}>{other.name}</option>)}
+        {classes.map((other) => (
+          <option key={other.id} value={other.id}>
+            {other.name}
+          </option>
+        ))}
       </select>
       <button
         type="button"
@@ -224,7 +256,14 @@ function Look({ desk }: { desk: Desk }) {
       />
       <div class="segmented" role="radiogroup" title={app.keyed("colorBy")}>
         {(["instance", "class"] as const).map((by) => (
-          <button type="button" key={by} class="button plain" role="radio" aria-checked={app.colorBy.value === by} onClick={() => (app.colorBy.value = by)}>
+          <button
+            type="button"
+            key={by}
+            class="button plain"
+            role="radio"
+            aria-checked={app.colorBy.value === by}
+            onClick={() => (app.colorBy.value = by)}
+          >
             <span>{app.t(by === "instance" ? "byInstance" : "byClass")}</span>
           </button>
         ))}
@@ -248,14 +287,31 @@ function Export({ desk }: { desk: Desk }) {
   const all = useSignal(true);
   return (
     <section class="export">
-      <select aria-label={app.t("exportTitle")} value={format.value} onChange={(event) => (format.value = event.currentTarget.value as ExportFormat)}>
-        {app.backend.formats.map((name) => <option key={name} value={name}>{NAMES[name]}</option>)}
+      <select
+        aria-label={app.t("exportTitle")}
+        value={format.value}
+        onChange={(event) => (format.value = event.currentTarget.value as ExportFormat)}
+      >
+        {app.backend.formats.map((name) => (
+          <option key={name} value={name}>
+            {NAMES[name]}
+          </option>
+        ))}
       </select>
-      <select aria-label={app.t("pictures")} value={all.value ? "all" : "one"} onChange={(event) => (all.value = event.currentTarget.value === "all")}>
+      <select
+        aria-label={app.t("pictures")}
+        value={all.value ? "all" : "one"}
+        onChange={(event) => (all.value = event.currentTarget.value === "all")}
+      >
         <option value="all">{app.t("allPictures")}</option>
         <option value="one">{app.t("thisPicture")}</option>
       </select>
-      <button type="button" class="button accent" title={app.keyed("download")} onClick={() => void app.export(format.value, all.value)}>
+      <button
+        type="button"
+        class="button accent"
+        title={app.keyed("download")}
+        onClick={() => void app.export(format.value, all.value)}
+      >
         <Icon name="download" />
         <span>{app.t("exportTitle")}</span>
         <kbd>{app.keymap.value.label("download", isMac)}</kbd>

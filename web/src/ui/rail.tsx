@@ -37,7 +37,7 @@ export function Rail({ desk }: { desk: Desk }) {
           <CommandButton desk={desk} command="text" icon="text" kind="tool" pressed={app.sideOpen.value === "text"} />
         )}
       </div>
-      <div class="group">
+      <div class="group history">
         <CommandButton desk={desk} command="undo" icon="undo" kind="tool" disabled={past.length === 0} />
         <CommandButton desk={desk} command="redo" icon="redo" kind="tool" disabled={future.length === 0} />
       </div>

@@ -13,10 +13,14 @@ export function Start({ desk }: { desk: Desk }) {
       <p>{app.t("startHint")}</p>
       {info.samples.length > 0 && (
         <div class="samples" role="group" aria-label={app.t("samples")}>
-          {info.samples.map((name) => <Sample key={name} desk={desk} name={name} />)}
+          {info.samples.map((name) => (
+            <Sample key={name} desk={desk} name={name} />
+          ))}
         </div>
       )}
-      <CommandButton desk={desk} command="open" kind="accent">{app.t("openPicture")}</CommandButton>
+      <CommandButton desk={desk} command="open" kind="accent">
+        {app.t("openPicture")}
+      </CommandButton>
     </main>
   );
 }

@@ -37,7 +37,9 @@ function Progress({ desk }: { desk: Desk }) {
     return (
       <div class="progress failed" role="alert">
         <span>{app.t("failed", { message: problem.message })}</span>
-        <button type="button" class="button accent" onClick={app.retry}><span>{app.t("retry")}</span></button>
+        <button type="button" class="button accent" onClick={app.retry}>
+          <span>{app.t("retry")}</span>
+        </button>
       </div>
     );
   }
@@ -75,7 +77,13 @@ function Notice({ desk }: { desk: Desk }) {
           <span>{app.t("retry")}</span>
         </button>
       )}
-      <button type="button" class="button plain" aria-label={app.t("close")} title={`${app.t("close")} (Esc)`} onClick={() => (app.notice.value = null)}>
+      <button
+        type="button"
+        class="button plain"
+        aria-label={app.t("close")}
+        title={`${app.t("close")} (Esc)`}
+        onClick={() => (app.notice.value = null)}
+      >
         <Icon name="close" />
       </button>
     </div>

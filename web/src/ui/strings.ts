@@ -61,6 +61,8 @@ export const en = {
   // Options
   hintHover: "Hover to preview, click to begin, drag a box",
   hintDraft: "Click adds, right-click removes",
+  hintTap: "Tap to begin, drag a box",
+  hintTapDraft: "Tap to add or remove",
   touchAdd: "Add",
   touchRemove: "Remove",
   whole: "Whole",
@@ -200,6 +202,8 @@ export const zh: Strings = {
   drop: "松开以打开",
   hintHover: "悬停预览，点击开始，拖动画框",
   hintDraft: "点击添加，右键移除",
+  hintTap: "点按开始，拖动画框",
+  hintTapDraft: "点按以添加或移除",
   touchAdd: "添加",
   touchRemove: "移除",
   whole: "整体",

@@ -1,7 +1,7 @@
 /** The film strip of pictures at the bottom. */
 
-import { useEffect, useRef } from "preact/hooks";
 import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import type { Backend } from "../api/backend";
 import type { ImageInfo } from "../api/types";
 import type { Desk } from "./commands";
@@ -16,7 +16,9 @@ export function Strip({ desk }: { desk: Desk }) {
     <footer class="strip">
       <CommandButton desk={desk} command="open" icon="plus" kind="tool" />
       <div class="frames" role="listbox" aria-label={app.t("pictures")} aria-orientation="horizontal">
-        {images.map((image) => <Frame key={image.id} desk={desk} image={image} />)}
+        {images.map((image) => (
+          <Frame key={image.id} desk={desk} image={image} />
+        ))}
       </div>
     </footer>
   );

@@ -50,7 +50,13 @@ function setUp() {
   };
   const rebases: Rebased[] = [];
   let ids = 0;
-  const save = new Autosave(server, journal, "me", (_, result) => rebases.push(result), () => `copy ${++ids}`);
+  const save = new Autosave(
+    server,
+    journal,
+    "me",
+    (_, result) => rebases.push(result),
+    () => `copy ${++ids}`,
+  );
   save.load("i", server.present());
   return { server, kept, rebases, save };
 }
@@ -111,14 +117,25 @@ describe("autosave", () => {
     await settle();
     expect(rebases[0]?.conflicts).toBe(1);
     const names = [...server.stored.values()].map(({ id, name }) => [id, name]);
-    expect(names).toEqual([["a", "theirs"], ["b", null], ["copy 1", "ours"], ["c", null]]);
+    expect(names).toEqual([
+      ["a", "theirs"],
+      ["b", null],
+      ["copy 1", "ours"],
+      ["c", null],
+    ]);
     expect(save.state.value.is).toBe("saved");
   });
 
   test("what a crash left in the journal is sent after the next load", async () => {
     const { server } = setUp();
     const journal: Journal = { put: async () => undefined, clear: async () => undefined };
-    const next = new Autosave(server, journal, "me", () => undefined, () => "copy");
+    const next = new Autosave(
+      server,
+      journal,
+      "me",
+      () => undefined,
+      () => "copy",
+    );
     const result = next.load("i", server.present(), [change("a", null, mask("a"))]);
     expect([...result.annotations.keys()]).toEqual(["a"]);
     await settle();

@@ -70,7 +70,12 @@ test("a stroke goes on outside and is dropped when cancelled", () => {
 });
 
 test("the middle button pans with every tool, a drag with the select tool too", () => {
-  for (const [tool, button] of [["brush", 1], ["segment", 1], ["pan", 0], ["select", 0]] as const) {
+  for (const [tool, button] of [
+    ["brush", 1],
+    ["segment", 1],
+    ["pan", 0],
+    ["select", 0],
+  ] as const) {
     const effects = run(tool, [
       ["down", 10, 10, { button }],
       ["move", 30, 15],
@@ -78,6 +83,9 @@ test("the middle button pans with every tool, a drag with the select tool too", 
       ["up", 35, 20],
     ]);
     const pans = effects.filter((effect) => effect.is === "pan");
-    expect(pans.map(({ dx, dy }) => [dx, dy])).toEqual([[20, 5], [5, 5]]);
+    expect(pans.map(({ dx, dy }) => [dx, dy])).toEqual([
+      [20, 5],
+      [5, 5],
+    ]);
   }
 });

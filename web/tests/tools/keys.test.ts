@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { chordOf, commandNames, COMMANDS, Keymap, type KeyPress, readable } from "../../src/tools/keys";
+import { COMMANDS, chordOf, commandNames, Keymap, type KeyPress, readable } from "../../src/tools/keys";
 import { en, zh } from "../../src/ui/strings";
 
 const press = (key: string, more: Partial<KeyPress> = {}): KeyPress => ({

@@ -1,0 +1,123 @@
+/** A browser and a page to test in: the system's Chromium, and the mock server or the one at ANYMASK_URL. */
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type BrowserContext, chromium, type Page } from "playwright-core";
+import { createServer, type ViteDevServer } from "vite";
+import type { Desk } from "../src/ui/commands";
+
+declare global {
+  // What main.tsx leaves for tests.
+  var anymask: Desk;
+}
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export interface Options {
+  readonly width?: number;
+  readonly height?: number;
+  readonly dark?: boolean;
+  readonly touch?: boolean;
+  readonly language?: string;
+}
+
+/** The address of the server under test. */
+export class Site {
+  private constructor(
+    readonly url: string,
+    readonly isMock: boolean,
+    private readonly vite: ViteDevServer | null,
+  ) {}
+
+  static async start(): Promise<Site> {
+    const { ANYMASK_URL } = process.env;
+    if (ANYMASK_URL) return new Site(ANYMASK_URL, false, null);
+    const vite = await createServer({ mode: "mock", logLevel: "error", server: { port: 0, host: "127.0.0.1" } });
+    await vite.listen();
+    return new Site(vite.resolvedUrls!.local[0]!, true, vite);
+  }
+
+  async stop(): Promise<void> {
+    await this.vite?.close();
+  }
+}
+
+/** A browser with a profile of its own, which goes with it. */
+export class Browser {
+  private constructor(
+    readonly context: BrowserContext,
+    private readonly profile: string,
+  ) {}
+
+  static async start({ width = 1440, height = 900, dark = false, touch = false, language = "en-US" }: Options = {}) {
+    const profile = mkdtempSync(join(tmpdir(), "anymask-e2e-"));
+    const context = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+      headless: true,
+      args: FLAGS,
+      viewport: { width, height },
+      colorScheme: dark ? "dark" : "light",
+      hasTouch: touch,
+      locale: language,
+      acceptDownloads: true,
+    });
+    return new Browser(context, profile);
+  }
+
+  async stop(): Promise<void> {
+    await this.context.close();
+    rmSync(this.profile, { recursive: true, force: true });
+  }
+
+  /** Open the page; what goes wrong in it fails the test. */
+  async open(url: string): Promise<Page> {
+    const page = await this.context.newPage();
+    page.on("pageerror", (error) => {
+      throw error;
+    });
+    page.on("console", (message) => {
+      if (message.type() === "error" || message.type() === "warning") console.log(`page: ${message.text()}`);
+    });
+    await page.goto(url);
+    return page;
+  }
+}
+
+/** Wait until prompts can be asked on the open picture. */
+export async function promptable(page: Page): Promise<void> {
+  await page.waitForFunction(
+    () => {
+      const { app } = globalThis.anymask;
+      return app.promptable.value !== null && app.promptable.value === app.store.document.value.image;
+    },
+    null,
+    { timeout: 60_000 },
+  );
+}
+
+/** Where a place of the picture, given as shares of its sides, is on the screen. */
+export function place(page: Page, x: number, y: number): Promise<{ x: number; y: number }> {
+  return page.evaluate(
+    ([u, v]) => {
+      const { app, stage } = globalThis.anymask;
+      const { left, top } = document.querySelector("canvas.over")!.getBoundingClientRect();
+      const [height, width] = app.size.value!;
+      const view = stage!.view.value;
+      return { x: left + view.x + u! * width * view.scale, y: top + view.y + v! * height * view.scale };
+    },
+    [x, y],
+  );
+}
+
+export async function saved(page: Page): Promise<void> {
+  await page.waitForFunction(() => globalThis.anymask.app.store.autosave.isSafe);
+}
