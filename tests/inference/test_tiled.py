@@ -173,3 +173,19 @@ def test_what_makes_no_sense_is_refused(small_sam: Sam) -> None:
     ):
         with pytest.raises(InputError, match=words):
             TiledMasks(small_sam, **settings)
+def test_the_model_itself_on_tiles(small_sam: Sam, picture: Callable[..., np.ndarray]) -> None:
+    tiles = TiledMasks(
+        small_sam,
+        tile=64,
+        overlap=24,
+        points_per_side=4,
+        pred_iou_thresh=0,
+        stability_score_thresh=0,
+    )
+    image = picture(100, 120)
+    records = tiles.generate(image)
+    assert records
+    for record in records:
+        assert record.rle["size"] == [100, 120] and record.area == rle.area(record.rle) > 0
+
+

@@ -50,31 +50,48 @@ def draw_everything(
     max_side: int = 2048,
     opacity: float = 0.45,
 ) -> UInt8[np.ndarray, "p q 3"]:
-    """Return a copy of at most `max_side` pixels a side with any number of stored masks drawn as `draw_masks` does.
+    """Return a copy of at most `max_side` pixels a side with any number of stored masks on it.
 
-    Only what is shown of a mask is decoded, one after the other, so that neither many masks nor a large image cost
-    much.
+    A pixel has the tint of the smallest mask over it, however many there are, so that the photograph stays visible;
+    every mask has its outline. Only what is shown of a mask is decoded, one after the other.
     """
+    shown = _shrunk(image, max_side)
+    filled = shown.copy()
+    colors = palette(len(masks)).astype(np.float32)
+    large_first = sorted(range(len(masks)), key=lambda i: -rle.area(masks[i]))
+    stroke = stroke_width((shown.shape[0], shown.shape[1]))
+    for index in large_first:
+        window, mask = _shown_part(masks[index], shown, 0)
+        filled[window][mask] = ((1 - opacity) * shown[window][mask] + opacity * colors[index]).round().astype(np.uint8)
+    for index in large_first:
+        window, mask = _shown_part(masks[index], shown, _margin(stroke))
+        if mask.any():
+            _draw_window(filled[window], mask, colors[index], stroke, opacity=0)
+    return filled
+
+
+def _shrunk(image: UInt8[np.ndarray, "h w 3"], max_side: int) -> UInt8[np.ndarray, "p q 3"]:
     height, width = image.shape[:2]
     scale = min(1.0, max_side / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    drawn = image.copy() if scale == 1 else cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    if scale == 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _shown_part(
+    mask: rle.RLE, shown: UInt8[np.ndarray, "p q 3"], margin: int
+) -> tuple[tuple[slice, slice], Bool[np.ndarray, "r c"]]:
+    """Return the rows and columns of a mask's box and a margin around it in a shrunk image, and the mask there."""
     rows, columns = (
-        ((np.arange(shown) + 0.5) * (full / shown)).astype(np.int64)
-        for shown, full in zip(size, (height, width), strict=True)
+        ((np.arange(count) + 0.5) * (full / count)).astype(np.int64)
+        for count, full in zip(shown.shape[:2], mask["size"], strict=True)
     )
-    stroke = stroke_width(size)
-    colors = palette(len(masks)).astype(np.float32)
-    for index in sorted(range(len(masks)), key=lambda i: -rle.area(masks[i])):
-        x, y, box_width, box_height = rle.bbox(masks[index])
-        top, bottom = np.searchsorted(rows, (y, y + box_height)).tolist()
-        left, right = np.searchsorted(columns, (x, x + box_width)).tolist()
-        if top == bottom or left == right:
-            continue
-        window = _window((left, top, right, bottom), stroke)
-        mask = rle.decode_grid(masks[index], rows[window[0]], columns[window[1]])
-        _draw_window(drawn[window], mask, colors[index], stroke, opacity)
-    return np.asarray(drawn, np.uint8)
+    x, y, width, height = rle.bbox(mask)
+    top, bottom = np.searchsorted(rows, (y, y + height)).tolist()
+    left, right = np.searchsorted(columns, (x, x + width)).tolist()
+    window = slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin)
+    return window, rle.decode_grid(mask, rows[window[0]], columns[window[1]])
 
 
 def _draw_mask(
@@ -86,15 +103,14 @@ def _draw_mask(
 ) -> None:
     """Draw one mask in place, within its box."""
     x0, y0, x1, y1 = box_geometry.from_masks(mask[None])[0].tolist()
-    window = _window((x0, y0, x1, y1), stroke)
+    margin = _margin(stroke)
+    window = (slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin))
     _draw_window(canvas[window], mask[window], color, stroke, opacity)
 
 
-def _window(box: tuple[int, int, int, int], stroke: float) -> tuple[slice, slice]:
-    """Return the rows and columns of a box and of what an outline reaches around it."""
-    margin = int(np.ceil(stroke)) + 3
-    x0, y0, x1, y1 = box
-    return slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin)
+def _margin(stroke: float) -> int:
+    """Return how far an outline and its smoothing reach beyond a mask."""
+    return int(np.ceil(stroke)) + 3
 
 
 def _draw_window(
