@@ -6,6 +6,7 @@ below. It holds only the part of its logits that its pixels are made of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from anymask.geometry import boxes, masks
 from anymask.geometry.crops import Box
 from anymask.inference.answers import EncodedImage, chunk_size
 from anymask.inference.automatic_options import AutomaticOptions
-from anymask.inference.point_order import Foretold, coarse_to_fine
+from anymask.inference.point_order import NEAR, Foretold, coarse_to_fine
 from anymask.inference.upsampling import LogitWindow, cut_window, inner_box, num_samples, outer_box
 from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
 
@@ -57,18 +58,20 @@ def find_candidates(
         for start in range(0, len(points), size):
             yield _ask(model, image, grid, np.arange(start, min(start + size, len(points))), options).candidates
         return
-    foretold = Foretold(len(points))
-    for level in coarse_to_fine(points):
-        while level.size:
-            level = level[~foretold(level)]
-            asked, level = level[:size], level[size:]
-            if not asked.size:
-                break
-            answers = _ask(model, image, grid, asked, options)
-            for point in asked.tolist():
-                own = answers.points == point
-                foretold.add(point, answers.inside[own], answers.areas[own])
-            yield answers.candidates
+    foretold = Foretold(points)
+    for depth, level in enumerate(coarse_to_fine(points)):
+        waiting = np.zeros(0, np.int64)
+        for start in range(0, len(level.points), size):
+            chunk = level.points[start : start + size]
+            # What is far between says nothing about small things: points are taken for blank from the third level on.
+            waiting = np.concatenate([waiting, chunk[~foretold(chunk, level.reach, blank=depth > 1)]])
+            while waiting.size >= size or (waiting.size and start + size >= len(level.points)):
+                asked, waiting = waiting[:size], waiting[size:]
+                answers = _ask(model, image, grid, asked, options)
+                for point in asked.tolist():
+                    own = answers.points == point
+                    foretold.add(point, answers.inside[own], answers.areas[own], near=point in answers.near)
+                yield answers.candidates
 
 
 def batch_size(model: Sam, options: AutomaticOptions) -> int:
@@ -88,6 +91,8 @@ class _Answers:
     """Which points of the grid lie in each; nothing unless adaptive."""
     areas: Int[np.ndarray, " k"]
     """In samples."""
+    near: set[int]
+    """Points one of whose masks, confident or not, came near the thresholds; unless adaptive, only confident ones."""
 
 
 class _Grid:
@@ -113,8 +118,9 @@ def _ask(
     points = grid.model[torch.from_numpy(asked).to(grid.model.device)][None, :, None]
     labels = torch.full(points.shape[:3], int(PointLabel.FOREGROUND), device=points.device)
     logits, iou = model.decode(image.embedding, Prompts.build(points=points, labels=labels), multimask=True)
-    predicted = iou[0].float().flatten()
-    kept = torch.nonzero(predicted > options.pred_iou_thresh if options.pred_iou_thresh > 0 else predicted > -torch.inf)
+    predicted, num_masks = iou[0].float().flatten(), iou.shape[-1]
+    least_iou = options.pred_iou_thresh if options.pred_iou_thresh > 0 else -math.inf
+    kept = torch.nonzero(predicted > least_iou - (NEAR if options.adaptive else 0))
     logits_KHW = logits[0].flatten(0, 1)[kept[:, 0]].float()
     seen = logits_KHW[:, : grid.rows, : grid.columns]
     stability = masks.stability_score_torch(seen, MASK_THRESHOLD, options.stability_score_offset)
@@ -127,24 +133,30 @@ def _ask(
     areas = (seen > MASK_THRESHOLD).sum((1, 2), dtype=torch.int32)
     numbers = torch.cat([kept, areas[:, None], above, blocks, wide], 1).cpu().numpy()
     scores = torch.stack([predicted[kept[:, 0]], stability], 1).cpu().numpy()
-    enough = scores[:, 1] >= options.stability_score_thresh - _margin(numbers[:, 1])
-    stays = np.flatnonzero((numbers[:, 4] > 0) & (enough | (options.stability_score_thresh == 0)))
+    owners = asked[numbers[:, 0] // num_masks]
+    good, least = (scores[:, 0] > least_iou) & (numbers[:, 4] > 0), options.stability_score_thresh
+    stays = np.flatnonzero(good & (scores[:, 1] >= least - _margin(numbers[:, 1])))
     candidates = [
-        _candidate(logits_KHW[k], numbers[k], float(scores[k, 0]), image, grid.pixels[asked[numbers[k, 0] // 3]])
+        _candidate(logits_KHW[k], numbers[k], float(scores[k, 0]), image, grid.pixels[owners[k]])
         for k in stays.tolist()
     ]
-    confident = stays[scores[stays, 1] >= options.stability_score_thresh]
-    inside = np.zeros((0, len(grid.at)), bool)
+    confident = np.flatnonzero(good & (scores[:, 1] >= least))
+    inside = np.zeros((confident.size, len(grid.at)), bool)
     if options.adaptive and confident.size:
         chosen = logits_KHW[torch.from_numpy(confident).to(logits_KHW.device)]
         inside = (chosen[:, grid.at[:, 1], grid.at[:, 0]] > MASK_THRESHOLD).cpu().numpy()
-    owners = asked[numbers[confident, 0] // 3]
-    return _Answers(candidates=candidates, points=owners, inside=inside, areas=numbers[confident, 1])
+    return _Answers(
+        candidates=candidates,
+        points=owners[confident],
+        inside=inside,
+        areas=numbers[confident, 1],
+        near=set(owners[scores[:, 1] >= least - NEAR].tolist()),
+    )
 
 
 def _margin(areas: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     """Return by how much the stability at the original size may exceed that at low resolution, at most."""
-    return np.asarray(np.minimum(1.0, 0.02 + 1.0 / np.sqrt(np.maximum(areas, 1))))
+    return np.asarray(0.02 + 1.0 / np.sqrt(np.maximum(areas, 1)))
 
 
 def _candidate(

@@ -1,86 +1,127 @@
 """In which order a grid's points are asked, and which of them need not be asked any more.
 
-A mask is seen here only by the grid's points that lie in it. Two points that answer with nearly the same mask confirm
-it; where the smallest known mask around a point is confirmed, and is what most points in it have as their own smallest,
-the point's answer is foretold. Points in a whole whose parts are known do not count as foretold by the whole, and a
-model whose answers differ from point to point foretells nothing.
+A point is foretold where all its neighbours that were asked are *settled*: either nothing they answered came near
+the thresholds, or every confident mask they gave was given by another point too. In the second case the point must
+also lie in the smallest mask of one of them, so that gaps between objects are still asked about. A part that only one
+point reveals leaves this point unsettled, and so all around it is asked. A model whose answers differ from point to
+point foretells only where it is sure of nothing.
+
+Masks are seen here only by the grid's points that lie in them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+NEAR = 0.02
+"""A score that falls short of its threshold by no more than this is near it."""
 _SAME = 0.8
 """IoU, counted in points, from which two masks are one."""
 _COARSE = 4
 """The first level has every fourth point along either side."""
+_REACH = 1.1
+"""Neighbours are at most this many distances of the coarser level away, along either axis: the eight around."""
 
 
-def coarse_to_fine(points: Float[np.ndarray, "n 2"]) -> list[Int[np.ndarray, " k"]]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Level:
+    """Points to ask about after those of the levels before."""
+
+    points: Int[np.ndarray, " k"]
+    reach: float
+    """How far away neighbours among those before may be, in the unit square, along either axis."""
+
+
+def coarse_to_fine(points: Float[np.ndarray, "n 2"]) -> list[Level]:
     """Split points of the unit square, a grid or any others, into levels: each halves the distance between points.
 
     A level has, of every cell of its size without a point so far, the point nearest to the cell's centre.
     """
-    levels: list[Int[np.ndarray, " k"]] = []
-    left = np.arange(len(points))
+    levels: list[Level] = []
+    left, taken = np.arange(len(points)), np.zeros(0, np.int64)
     cells = max(1, round(len(points) ** 0.5) // _COARSE)
-    taken: Int[np.ndarray, "k 2"] = np.zeros((0, 2), np.int64)
-    while left.size and cells < 1 << 20:
+    while left.size:
+        reach = _REACH * 2 / cells
+        if cells > 1 << 16:  # points that coincide
+            levels.append(Level(points=left, reach=reach))
+            break
         cell = np.minimum((points * cells).astype(np.int64), cells - 1)
         key = cell[:, 1] * cells + cell[:, 0]
         away = np.abs(points * cells - cell - 0.5).max(axis=1)
-        free = left[~np.isin(key[left], key[taken])] if len(taken) else left
+        free = left[~np.isin(key[left], key[taken])]
         ranked = free[np.lexsort((free, away[free], key[free]))]
         _, first = np.unique(key[ranked], return_index=True)
-        levels.append(ranked[first])
-        taken = np.concatenate([taken.reshape(-1), ranked[first]]).astype(np.int64)
+        if first.size:
+            levels.append(Level(points=ranked[first], reach=reach))
+        taken = np.concatenate([taken, ranked[first]])
         left = np.setdiff1d(left, taken)
         cells *= 2
-    return [*levels, left] if left.size else levels  # points that coincide
+    return levels
 
 
 class Foretold:
     """What the points asked so far say about the others."""
 
-    def __init__(self, num_points: int, *, min_support: float = 0.5) -> None:
-        self._min_support = min_support
-        self._asked = np.zeros(num_points, bool)
-        self._masks = np.zeros((0, num_points), np.float32)
-        """A row for each distinct mask: 1 at the points inside."""
-        self._areas = np.zeros(0, np.int64)
-        self._votes = np.zeros(0, np.int64)
-        """How many asked points have the mask as their smallest."""
+    def __init__(self, points: Float[np.ndarray, "n 2"]) -> None:
+        count = len(points)
+        self._points = points
+        self._asked = np.zeros(count, bool)
+        self._blank = np.zeros(count, bool)
+        """Asked, and nothing came near the thresholds."""
+        self._smallest = np.full(count, -1)
+        """The smallest mask around each point that it gave itself."""
+        self._rows: Float[np.ndarray, "m n"] = np.zeros((64, count), np.float32)
+        """For each distinct mask, then for masks to come: 1 at the points inside."""
+        self._sizes: Float[np.ndarray, " m"] = np.zeros(64, np.float32)
+        self._givers: list[set[int]] = []
+        """The points that gave each mask."""
 
-    def add(self, point: int, inside: Bool[np.ndarray, "m n"], areas: Int[np.ndarray, " m"]) -> None:
-        """Take in the confident masks that a point answered with: the points inside each, and its area."""
-        self._asked[point] = True
+    def add(self, point: int, inside: Bool[np.ndarray, "m n"], areas: Int[np.ndarray, " m"], *, near: bool) -> None:
+        """Take in a point's confident masks: the points inside each, and its area.
+
+        `near` says whether any of its masks, confident or not, came near the thresholds.
+        """
+        self._asked[point], self._blank[point] = True, not near
+        known = [self._index(row) for row in inside]
+        for index in known:
+            self._givers[index].add(point)
         around = np.flatnonzero(inside[:, point])
-        smallest = around[np.argmin(areas[around])] if around.size else -1
-        for index in range(len(inside)):
-            known = self._find(inside[index])
-            if known is None:
-                self._masks = np.concatenate([self._masks, inside[index : index + 1].astype(np.float32)])
-                self._areas = np.append(self._areas, areas[index])
-                self._votes = np.append(self._votes, 0)
-                known = len(self._masks) - 1
-            self._votes[known] += index == smallest
+        if around.size:
+            self._smallest[point] = known[int(around[np.argmin(areas[around])])]
 
-    def __call__(self, points: Int[np.ndarray, " k"]) -> Bool[np.ndarray, " k"]:
-        """Say which of these points need not be asked."""
-        if not len(self._masks):
-            return np.zeros(len(points), bool)
-        inside = self._masks[:, points] > 0
-        smallest = np.where(inside, self._areas[:, None], np.iinfo(np.int64).max).argmin(axis=0)
-        asked_inside = self._masks @ self._asked.astype(np.float32)
-        settled = (self._votes >= 2) & (self._votes >= self._min_support * asked_inside)
-        return np.asarray(settled[smallest] & inside.any(axis=0))
+    def __call__(self, points: Int[np.ndarray, " k"], reach: float, *, blank: bool) -> Bool[np.ndarray, " k"]:
+        """Say which of these points need not be asked; unless `blank`, only those in masks."""
+        apart = np.abs(self._points[points][:, None] - self._points[None]).max(axis=-1)
+        near = (apart <= reach) & self._asked
+        unsettled, giving = self._states()
+        calm = near.any(axis=1) & ~(near & unsettled).any(axis=1)
+        in_masks = (near & giving).any(axis=1)
+        own = np.flatnonzero(self._smallest >= 0)
+        covered = (near[:, own] & (self._rows[self._smallest[own]][:, points].T > 0)).any(axis=1)
+        return np.asarray(calm & np.where(in_masks, covered, blank))
 
-    def _find(self, inside: Bool[np.ndarray, " n"]) -> int | None:
-        """Return the known mask that this one is nearly the same as."""
-        if not len(self._masks):
-            return None
-        shared = self._masks @ inside.astype(np.float32)
-        iou = shared / np.maximum(self._masks.sum(axis=1) + inside.sum() - shared, 1)
-        best = int(iou.argmax())
-        return best if iou[best] >= _SAME else None
+    def _states(self) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """Return which points are unsettled, and which gave masks."""
+        giving, alone = np.zeros_like(self._asked), np.zeros_like(self._asked)
+        for givers in self._givers:
+            giving[list(givers)] = True
+            if len(givers) == 1:
+                alone[list(givers)] = True
+        return alone | (self._asked & ~giving & ~self._blank), giving
+
+    def _index(self, inside: Bool[np.ndarray, " n"]) -> int:
+        """Return which distinct mask this is, if need be a new one."""
+        count, row = len(self._givers), inside.astype(np.float32)
+        shared = self._rows[:count] @ row
+        iou = shared / np.maximum(self._sizes[:count] + row.sum() - shared, 1)
+        if count and iou.max() >= _SAME:
+            return int(iou.argmax())
+        if count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+            self._sizes = np.concatenate([self._sizes, np.zeros_like(self._sizes)])
+        self._rows[count], self._sizes[count] = row, row.sum()
+        self._givers.append(set())
+        return count
