@@ -2,7 +2,8 @@
 
 /** Return the values of float16 bits. */
 export function fromFloat16(bits: Uint16Array): Float32Array {
-  const table = (decoded ??= makeTable());
+  decoded ??= makeTable();
+  const table = decoded;
   const values = new Float32Array(bits.length);
   for (let index = 0; index < bits.length; index++) values[index] = table[bits[index]!]!;
   return values;

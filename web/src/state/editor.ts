@@ -54,7 +54,10 @@ export class Editor {
   hover(at: ImagePoint): void {
     const target = this.target();
     this.hovered = at;
-    if (!target || this.draft || this.app.proposals.peek() || !isInside(at, target.original)) return this.unhover();
+    if (!target || this.draft || this.app.proposals.peek() || !isInside(at, target.original)) {
+      this.unhover();
+      return;
+    }
     const prompt = { points: [{ ...at, label: 1 as const }], box: null, mask: null };
     this.app.session.hover({ ...target, prompt }).then(
       (answer) => {

@@ -77,11 +77,19 @@ const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
   walk: ({ editor }) => editor.walk(1, true),
   undo: ({ app }) => app.undo(),
   redo: ({ app }) => app.redo(),
-  remove: ({ app }) => app.selection.peek().size > 0 && (app.removeSelected(), true),
+  remove: ({ app }) => {
+    if (app.selection.peek().size === 0) return false;
+    app.removeSelected();
+    return true;
+  },
   selectAll: ({ app }) => {
     app.selection.value = new Set(app.store.annotations.peek().keys());
   },
-  hideMask: ({ app }) => app.selection.peek().size > 0 && (app.toggleVisible(app.selection.peek()), true),
+  hideMask: ({ app }) => {
+    if (app.selection.peek().size === 0) return false;
+    app.toggleVisible(app.selection.peek());
+    return true;
+  },
   rename: ({ app }) => {
     const selected = app.selected.peek();
     if (!selected) return false;

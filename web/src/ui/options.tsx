@@ -159,7 +159,13 @@ function Words({ desk }: { desk: Desk }) {
         app.sideOpen.value = null;
       }}
     >
-      <input name="words" autoFocus placeholder={app.t("words")} aria-label={app.t("words")} autocomplete="off" />
+      <input
+        name="words"
+        ref={(field) => field?.focus()}
+        placeholder={app.t("words")}
+        aria-label={app.t("words")}
+        autocomplete="off"
+      />
       <button type="submit" class="button accent">
         <span>{app.t("find")}</span>
         <kbd>Enter</kbd>

@@ -68,7 +68,6 @@ function StageView({ desk, ready }: { desk: Desk; ready: () => void }) {
   return (
     <>
       <canvas ref={base} aria-hidden="true" />
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the picture is worked on by keys */}
       <canvas ref={over} class={`over ${tool}`} tabIndex={0} role="application" aria-label={app.t("stage")} />
     </>
   );
