@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from anymask.inference import Predictor
-from anymask.model import SIZES, Sam, build_sam
+from anymask.model import MASK_THRESHOLD, SIZES, Embedding, Prompts, Sam, build_sam
 
 Picture = Callable[..., np.ndarray]
 
@@ -45,3 +48,52 @@ def _picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(a * x + b * y + c) for a, b, c in rng.uniform(3, 12, (3, 3))]
     return np.stack([127 + 120 * wave for wave in waves], -1).astype(np.uint8)
+
+
+class SceneSam(Sam):
+    """Answers a point with the connected bright regions around it: those of at least 1, 2 and 3 quarters of white.
+
+    Whole, part and subpart are certain where the point lies in them, and nothing is elsewhere. Its embedding is the
+    image itself; it counts the points that it was asked about.
+    """
+
+    asked: int = 0
+
+    def encode(self, images: Tensor) -> Embedding:
+        return Embedding(features=images)
+
+    def prepare(self, embedding: Embedding) -> Embedding:
+        return embedding
+
+    def decode(self, embedding: Embedding, prompts: Prompts, **_: Any) -> tuple[Tensor, Tensor]:
+        grey = (embedding.features[0] * self.pixel_std + self.pixel_mean).mean(0).numpy()
+        side = self.mask_size
+        levels = np.rint(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA) / 64).astype(int)
+        points = prompts.points[0, :, 0]
+        self.asked += len(points)
+        logits = np.full((len(points), 3, side, side), -8, np.float32)
+        iou = np.full((len(points), 3), 0.1, np.float32)
+        for index, (x, y) in enumerate((points * side / self.image_size).long().clamp(max=side - 1).tolist()):
+            for level in range(1, min(levels[y, x], 3) + 1):
+                _, regions = cv2.connectedComponents((levels >= level).astype(np.uint8))
+                inside = (regions == regions[y, x]).astype(np.float32)
+                logits[index, level - 1] = 16 * cv2.blur(inside, (3, 3)) - 8 + MASK_THRESHOLD
+                iou[index, level - 1] = 0.9 + 0.02 * level
+        return torch.from_numpy(logits)[None], torch.from_numpy(iou)[None]
+
+
+@pytest.fixture
+def scene_sam() -> SceneSam:
+    """A model of 128 pixels that sees brightness alone."""
+    return SceneSam(SIZES["smoke"]).eval()
+
+
+@pytest.fixture(scope="session")
+def scene() -> np.ndarray:
+    """200 × 300: a disc that holds a disc that holds a disc, and a square apart."""
+    y, x = np.mgrid[:200, :300]
+    grey = np.zeros((200, 300), np.uint8)
+    for radius, value in ((80, 64), (50, 128), (20, 192)):
+        grey[(x - 100) ** 2 + (y - 100) ** 2 < radius**2] = value
+    grey[60:120, 220:280] = 64
+    return np.repeat(grey[..., None], 3, axis=2)

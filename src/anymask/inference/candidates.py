@@ -125,12 +125,12 @@ def _ask(
     seen = logits_KHW[:, : grid.rows, : grid.columns]
     stability = masks.stability_score_torch(seen, MASK_THRESHOLD, options.stability_score_offset)
     reaching = logits_KHW[:, : grid.samples[0], : grid.samples[1]]
-    inside_KHW = reaching > MASK_THRESHOLD
+    above = boxes.from_masks_torch(reaching > MASK_THRESHOLD)
+    wide = boxes.from_masks_torch(reaching > MASK_THRESHOLD - options.stability_score_offset)
+    inside_KHW = seen > MASK_THRESHOLD
     rows_KHW = inside_KHW[:, 1:] & inside_KHW[:, :-1]
     blocks = boxes.from_masks_torch(rows_KHW[..., 1:] & rows_KHW[..., :-1])
-    above = boxes.from_masks_torch(inside_KHW)
-    wide = boxes.from_masks_torch(reaching > MASK_THRESHOLD - options.stability_score_offset)
-    areas = (seen > MASK_THRESHOLD).sum((1, 2), dtype=torch.int32)
+    areas = inside_KHW.sum((1, 2), dtype=torch.int32)
     numbers = torch.cat([kept, areas[:, None], above, blocks, wide], 1).cpu().numpy()
     scores = torch.stack([predicted[kept[:, 0]], stability], 1).cpu().numpy()
     owners = asked[numbers[:, 0] // num_masks]

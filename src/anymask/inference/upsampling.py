@@ -68,8 +68,8 @@ def outer_box(above: Box, frame: Frame, mask_size: int) -> Box:
 def inner_box(blocks: Box, frame: Frame, mask_size: int) -> Box:
     """Return a box, xyxy in the original image's pixels, that reaches no further than the pixels above a threshold.
 
-    `blocks` is the box of the 2 × 2 blocks of samples that all exceed it, a block named by its first sample: between
-    four such samples no pixel falls below. The box may be empty, its edges crossed.
+    `blocks` is the box of the 2 × 2 blocks of samples in the image that all exceed it, a block named by its first
+    sample: between four such samples no pixel falls below. The box may be empty, its edges crossed.
     """
     stride = frame.model_size / mask_size
     spans = []

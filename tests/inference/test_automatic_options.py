@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anymask.errors import InputError
+from anymask.inference.automatic_options import PRESETS, AutomaticOptions
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pred_iou_thresh": 1.5}, "pred_iou_thresh is 1.5; it must be a number from 0 to 1"),
+        ({"stability_score_thresh": float("nan")}, "stability_score_thresh is nan"),
+        ({"stability_score_offset": -1}, "stability_score_offset is -1; it must be a number of 0 or more"),
+        ({"box_nms_thresh": "0.7"}, "box_nms_thresh is '0.7'"),
+        ({"crop_overlap_ratio": 2}, "crop_overlap_ratio is 2"),
+        ({"points_per_side": 0}, "points_per_side is 0; it must be a whole number of 1 or more"),
+        ({"points_per_batch": 1.5}, "points_per_batch is 1.5"),
+        ({"crop_n_layers": -1}, "crop_n_layers is -1"),
+        ({"crop_n_points_downscale_factor": 0}, "crop_n_points_downscale_factor is 0"),
+        ({"min_mask_region_area": True}, "min_mask_region_area is True"),
+        ({"memory_limit": 100}, "memory_limit is 100"),
+        ({"nms": "soft"}, 'nms is \'soft\'; it must be "box" or "mask"'),
+        ({"points_per_side": None}, "give either points_per_side or point_grids"),
+        ({"point_grids": [np.zeros((1, 2))]}, "give either points_per_side or point_grids"),
+        ({"points_per_side": None, "point_grids": [[[2, 0]]]}, r"a grid of shape \(1, 2\) was given"),
+        ({"points_per_side": None, "point_grids": [[[0, 0]]], "crop_n_layers": 1}, "point_grids has 1 grids"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AutomaticOptions(**given)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(InputError, match="there is no option 'points'; there are points_per_side"):
+        AutomaticOptions().replace(points=3)
+    with pytest.raises(InputError, match="there is no preset 'best'; there are fast, balanced, paper"):
+        AutomaticOptions.preset("best")
+
+
+def test_presets_can_be_overridden() -> None:
+    options = AutomaticOptions.preset("paper", points_per_side=16)
+    assert (options.crop_n_layers, options.min_mask_region_area, options.points_per_side) == (2, 100, 16)
+    assert PRESETS["paper"].points_per_side == 32
+
+
+def test_the_papers_grids() -> None:
+    assert [len(grid) for grid in PRESETS["paper"].grids()] == [32**2, 16**2, 8**2]
+
+
+def test_given_grids_are_kept_and_can_be_compared() -> None:
+    grid = np.array([[0.25, 0.5], [0.75, 0.5]])
+    options = AutomaticOptions(points_per_side=None, point_grids=[grid])
+    assert options == AutomaticOptions(points_per_side=None, point_grids=(grid.tolist(),))
+    assert hash(options) != hash(AutomaticOptions())
+    np.testing.assert_array_equal(options.grids()[0], grid)
