@@ -32,6 +32,7 @@ COMMANDS = dict(_commands(app))
 
 def test_the_verbs() -> None:
     assert set(COMMANDS) == {
+        ("everything",),
         ("segment",),
         ("serve",),
         *(("models", verb) for verb in ("list", "download", "convert")),

@@ -1,7 +1,8 @@
 """The command `anymask`: one verb a file; what is heavy is imported inside the verbs, so that `--help` is quick.
 
-Exit status: 0; 2 for bad input of any kind, with one line on standard error and nothing written; 130 when
-interrupted. `--debug`, anywhere on the line, or ANYMASK_DEBUG=1 shows the traceback as well.
+Exit status: 0; 1 where a folder's images were done but for some that cannot be read, each with a line on standard
+error; 2 for bad input of any kind, with one line on standard error and nothing written; 130 when interrupted.
+`--debug`, anywhere on the line, or ANYMASK_DEBUG=1 shows the traceback as well.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 import anymask
-from anymask.cli import models, segment, serve, train
+from anymask.cli import everything, export, models, segment, serve, train
 from anymask.errors import AnymaskError
 
 BAD_INPUT = 2
@@ -28,8 +29,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog="Example: anymask segment coffee.jpg --point 290,235 -o out")(segment.segment)
+app.command(epilog="Example: anymask everything coffee.jpg -o out --format overlay")(everything.everything)
 app.command(epilog="Example: anymask serve --images photographs")(serve.serve)
 app.add_typer(models.app, name="models")
+app.add_typer(export.app, name="export")
 app.add_typer(train.app, name="train")
 
 

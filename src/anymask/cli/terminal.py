@@ -5,11 +5,13 @@ A bar appears with the first progress, so that what is refused before leaves not
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
     from anymask.checkpoints.transfer import Progress
@@ -66,4 +68,57 @@ def training_progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], 
         yield report
     finally:
         if tasks:
+            bars.stop()
+
+
+class EverythingBar:
+    """Images done of all, images/s and masks/image of this run, the tile of a large image, and the time left."""
+
+    def __init__(self, bars: Bars, total: int) -> None:
+        self._bars, self._total = bars, total
+        self._done = 0
+        self._task: TaskID | None = None
+        self._start = time.perf_counter()
+
+    def begin(self, done: int) -> None:
+        """Start the clock; `done` images are an earlier run's."""
+        self._done = done
+        self._start = time.perf_counter()
+
+    def image(self, made: int = 0, masks: int = 0) -> None:
+        """Count an image; `made` and `masks` are those of this run so far, left out where no masks were made."""
+        self._done += 1
+        if made:
+            self._show(f"{made / (time.perf_counter() - self._start):.2f} images/s  {masks / made:.0f} masks/image")
+
+    def tile(self, done: int, total: int) -> None:
+        """Tell how far a large image is."""
+        self._show(f"tile {done}/{total}")
+
+    def _show(self, words: str) -> None:
+        if self._task is None:
+            self._bars.start()
+            self._task = self._bars.add_task("", total=self._total, completed=max(0, self._done - 1))
+        self._bars.update(self._task, completed=self._done, description=words)
+
+
+@contextmanager
+def everything_progress(total: int) -> Iterator[EverythingBar]:
+    """Show how far images are."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    bars = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True))
+    try:
+        yield EverythingBar(bars, total)
+    finally:
+        if bars.tasks:
             bars.stop()

@@ -52,22 +52,20 @@ def draw_everything(
 ) -> UInt8[np.ndarray, "p q 3"]:
     """Return a copy of at most `max_side` pixels a side with any number of stored masks on it.
 
-    A pixel has the tint of the smallest mask over it, however many there are, so that the photograph stays visible;
-    every mask has its outline. Only what is shown of a mask is decoded, one after the other.
+    A pixel has the tint of the smallest mask over it, and that mask hides the others' outlines within it: however
+    many there are, the photograph stays visible. Only what is shown of a mask is decoded, one after the other.
     """
     shown = _shrunk(image, max_side)
-    filled = shown.copy()
+    drawn = shown.copy()
     colors = palette(len(masks)).astype(np.float32)
-    large_first = sorted(range(len(masks)), key=lambda i: -rle.area(masks[i]))
     stroke = stroke_width((shown.shape[0], shown.shape[1]))
-    for index in large_first:
-        window, mask = _shown_part(masks[index], shown, 0)
-        filled[window][mask] = ((1 - opacity) * shown[window][mask] + opacity * colors[index]).round().astype(np.uint8)
-    for index in large_first:
+    for index in sorted(range(len(masks)), key=lambda i: -rle.area(masks[i])):
         window, mask = _shown_part(masks[index], shown, _margin(stroke))
         if mask.any():
-            _draw_window(filled[window], mask, colors[index], stroke, opacity=0)
-    return filled
+            tinted = (1 - opacity) * shown[window][mask] + opacity * colors[index]
+            drawn[window][mask] = tinted.round().astype(np.uint8)
+            _draw_window(drawn[window], mask, colors[index], stroke, opacity=0)
+    return drawn
 
 
 def _shrunk(image: UInt8[np.ndarray, "h w 3"], max_side: int) -> UInt8[np.ndarray, "p q 3"]:

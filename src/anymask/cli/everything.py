@@ -1,0 +1,184 @@
+"""`anymask everything`: masks of all there is in an image, or in each image of a folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
+from anymask.cli.outputs import check_folder
+from anymask.cli.terminal import everything_progress
+from anymask.cli.weights import open_model
+from anymask.errors import ImageError
+
+if TYPE_CHECKING:
+    from anymask.cli.everything_loop import Outcome
+
+SOME_FAILED = 1
+_OUTPUT = "Results"
+_MASKS = "Which masks"
+_TILES = "Large images"
+
+
+class Preset(StrEnum):
+    """Options that have a name."""
+
+    fast = "fast"
+    balanced = "balanced"
+    paper = "paper"
+
+
+class Nms(StrEnum):
+    """What overlap is measured on."""
+
+    box = "box"
+    mask = "mask"
+
+
+class OnTop(StrEnum):
+    """Which mask a label map shows where several overlap."""
+
+    small = "small"
+    confident = "confident"
+
+
+def _option(help: str, metavar: str | None = None, panel: str = _MASKS) -> Any:
+    return typer.Option(help=help, metavar=metavar, rich_help_panel=panel, show_default=False)
+
+
+def everything(
+    source: Annotated[Path, typer.Argument(metavar="IMAGE|FOLDER", help="A photograph, or a folder of them.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", rich_help_panel=_OUTPUT, help="Made if need be.")
+    ],
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format", rich_help_panel=_OUTPUT, help="What to write; repeatable. The JSONs (sa1b) always are."
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", rich_help_panel=_OUTPUT, help="Look into folders within the folder too.")
+    ] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", rich_help_panel=_OUTPUT, help="Add each mask's level and parent to the JSON.")
+    ] = False,
+    on_top: Annotated[
+        OnTop, typer.Option(rich_help_panel=_OUTPUT, help="Which of overlapping masks a label map shows.")
+    ] = OnTop.small,
+    cover: Annotated[
+        bool,
+        typer.Option("--cover", rich_help_panel=_OUTPUT, help="Leave no gap in label maps: nearest mask's number."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=_OUTPUT, help="Begin anew where DIR holds results already.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=_OUTPUT, help="Print a summary as JSON, and nothing else.")
+    ] = False,
+    preset: Annotated[
+        Preset, typer.Option(rich_help_panel=_MASKS, help="Where the options below begin from.")
+    ] = Preset.balanced,
+    points_per_side: Annotated[int | None, _option("Points a side of the grid.", "N")] = None,
+    points_per_batch: Annotated[int | None, _option("Points that the decoder is asked about at a time.", "N")] = None,
+    pred_iou_thresh: Annotated[float | None, _option("The least predicted IoU.", "X")] = None,
+    stability_score_thresh: Annotated[float | None, _option("The least stability.", "X")] = None,
+    stability_score_offset: Annotated[float | None, _option("The stability's cuts lie this far apart.", "X")] = None,
+    box_nms_thresh: Annotated[float | None, _option("The IoU above which a mask repeats another.", "X")] = None,
+    crop_n_layers: Annotated[int | None, _option("Layers of crops; layer i has 2^i x 2^i.", "N")] = None,
+    crop_nms_thresh: Annotated[float | None, _option("The same for masks of different crops.", "X")] = None,
+    crop_overlap_ratio: Annotated[float | None, _option("The crops' overlap, of the short side.", "X")] = None,
+    crop_n_points_downscale_factor: Annotated[int | None, _option("Fewer points a layer, by this.", "N")] = None,
+    point_grids: Annotated[
+        Path | None, _option("Points for each layer: JSON, a list of lists of [x, y] from 0 to 1.", "FILE")
+    ] = None,
+    min_mask_region_area: Annotated[int | None, _option("Remove islands and holes of fewer pixels.", "N")] = None,
+    nms: Annotated[Nms | None, _option("Compare boxes or masks.")] = None,
+    adaptive: Annotated[
+        bool | None, typer.Option("--adaptive/--no-adaptive", rich_help_panel=_MASKS, help="Skip points explained.")
+    ] = None,
+    max_area_fraction: Annotated[float | None, _option("Drop masks of this share of the image.", "X")] = None,
+    memory_limit: Annotated[int | None, _option("Bytes to hold besides image and model.", "BYTES")] = None,
+    tile: Annotated[int | None, _option("Go tile by tile of N pixels a side.", "N", _TILES)] = None,
+    overlap: Annotated[
+        int | None, _option("How far tiles overlap; a quarter of them if left out.", "N", _TILES)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
+    ] = "anymask-s",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Images encoded at a time: 4 on a GPU, else 1.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> int:
+    """Segment everything, without prompts.
+
+    Writes <stem>.json for each image, in SA-1B's layout and where the image lies in its folder; if asked for
+    annotations.coco.json of all, <stem>_labels.png and <stem>_overlay.jpg. What was interrupted goes on when the same
+    call is repeated. Images that cannot be read are passed over and named; the exit status is 1 then.
+    """
+    from anymask.checkpoints.load import model_hash
+    from anymask.cli.everything_loop import Loop, answerer
+    from anymask.cli.everything_options import build_options, build_tiling, described
+
+    given = {
+        "points_per_side": points_per_side,
+        "points_per_batch": points_per_batch,
+        "pred_iou_thresh": pred_iou_thresh,
+        "stability_score_thresh": stability_score_thresh,
+        "stability_score_offset": stability_score_offset,
+        "box_nms_thresh": box_nms_thresh,
+        "crop_n_layers": crop_n_layers,
+        "crop_nms_thresh": crop_nms_thresh,
+        "crop_overlap_ratio": crop_overlap_ratio,
+        "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
+        "point_grids": point_grids,
+        "min_mask_region_area": min_mask_region_area,
+        "nms": None if nms is None else nms.value,
+        "adaptive": adaptive,
+        "max_area_fraction": max_area_fraction,
+        "memory_limit": memory_limit,
+    }
+    options = build_options(preset.value, given)
+    tiling = build_tiling(tile, overlap)
+    jobs = list_jobs(source, output, recursive=recursive)
+    check_folder(output)
+    network = open_model(model, offline=offline, device=device)
+    wanted = {"tree": tree, "on_top": on_top.value, "cover": cover}
+    settings = {"model": model, "model_hash": model_hash(network), **described(options), **tiling, **wanted}
+    if not overwrite:
+        check_earlier(output, jobs, settings)
+    loop = Loop(folder=output, jobs=jobs, formats=tuple(formats or ()), settings=settings, overwrite=overwrite)
+    with everything_progress(len(jobs)) as bar:
+        outcome = loop.run(answerer(network, options, tiling, batch_size, on_tile=bar.tile), bar)
+    if outcome.failed and not source.is_dir():
+        raise ImageError(outcome.failed[0]["error"])
+    for failure in outcome.failed:
+        typer.echo(f"anymask: passed over {failure['error']}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"output": str(output), "model": model, **asdict(outcome)}))
+    else:
+        _report(output, jobs, loop.formats, outcome)
+    return SOME_FAILED if outcome.failed else 0
+
+
+def _report(folder: Path, jobs: list[Job], formats: tuple[Format, ...], outcome: Outcome) -> None:
+    """Print where the files of a lone image or the data set are, and what was done."""
+    if len(jobs) == 1:
+        kinds = dict.fromkeys(kind for kind in (Format.sa1b, *formats) if kind is not Format.coco)
+        for kind in kinds:
+            typer.echo(f"{kind:8} {jobs[0].path(folder, kind)}")
+    if Format.coco in formats:
+        typer.echo(f"{Format.coco:8} {folder / COCO_FILE}")
+    parts = [f"{outcome.made} images", f"{outcome.masks} masks", f"{outcome.seconds:.1f} s"]
+    if outcome.found:
+        parts.append(f"{outcome.found} were done before")
+    if outcome.failed:
+        parts.append(f"{len(outcome.failed)} could not be read")
+    typer.echo(f"{folder}: {', '.join(parts)}")
