@@ -1,13 +1,14 @@
 """Image embeddings kept on disk: an image that was encoded once is not encoded again.
 
-One safetensors file an image and model, float16. Several processes may share a folder: files appear whole
-(written beside, then renamed), never change, and may vanish at any time.
+In the cache, one safetensors file an image and model, float16. Several processes may share a folder: files appear whole
+(written beside, then renamed), never change, and may vanish at any time. For other programs, single ones as .npy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import tempfile
 import time
@@ -23,7 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from anymask.errors import OutputError
+from anymask.data.files import write_bytes_atomic
+from anymask.errors import ImageError, OutputError
 from anymask.model import Embedding
 
 _SUFFIX = ".safetensors"
@@ -160,3 +162,45 @@ def _checksum(tensors: dict[str, Tensor]) -> int:
     for name in sorted(tensors):
         crc = zlib.crc32(tensors[name].numpy().data, crc)
     return crc
+
+
+def check_npy_name(path: str | os.PathLike[str]) -> None:
+    """Raise OutputError unless the file's name ends in .npy."""
+    if Path(path).suffix.lower() != ".npy":
+        raise OutputError(f"{path}: an embedding is written as .npy; give a name that ends so")
+
+
+def write_npy(path: str | os.PathLike[str], embedding: Embedding) -> list[Path]:
+    """Write an embedding as float32 .npy of shape (b, c, h, w), and SAM-HQ's features beside it as <stem>_hq.npy.
+
+    Returns the paths; raises OutputError.
+    """
+    check_npy_name(path)
+    written = []
+    for target, tensor in ((Path(path), embedding.features), (_hq_path(path), embedding.hq)):
+        if tensor is not None:
+            stored = io.BytesIO()
+            np.save(stored, tensor.detach().float().cpu().numpy())
+            write_bytes_atomic(target, stored.getvalue())
+            written.append(target)
+    return written
+
+
+def read_npy(path: str | os.PathLike[str]) -> Embedding:
+    """Read what `write_npy` wrote, or any .npy of one embedding; raises ImageError if it is none."""
+    hq = _hq_path(path)
+    return Embedding(features=_array(Path(path)), hq=_array(hq) if hq.is_file() else None)
+
+
+def _hq_path(path: str | os.PathLike[str]) -> Path:
+    return Path(path).with_name(f"{Path(path).stem}_hq.npy")
+
+
+def _array(path: Path) -> Tensor:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"{path}: cannot be read as .npy ({' '.join(str(error).split())})") from error
+    if not isinstance(values, np.ndarray) or values.ndim != 4 or values.dtype.kind != "f":
+        raise ImageError(f"{path}: holds no embedding, which is an array (1, channels, height, width) of floats")
+    return torch.from_numpy(values.astype(np.float32))

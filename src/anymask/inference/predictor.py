@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from anymask.data.images import ImageSource, read_image
 from anymask.errors import ImageError, PromptError
 from anymask.geometry.frames import Frame
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating
-from anymask.inference.embeddings import EmbeddingCache, embedding_key
+from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
 from anymask.inference.prompts import Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.session import Session
 from anymask.model import Embedding, Sam
@@ -49,8 +50,13 @@ class Predictor:
         """
         self._image = self._encode([read_image(image)])[0]
 
-    def set_embedding(self, embedding: Embedding, size: tuple[int, int]) -> None:
-        """Set an image by the embedding it left, (1, c, h, w), and its original (height, width)."""
+    def set_embedding(self, embedding: Embedding | str | os.PathLike[str], size: tuple[int, int]) -> None:
+        """Set an image by the embedding it left, (1, c, h, w), and its original (height, width).
+
+        A path is that of a .npy file, as `anymask export embedding` writes it. Raises ImageError.
+        """
+        if not isinstance(embedding, Embedding):
+            embedding = read_npy(embedding)
         side = self.model.embedding_size
         expected = (1, self.model.config.width, side, side)
         if tuple(embedding.features.shape) != expected:
@@ -58,6 +64,8 @@ class Predictor:
                 f"the embedding has shape {tuple(embedding.features.shape)}, but this model's have {expected}: "
                 "take one that the same model made of one image"
             )
+        if embedding.hq is None and self.model.config.decoder.hq_feature_width is not None:
+            raise ImageError("the embedding lacks the features that SAM-HQ needs: take one that the same model made")
         self._image = EncodedImage(embedding=self._moved(embedding), frame=Frame(size, self.model.image_size))
 
     def reset(self) -> None:

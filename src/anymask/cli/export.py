@@ -1,0 +1,165 @@
+"""`anymask export`: models as ONNX files, proof that they are right, embeddings as NumPy files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anymask.cli.weights import open_model
+
+if TYPE_CHECKING:
+    from anymask.export.verify import Verdict
+
+FAILED = 1
+
+app = typer.Typer(help="Export models to ONNX, verify exported files, and write embeddings.")
+
+
+class ExportPart(StrEnum):
+    """What can be exported."""
+
+    encoder = "encoder"
+    decoder = "decoder"
+    image = "image"
+    prompt = "prompt"
+    meta = "meta"
+    all = "all"
+
+
+@app.command(epilog="Example: anymask export onnx anymask-s -o exported --int8")
+def onnx(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where files go; made if need be.")],
+    part: Annotated[
+        list[ExportPart] | None,
+        typer.Option(
+            help="encoder; decoder, for many prompts at once; image and prompt, the decoder split in what is run once "
+            "an image and once a click; meta, with the inputs and outputs of Meta's exported decoder. May be repeated."
+        ),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Write each file with 8-bit weights, too.")] = False,
+    opset: Annotated[int, typer.Option(min=18, max=20, help="The version of ONNX's operators.")] = 18,
+    all_masks: Annotated[
+        bool, typer.Option("--all-masks", help="Let meta return all four masks, not the best for the number of points.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what model.json says.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Write a model as ONNX files, one a part, and model.json, which says what a program must know of them."""
+    from anymask.cli.outputs import check_folder
+    from anymask.export.extra import require_packages
+    from anymask.export.onnx import export_onnx, parts_of
+    from anymask.export.parts import PARTS
+
+    require_packages()
+    check_folder(output)
+    loaded = open_model(model, offline=offline, device="cpu")
+    asked = {one.value for one in part or [ExportPart.all]}
+    parts = parts_of(loaded) if "all" in asked else tuple(one for one in PARTS if one in asked)
+    description = export_onnx(
+        loaded,
+        output,
+        name=Path(model).name if Path(model).exists() else model,
+        parts=parts,
+        licence=_licence(model),
+        opset=opset,
+        int8=int8,
+        return_single_mask=not all_masks,
+        report=lambda name: typer.echo(f"writing {name} …", err=True),
+    )
+    if as_json:
+        typer.echo(description.to_json(), nl=False)
+        return
+    for file in description.files:
+        typer.echo(f"{output / file.file}  {file.bytes / 1e6:,.1f} MB")
+    typer.echo(output / "model.json")
+
+
+def _licence(name: str) -> str | None:
+    """Return the licence of a model that has a name; that of a file is its owner's to say."""
+    from anymask.checkpoints.hub import CATALOGUE
+    from anymask.checkpoints.load import EMBEDDED
+
+    if name in CATALOGUE:
+        return CATALOGUE[name].licence
+    return "Apache-2.0" if name in EMBEDDED else None
+
+
+@app.command(epilog="Example: anymask export verify exported")
+def verify(
+    paths: Annotated[list[Path], typer.Argument(metavar="DIR|FILE…", help="A folder of exports, or files of one.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model; by default, the one that the files name.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Photographs to try, with some prompts each.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other prompts.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of ONNX Runtime.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> int:
+    """Compare exported files in ONNX Runtime with the model in torch, on photographs and random prompts.
+
+    Exit status 1 if a logit differs by over 0.001, over 0.1 % of pixels change, or an int8 file's IoU is under 0.9.
+    """
+    from anymask.export.extra import require_packages
+    from anymask.export.verify import find_files, open_exported
+    from anymask.export.verify import verify as compare
+
+    require_packages()
+    exported = [open_exported(path, threads=threads) for path in find_files(paths)]
+    loaded = open_model(model or exported[0].description.name, offline=offline, device="cpu")
+    verdicts = list(compare(loaded, exported, rounds=rounds, seed=seed))
+    if as_json:
+        typer.echo(json.dumps([asdict(verdict) | {"passed": verdict.passed} for verdict in verdicts], indent=1))
+    else:
+        _print_verdicts(verdicts)
+    return 0 if all(verdict.passed for verdict in verdicts) else FAILED
+
+
+def _print_verdicts(verdicts: list[Verdict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("file", "MB", "masks", "largest difference", "pixels changed", "IoU loss", ""):
+        table.add_column(title, justify="left" if title in ("file", "") else "right")
+    for verdict in verdicts:
+        table.add_row(
+            verdict.file,
+            f"{verdict.megabytes:.1f}",
+            f"{verdict.masks}",
+            f"{verdict.largest:.1e}",
+            f"{verdict.pixels:.3%}",
+            f"{1 - verdict.iou:.4f}",
+            "as the model" if verdict.passed else "DIFFERS",
+        )
+    Console().print(table)
+
+
+@app.command(epilog="Example: anymask export embedding coffee.jpg -o coffee.npy")
+def embedding(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph: JPEG, PNG, TIFF, WebP, …")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npy", help="Where the embedding goes.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
+    ] = "anymask-s",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Encode an image, and write its embedding: float32, (1, channels, height, width), as Meta's demo page reads it.
+
+    SAM-HQ's second array goes into FILE_hq.npy. `Predictor.set_embedding` takes the file's path.
+    """
+    from anymask.inference import Predictor
+    from anymask.inference.embeddings import check_npy_name, write_npy
+
+    check_npy_name(output)
+    predictor = Predictor(open_model(model, offline=offline, device=device))
+    predictor.set_image(image)
+    for path in write_npy(output, predictor.image.embedding):
+        typer.echo(path)

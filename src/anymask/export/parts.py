@@ -1,0 +1,282 @@
+"""The graphs that a model is exported as: what each computes, its inputs by name, and which of their sizes vary.
+
+| part    | run                | inputs → outputs                                                             |
+|---------|--------------------|------------------------------------------------------------------------------|
+| encoder | once an image      | image → features (and hq, SAM-HQ's)                                          |
+| decoder | for any prompts    | features, points, labels, mask_input, has_mask_input → logits, iou           |
+| image   | once an image      | features → what all prompts share of it                                      |
+| prompt  | once a click       | that, and one prompt → logits, iou; decoder split in two for speed           |
+| meta    | once a click       | as Meta's exported decoder → masks, iou_predictions, low_res_masks           |
+
+Frames: `image` is RGB, resized to the long side; points are pixels (x, y) of the padded square. `labels` are
+`PointLabel`s, float32 as in Meta's decoder; a prompt without a box ends with the point (0, 0) of label −1. logits and
+iou are all four candidates: the first answers a clear prompt, the others an ambiguous one (SAM, app. A).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymask.export.prompts import TracedPrompts
+from anymask.export.sides import flatten, image_tensors, replace
+from anymask.model import Embedding, Sam
+
+PartName: TypeAlias = Literal["encoder", "decoder", "image", "prompt", "meta"]
+PARTS: tuple[PartName, ...] = get_args(PartName)
+
+Inputs: TypeAlias = dict[str, Tensor]
+Axes: TypeAlias = dict[str, dict[int, str]]
+
+_MANY = 1000.0
+"""What Meta's selection adds for the mask of a clear prompt: more than any predicted IoU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """A graph to trace: its module takes a dict of inputs; `axes` name the sizes that vary, of inputs and outputs."""
+
+    module: nn.Module
+    without_mask: nn.Module | None = None
+    """What runs in the module's place where `has_mask_input` is 0: hovering pays for no mask. None: the same."""
+    example: Inputs
+    outputs: tuple[str, ...]
+    axes: Axes
+
+
+class Encoder(nn.Module):
+    """Pixels to an embedding, the normalisation and padding included."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Encode `image` (h, w, 3) uint8, no side longer than the model's image size."""
+        embedding = self.model.encode(self.model.preprocess(inputs["image"].permute(2, 0, 1)[None]))
+        return (embedding.features,) if embedding.hq is None else (embedding.features, embedding.hq)
+
+
+class Decoder(nn.Module):
+    """Any number of prompts on one image, of any number of points; shorter ones are padded with label −2."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return logits (p, 4, hm, wm) and predicted IoUs (p, 4)."""
+        prompts = _prompts(inputs, padded=True, masked=True)
+        logits, iou = self.model.decode(_embedding(inputs), prompts)
+        return logits[0], iou[0]
+
+
+class ImageSide(nn.Module):
+    """What all prompts share of an image."""
+
+    def __init__(self, model: Sam, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Project an embedding."""
+        tensors = flatten(self.model.prepare(Embedding(features=inputs["features"])).side)
+        return tuple(tensors[name] for name in self.names)
+
+
+class PromptSide(nn.Module):
+    """One prompt on a prepared image, with a mask or without one."""
+
+    def __init__(self, model: Sam, names: tuple[str, ...], prepared: Embedding, *, masked: bool) -> None:
+        super().__init__()
+        self.model, self.names, self.masked = model, names, masked
+        self.side = prepared.side
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return logits (1, 4, hm, wm) and predicted IoUs (1, 4)."""
+        side = replace(self.side, {name: inputs[name] for name in self.names})
+        embedding = Embedding(features=inputs["features"], hq=inputs.get("hq"), side=side)
+        logits, iou = self.model.decode(embedding, _prompts(inputs, padded=False, masked=self.masked))
+        return logits[0], iou[0]
+
+
+class MetaDecoder(nn.Module):
+    """Meta's exported decoder: its names, its shapes, and its choice of one mask by the number of points.
+
+    Source: the ONNX export of the public SAM code. Points may be padded by label −1, which is a token of its own there
+    too; `single` returns the mask of a clear prompt for three points or more, the best of the others for fewer.
+    """
+
+    def __init__(self, model: Sam, *, single: bool) -> None:
+        super().__init__()
+        self.model, self.single = model, single
+
+    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Return masks (1, m, h, w) as logits at the original size, predicted IoUs (1, m), logits (1, m, hm, wm)."""
+        prompts = TracedPrompts(
+            points=inputs["point_coords"][None],
+            labels=inputs["point_labels"][None].long(),
+            masks=inputs["mask_input"].transpose(0, 1),
+            has_mask=inputs["has_mask_input"][None] > 0,
+            padded=False,
+        )
+        logits, iou = (x[0] for x in self.model.decode(Embedding(features=inputs["image_embeddings"]), prompts))
+        if self.single:
+            logits, iou = _choose(logits, iou, inputs["point_coords"].shape[1])
+        return _at_original_size(logits, inputs["orig_im_size"], self.model.image_size), iou, logits
+
+
+def _choose(
+    logits: Float[Tensor, "1 m hm wm"], iou: Float[Tensor, "1 m"], num_points: int
+) -> tuple[Float[Tensor, "1 1 hm wm"], Float[Tensor, "1 1"]]:
+    """Choose as Meta's decoder does: its points always end with a padding point or a box."""
+    clear = _MANY * F.one_hot(torch.zeros(1, dtype=torch.long), iou.shape[1])
+    best = (iou + (num_points - 2.5) * clear).argmax(1)
+    return logits.index_select(1, best), iou.index_select(1, best)
+
+
+def _at_original_size(
+    logits: Float[Tensor, "1 m hm wm"], size: Float[Tensor, " 2"], model_size: int
+) -> Float[Tensor, "1 m h w"]:
+    """Do as `inference.resize.upsample_logits` does, for a (height, width) that is known only when the graph runs."""
+    square = F.interpolate(logits, (model_size, model_size), mode="bilinear", align_corners=False)
+    resized = (model_size / size.max() * size + 0.5).floor().clamp(min=1)
+    rows, columns = (_length(side, model_size) for side in resized.unbind())
+    original = tuple(_length(side) for side in size.unbind())
+    covered = square.narrow(2, 0, rows).narrow(3, 0, columns)
+    return F.interpolate(covered, original, mode="bilinear", align_corners=False)
+
+
+def _length(value: Float[Tensor, ""], limit: int | None = None) -> int:
+    """Read a length out of a tensor, and promise the tracer that it is one."""
+    length = int(value.long().item())
+    torch._check(length >= 1)
+    if limit is not None:
+        torch._check(length <= limit)
+    return length
+
+
+def _prompts(inputs: Inputs, *, padded: bool, masked: bool) -> TracedPrompts:
+    return TracedPrompts(
+        points=inputs["points"][None],
+        labels=inputs["labels"][None].long(),
+        masks=inputs["mask_input"][None] if masked else None,
+        has_mask=inputs["has_mask_input"][None] > 0 if masked and padded else None,
+        padded=padded,
+    )
+
+
+@torch.no_grad()
+def build_part(model: Sam, name: PartName, *, return_single_mask: bool = False) -> Part:
+    """Return the graph of that name; the model is on the CPU, float32 and in evaluation mode.
+
+    Sizes of the examples are such that no two that vary are the same, nor 0 or 1, which a tracer would take for fixed.
+    """
+    match name:
+        case "encoder":
+            return _encoder(model)
+        case "decoder":
+            return _decoder(model)
+        case "image":
+            return _image(model)
+        case "prompt":
+            return _prompt(model)
+        case "meta":
+            return _meta(model, single=return_single_mask)
+
+
+def _encoder(model: Sam) -> Part:
+    pixels: UInt8[Tensor, "h w 3"] = torch.zeros(model.image_size // 2, model.image_size - 8, 3, dtype=torch.uint8)
+    return Part(
+        module=Encoder(model),
+        example={"image": pixels},
+        outputs=tuple(_embedded(model)),
+        axes={"image": {0: "height", 1: "width"}},
+    )
+
+
+def _decoder(model: Sam) -> Part:
+    many = {0: "num_prompts"}
+    return Part(
+        module=Decoder(model),
+        example=_embedded(model) | _prompt_example(model, 3, 4),
+        outputs=("logits", "iou"),
+        axes={
+            "points": {0: "num_prompts", 1: "num_points"},
+            "labels": {0: "num_prompts", 1: "num_points"},
+            **dict.fromkeys(("mask_input", "has_mask_input", "logits", "iou"), many),
+        },
+    )
+
+
+def _image(model: Sam) -> Part:
+    embedded = _embedded(model)
+    names = tuple(image_tensors(model, _embedding(embedded)))
+    return Part(module=ImageSide(model, names), example={"features": embedded["features"]}, outputs=names, axes={})
+
+
+def _prompt(model: Sam) -> Part:
+    embedded = _embedded(model)
+    tensors = image_tensors(model, _embedding(embedded))
+    names, prepared = tuple(tensors), model.prepare(_embedding(embedded))
+    return Part(
+        module=PromptSide(model, names, prepared, masked=True),
+        without_mask=PromptSide(model, names, prepared, masked=False),
+        example=embedded | tensors | _prompt_example(model, 1, 2),
+        outputs=("logits", "iou"),
+        axes={"points": {1: "num_points"}, "labels": {1: "num_points"}},
+    )
+
+
+def _meta(model: Sam, *, single: bool) -> Part:
+    prompt = _prompt_example(model, 1, 4)
+    example = {
+        "image_embeddings": _embedded(model)["features"],
+        "point_coords": prompt["points"],
+        "point_labels": prompt["labels"],
+        "mask_input": prompt["mask_input"][None],
+        "has_mask_input": prompt["has_mask_input"],
+        "orig_im_size": torch.tensor([3.0, 2.0]) * model.image_size,
+    }
+    return Part(
+        module=MetaDecoder(model, single=single),
+        example=example,
+        outputs=("masks", "iou_predictions", "low_res_masks"),
+        axes={
+            "point_coords": {1: "num_points"},
+            "point_labels": {1: "num_points"},
+            "masks": {2: "height", 3: "width"},
+        },
+    )
+
+
+def _embedded(model: Sam) -> Inputs:
+    """Return an embedding to trace with, deterministic and not all alike."""
+    side, width = model.embedding_size, model.config.width
+    example = {"features": _ramp(1, width, side, side)}
+    if model.config.decoder.hq_feature_width is not None:
+        example["hq"] = _ramp(1, width // 8, model.mask_size, model.mask_size)
+    return example
+
+
+def _prompt_example(model: Sam, num_prompts: int, num_points: int) -> Inputs:
+    return {
+        "points": _ramp(num_prompts, num_points, 2).abs() * model.image_size,
+        "labels": torch.ones(num_prompts, num_points),
+        "mask_input": _ramp(num_prompts, model.mask_size, model.mask_size),
+        "has_mask_input": torch.ones(num_prompts),
+    }
+
+
+def _ramp(*shape: int) -> Tensor:
+    count = torch.Size(shape).numel()
+    return torch.arange(count, dtype=torch.float32).mul(0.7).sin().reshape(shape)
+
+
+def _embedding(inputs: Inputs) -> Embedding:
+    return Embedding(features=inputs["features"], hq=inputs.get("hq"))
