@@ -173,6 +173,8 @@ def test_what_makes_no_sense_is_refused(small_sam: Sam) -> None:
     ):
         with pytest.raises(InputError, match=words):
             TiledMasks(small_sam, **settings)
+
+
 def test_the_model_itself_on_tiles(small_sam: Sam, picture: Callable[..., np.ndarray]) -> None:
     tiles = TiledMasks(
         small_sam,
@@ -187,5 +189,3 @@ def test_the_model_itself_on_tiles(small_sam: Sam, picture: Callable[..., np.nda
     assert records
     for record in records:
         assert record.rle["size"] == [100, 120] and record.area == rle.area(record.rle) > 0
-
-
