@@ -210,7 +210,7 @@ def test_a_full_queue_says_when_to_come_again(
         upload(client)
     hold, held = threading.Event(), threading.Event()
     worker = client.app.state.bench.worker  # type: ignore[attr-defined]
-    worker.submit("hold", "export", lambda: (held.set(), hold.wait(60)))
+    worker.submit("hold", "hold", lambda: (held.set(), hold.wait(60)))
     assert held.wait(60)
     states = [client.post(f"/api/images/{id}/encode?priority=next").status_code for id in (1, 2, 3)]
     assert states == [202, 202, 429]

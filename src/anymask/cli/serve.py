@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import secrets
 import socket
@@ -68,9 +69,9 @@ def serve(
             raise InputError(f"--images {folder}: is no folder")
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
         raise InputError("--token needs 8 or more letters, digits or signs, without spaces")
-    settings = Settings(host=host, token=token, parts=_parts_folder())
+    settings = Settings(host=host, token=token, parts=_parts_folder(), export_at_start=True)
     if token is None and not settings.is_loopback:
-        settings = Settings(host=host, token=secrets.token_urlsafe(24), parts=_parts_folder())
+        settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
     loaded = open_model(model, offline=offline, device=device)
     with _listening(host, port) as listener, open_project(project or _fresh_folder()) as opened:
         app = create_app(opened, loaded, model_name=model, settings=settings, folders=images or [])

@@ -81,4 +81,14 @@ def create_app(
     add_page(app, settings.page)
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
+    _describe_errors(app)
     return app
+
+
+def _describe_errors(app: FastAPI) -> None:
+    """Say of errors that they are JSON; FastAPI gives them the media type of their route's result."""
+    for operations in app.openapi()["paths"].values():
+        for operation in operations.values():
+            for code, answer in operation["responses"].items():
+                if int(code) >= 400:
+                    answer["content"] = {"application/json": next(iter(answer["content"].values()))}

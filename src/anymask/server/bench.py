@@ -19,7 +19,7 @@ from anymask.inference import EmbeddingCache
 from anymask.model import Sam
 from anymask.server.encoding import Encoding
 from anymask.server.events import Events
-from anymask.server.parts import Parts
+from anymask.server.parts import PARTS, Parts
 from anymask.server.refusals import Refused, busy
 from anymask.server.settings import Settings
 from anymask.server.worker import Worker
@@ -61,7 +61,7 @@ class Bench:
         self.text = text
         self.events = Events(loop)
         self.worker = Worker(
-            {"encode": settings.max_waiting, "search": settings.max_searches, "export": 1}, threads=settings.threads
+            {"encode": settings.max_waiting, "search": settings.max_searches}, threads=settings.threads
         )
         self.encoding = Encoding(
             project=project,
@@ -72,7 +72,11 @@ class Bench:
             events=self.events,
             max_pixels=settings.max_pixels,
         )
-        self.parts = Parts(settings.parts or project.cache / "models", model, self.model_hash)
+        self.parts = Parts(
+            settings.parts or project.cache / "models", model, name=model_name, model_hash=self.model_hash
+        )
+        if settings.export_at_start and not all(self.parts.find(part) for part in PARTS):
+            self.parts.make()
         self._decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decoder")
         self._decoding = 0
 
@@ -97,6 +101,7 @@ class Bench:
     def close(self) -> None:
         """End the threads; what runs is given a moment."""
         self.events.close()
+        self.parts.close()
         self._decoders.shutdown(wait=True, cancel_futures=True)
         self.worker.close(timeout=10)
 

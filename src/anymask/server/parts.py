@@ -1,16 +1,25 @@
-"""The decoder as ONNX in two parts, made once a model and kept."""
+"""The decoder as ONNX in two parts, made once a model and kept.
+
+Tracing takes some ten seconds of Python that would hold up every answer: a process of its own does it.
+"""
 
 from __future__ import annotations
 
 import importlib
 import logging
-import shutil
+import multiprocessing
 import tempfile
 import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from anymask.checkpoints import load_model, save_model
 from anymask.data.files import make_folder
+from anymask.errors import AnymaskError
 from anymask.model import Sam
 
 logger = logging.getLogger("anymask.server")
@@ -20,12 +29,16 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Parts:
-    """The files of one model, by the hash of its weights, in a folder that other projects and processes may share."""
+    """The files of one model, by the hash of its weights, in a folder that other projects may share."""
 
-    def __init__(self, folder: Path, model: Sam, model_hash: str) -> None:
+    def __init__(self, folder: Path, model: Sam, *, name: str, model_hash: str) -> None:
         self._folder = folder / model_hash
         self._model = model
+        self._name = name
         self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="export")
+        self._making: Future[None] | None = None
+        self._exporter = Exporter()
         self.failure: str | None = None
         """Why they could not be made, if that is so."""
 
@@ -34,23 +47,76 @@ class Parts:
         path = self._folder / f"{part}.onnx"
         return path if path.is_file() else None
 
-    def make(self) -> None:
-        """Export what is missing; a failure is noted, not raised."""
+    def make(self) -> Future[None]:
+        """Begin to export what is missing, unless that goes on already; a failure is noted, not raised."""
         with self._lock:
-            if all(self.find(part) for part in PARTS):
-                return
-            try:
-                self._export()
-            except ImportError as error:
-                self.failure = f"the decoder cannot be exported for the page: install anymask[onnx] ({error})"
-            except Exception as error:
-                logger.exception("the decoder could not be exported")
-                self.failure = f"the decoder cannot be exported for the page: {' '.join(str(error).split())[:200]}"
+            if self._making is None or self._making.done():
+                self._making = self._thread.submit(self._make)
+            return self._making
 
-    def _export(self) -> None:
+    def close(self) -> None:
+        """Stop an export that goes on."""
+        self._exporter.stop()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self) -> None:
+        missing = [part for part in PARTS if self.find(part) is None]
+        if not missing or self.failure is not None:
+            return
+        try:
+            make_folder(self._folder)
+            self._exporter.export(self._model, self._folder, self._name, missing)
+        except AnymaskError as error:
+            self.failure = f"the page's decoder cannot be exported: {error}"
+        except Exception:
+            logger.exception("the decoder could not be exported")
+            self.failure = "the page's decoder cannot be exported: the server's log says why"
+
+
+class Exporter:
+    """Exports parts of a model in another process."""
+
+    def __init__(self) -> None:
+        self._process: BaseProcess | None = None
+        self._is_stopped = False
+        self._lock = threading.Lock()
+
+    def export(self, model: Sam, folder: Path, name: str, parts: Sequence[Part]) -> None:
+        """Write `<part>.onnx` for each part; raises AnymaskError with what the process says, or RuntimeError."""
+        context = multiprocessing.get_context("spawn")
+        hears, says = context.Pipe(duplex=False)
+        with tempfile.TemporaryDirectory(prefix=".weights-", dir=folder) as staging, hears:
+            weights = Path(staging) / "model.safetensors"
+            save_model(model, weights)
+            with self._lock:
+                if self._is_stopped:
+                    return
+                process = context.Process(target=_export, args=(weights, folder, name, parts, says), daemon=True)
+                process.start()
+                self._process = process
+            says.close()
+            try:
+                failure = hears.recv()
+            except EOFError:
+                failure = None
+            process.join()
+        if failure is not None:
+            raise AnymaskError(failure)
+        if process.exitcode and not self._is_stopped:
+            raise RuntimeError(f"the exporting process ended with {process.exitcode}")
+
+    def stop(self) -> None:
+        """End the process, if it runs; none is started after."""
+        with self._lock:
+            self._is_stopped = True
+            if self._process is not None and self._process.is_alive():
+                self._process.terminate()
+
+
+def _export(weights: Path, folder: Path, name: str, parts: Sequence[Part], says: Connection) -> None:
+    """What the other process does."""
+    try:
         export = importlib.import_module("anymask.export.onnx")
-        make_folder(self._folder)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=self._folder) as staging:
-            export.export_onnx(self._model, Path(staging), parts=PARTS)
-            for made in Path(staging).iterdir():
-                shutil.move(made, self._folder / made.name)
+        export.export_onnx(load_model(weights), folder, name=name, parts=parts)
+    except (AnymaskError, ImportError) as error:
+        says.send(" ".join(str(error).split()))

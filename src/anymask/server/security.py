@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
@@ -37,6 +38,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d{1,5})?")
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/api/images"
 _LOCKED = (
@@ -109,9 +111,9 @@ class Guard:
         if not self.settings.is_loopback:
             return
         host = headers.get("host", "")
-        name = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        found = _HOST.fullmatch(host.lower())
         own = {"127.0.0.1", "localhost", "[::1]", self.settings.host, f"[{self.settings.host}]"}
-        if name.lower() not in own:
+        if found is None or found["name"] not in own:
             raise Refused(403, f"this server does not answer to the name {host[:80]!r}; open it as localhost")
 
     def _check_token(self, scope: Scope, headers: Headers) -> Response | None:

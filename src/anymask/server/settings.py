@@ -43,6 +43,8 @@ class Settings:
     """What torch may use while the server runs."""
     page: Path = field(default_factory=_packaged_page)
     """The built page."""
+    export_at_start: bool = False
+    """Whether the page's decoder is exported before it is first asked for."""
     parts: Path | None = None
     """Where exported decoders are kept for all projects; None keeps them with the project."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from anymask.server.refusals import busy
 logger = logging.getLogger("anymask.server")
 
 _FIRST_GUESS = 2.0
+"""Seconds that a task takes, before one was timed."""
+_OTHERS = 1
+"""How many may wait of a kind that `capacity` does not name."""
 
 
 class Priority(IntEnum):
@@ -48,9 +52,14 @@ class Worker:
         self._running: _Task | None = None
         self._changed = threading.Condition()
         self._is_closed = False
-        self._seconds = dict.fromkeys(capacity, _FIRST_GUESS)
+        self._seconds: defaultdict[str, float] = defaultdict(lambda: _FIRST_GUESS)
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
+
+    @property
+    def num_waiting(self) -> int:
+        """How many tasks wait, besides the one that runs."""
+        return len(self._waiting)
 
     def submit(self, key: str, kind: str, run: Callable[[], Any], priority: Priority = Priority.now) -> Future[Any]:
         """Queue a task; one of the same key that waits or runs is taken instead, its priority raised if need be.
@@ -80,7 +89,7 @@ class Worker:
 
     def _make_room(self, kind: str, priority: Priority) -> None:
         same = [task for task in self._waiting if task.kind == kind]
-        if len(same) < self._capacity[kind]:
+        if len(same) < self._capacity.get(kind, _OTHERS):
             return
         last = max(same, key=lambda task: task.priority)  # the first of several: the one that waited longest
         youngest = [task for task in same if task.priority == last.priority][-1]

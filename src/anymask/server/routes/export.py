@@ -26,8 +26,9 @@ _MEDIA = {"json": "application/json", "png": "image/png", "txt": "text/plain; ch
 _ANY_FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
-            kind: {"schema": {"type": "string", "format": "binary"}}
-            for kind in ("application/json", "image/png", "application/zip")
+            "application/json": {"schema": {"type": "object"}},
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+            "application/zip": {"schema": {"type": "string", "format": "binary"}},
         }
     }
 }

@@ -15,7 +15,7 @@ from anymask.server.sending import send_file
 
 router = APIRouter(prefix="/models")
 
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 20.0
 _BINARY = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -24,7 +24,7 @@ async def decoder_part(request: Request, bench: AtBench, part: Part) -> Response
     """Send a part of the decoder: `image` runs once an image, `prompt` once a click; the first request may wait."""
     path = bench.parts.find(part)
     if path is None and bench.parts.failure is None:
-        made = asyncio.wrap_future(bench.worker.submit("export", "export", bench.parts.make))
+        made = asyncio.wrap_future(bench.parts.make())
         await asyncio.wait([made], timeout=_WAIT_SECONDS)
         path = bench.parts.find(part)
     if path is None:

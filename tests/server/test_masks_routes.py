@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from anymask.data.images import read_image
+from anymask.geometry import rle
+from anymask.inference import AutomaticMasks
+from anymask.model import Sam
+
+ALL = {"preset": "fast", "points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+
+
+def test_everything_is_what_automatic_masks_find(
+    client: TestClient, smoke_sam: Sam, upload: Callable[..., Any], image_file: Callable[..., bytes]
+) -> None:
+    upload(client)
+    records = client.post("/api/images/1/everything", json=ALL).json()["records"]
+    options = {name: value for name, value in ALL.items() if name != "preset"}
+    expected = AutomaticMasks(smoke_sam, adaptive=True, **options).generate(read_image(image_file()))
+    assert [record["rle"] for record in records] == [record.rle for record in expected] and records
+    for index, record in enumerate(records):
+        assert record["area"] == rle.area(record["rle"]) and record["bbox"] == list(rle.bbox(record["rle"]))
+        assert record["parent"] is None or (0 <= record["parent"] < len(records) and record["parent"] != index)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [({"preset": "fastest"}, "fast, balanced, paper"), ({"points_per_side": 1000}, "points_per_side"), ({"x": 1}, "x")],
+)
+def test_unknown_options_are_refused(
+    client: TestClient, upload: Callable[..., Any], bad: dict[str, Any], words: str
+) -> None:
+    upload(client)
+    answer = client.post("/api/images/1/everything", json=bad)
+    assert answer.status_code == 422 and words in answer.json()["error"]
+
+
+def test_searches_are_bounded(make_client: Callable[..., TestClient], upload: Callable[..., Any]) -> None:
+    client = make_client(max_searches=1)
+    upload(client)
+    upload(client)
+    worker = client.app.state.bench.worker  # type: ignore[attr-defined]
+    hold, held = threading.Event(), threading.Event()
+    worker.submit("hold", "hold", lambda: (held.set(), hold.wait(60)))
+    assert held.wait(60)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/api/images/1/everything", json=ALL)
+        while not worker.num_waiting:
+            pass
+        refused = client.post("/api/images/2/everything", json=ALL)
+        hold.set()
+        assert first.result().status_code == 200
+    assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+
+
+def test_without_a_text_model_the_answer_is_501(client: TestClient, upload: Callable[..., Any]) -> None:
+    upload(client)
+    answer = client.post("/api/images/1/text", json={"phrases": ["a cup"]})
+    assert answer.status_code == 501 and "no model for words" in answer.json()["error"]
+
+
+class Quarter:
+    """Finds the top left quarter of any image for any word."""
+
+    def find(self, image: np.ndarray, phrases: list[str], box_threshold: float) -> list[tuple[np.ndarray, float, str]]:
+        mask = np.zeros(image.shape[:2], bool)
+        mask[: mask.shape[0] // 2, : mask.shape[1] // 2] = True
+        return [(mask, box_threshold, phrase) for phrase in phrases]
+
+
+def test_a_text_model_is_asked(make_client: Callable[..., TestClient], upload: Callable[..., Any]) -> None:
+    client = make_client(text=Quarter())
+    upload(client)
+    assert client.get("/api/info").json()["text"] is True
+    answer = client.post("/api/images/1/text", json={"phrases": ["cup", "spoon"], "box_threshold": 0.5})
+    first, second = answer.json()["records"]
+    assert (first["phrase"], second["phrase"], first["score"]) == ("cup", "spoon", 0.5)
+    assert first["bbox"] == [0, 0, 40, 30] and rle.area(first["rle"]) == 1200
+    assert client.post("/api/images/1/text", json={"phrases": []}).status_code == 422
