@@ -177,6 +177,17 @@ def test_damaged_results_are_made_again(anymask: Run, album: Path, tmp_path: Pat
     assert contents(tmp_path / "out") == whole
 
 
+def test_another_image_of_the_same_name_is_another(anymask: Run, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    one, other = picture(tmp_path / "a.png"), picture(tmp_path / "elsewhere" / "a.png", seed=1)
+    copy = tmp_path / "moved" / "a.png"
+    copy.parent.mkdir()
+    copy.write_bytes(other.read_bytes())
+    for path, made in ((one, 1), (other, 1), (copy, 0), (one, 1)):
+        ran = anymask("everything", path, "-o", tmp_path / "out", *ALL, "--json")
+        assert json.loads(ran.out)["made"] == made
+
+
 def test_an_image_without_masks(anymask: Run, tmp_path: Path) -> None:
     path, out = picture(tmp_path / "a.jpg"), tmp_path / "out"
     assert anymask("everything", path, "-o", out, *NONE, *FORMATS, "--cover", "--tree").status == 0

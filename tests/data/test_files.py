@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anymask.data.files import write_bytes_atomic, write_image_atomic, write_text_atomic
+from anymask.data.files import remove_abandoned, write_bytes_atomic, write_image_atomic, write_text_atomic
 from anymask.data.images import read_image
 from anymask.errors import OutputError
 
@@ -101,3 +101,15 @@ def test_images_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=match):
             write_image_atomic(tmp_path / name, image)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
+    left, own = tmp_path / f".{'0a' * 16}.tmp", tmp_path / ".mine.tmp"
+    for path in (left, own):
+        path.write_text("half")
+    now = left.stat().st_mtime
+    remove_abandoned(tmp_path, clock=lambda: now + 3000)
+    assert left.exists()
+    remove_abandoned(tmp_path, clock=lambda: now + 4000)
+    assert not left.exists() and own.exists()
+    remove_abandoned(tmp_path / "absent")

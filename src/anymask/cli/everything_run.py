@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,7 @@ from anymask.errors import ImageError, InputError, OutputError
 
 RUN_FILE = "anymask-run.json"
 COCO_FILE = "annotations.coco.json"
+_IDENTIFYING_BYTES = 1 << 16
 _MINE = ("_overlay.jpg", "_labels.png")
 
 
@@ -39,11 +41,8 @@ class Job:
     file_name: str
     stem: str
     """Path below the output folder, without a suffix."""
-
-    @property
-    def image_id(self) -> int:
-        """A number that stays the same in every run: 48 bits of a hash of the path."""
-        return int.from_bytes(hashlib.blake2b(self.file_name.encode(), digest_size=6).digest())
+    image_id: int
+    """Of the path and the file: the same in every run, and another where the file is another of the same name."""
 
     def path(self, folder: Path, kind: Format) -> Path:
         """Return where the image's file of that kind goes."""
@@ -82,9 +81,22 @@ def _named(found: Sequence[tuple[Path, str]]) -> list[Job]:
     shared = Counter(stem.lower() for stem in stems)
     reserved = {Path(name).with_suffix("").name for name in (RUN_FILE, COCO_FILE)}
     return [
-        Job(image=path, file_name=name, stem=name if shared[stem.lower()] > 1 or stem in reserved else stem)
+        Job(
+            image=path,
+            file_name=name,
+            stem=name if shared[stem.lower()] > 1 or stem in reserved else stem,
+            image_id=_image_id(path, name),
+        )
         for (path, name), stem in zip(found, stems, strict=True)
     ]
+
+
+def _image_id(path: Path, name: str) -> int:
+    """Return 48 bits of a hash of an image's name, its file's size and how the file begins."""
+    digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=6)
+    with suppress(OSError), path.open("rb") as file:  # what cannot be opened is told when it comes to be read
+        digest.update(f" {path.stat().st_size} ".encode() + file.read(_IDENTIFYING_BYTES))
+    return int.from_bytes(digest.digest())
 
 
 def check_earlier(folder: Path, jobs: Sequence[Job], settings: Mapping[str, Any]) -> None:
@@ -112,9 +124,11 @@ def check_earlier(folder: Path, jobs: Sequence[Job], settings: Mapping[str, Any]
 
 def begin(folder: Path, jobs: Sequence[Job], settings: Mapping[str, Any], *, overwrite: bool) -> None:
     """Make the folder and write down the settings; what an earlier run left of these images goes first if asked for."""
-    from anymask.data.files import make_folder, write_text_atomic
+    from anymask.data.files import make_folder, remove_abandoned, write_text_atomic
 
     make_folder(folder)
+    for place in {job.path(folder, Format.sa1b).parent for job in jobs}:
+        remove_abandoned(place)
     if overwrite:
         # The JSONs first: without them nothing else counts, should this be interrupted.
         for kind in (Format.sa1b, Format.labels, Format.overlay):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,9 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from anymask.errors import OutputError
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+_ABANDONED_SECONDS = 3600.0
 
 
 def make_folder(path: str | Path) -> Path:
@@ -52,6 +58,17 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+    """Delete temporary files that processes left behind which died while they wrote; nothing where there is no folder.
+
+    Only those over an hour old: another process may be at work on younger ones.
+    """
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < clock() - _ABANDONED_SECONDS:
+                path.unlink()
 
 
 def write_bytes_atomic(path: str | Path, data: bytes) -> None:
