@@ -13,7 +13,7 @@ import type { Tool } from "../tools/gesture";
 import { type Bindings, Keymap } from "../tools/keys";
 import { en, filled, type Language, type StringKey, zh } from "../ui/strings";
 import type { AnnotationChange, Change, Changeset } from "./document";
-import type { TabJournal } from "./journal";
+import type { KeptDraft, TabJournal } from "./journal";
 import { classColor, colorOf, nextPlace, remembered, shapeOf } from "./look";
 import type { Pending } from "./rebase";
 import { Store } from "./store";
@@ -105,35 +105,44 @@ export class App {
   async start(): Promise<void> {
     const info = await this.backend.info();
     this.info.value = info;
+    this.modelLoaded = this.loadModel();
     const [images, classes, recovered, kept] = await Promise.all([
       this.backend.images(),
       this.backend.classes(),
       this.journal.recover(),
       this.journal.draft(),
-      this.loadModel(),
     ]);
-    this.images.value = images;
+    const known = new Set(images.map(({ id }) => id));
+    this.images.value = [...images, ...this.images.peek().filter(({ id }) => !known.has(id))];
     this.recovered = recovered;
     this.store.loadClasses(classes);
     this.backend.listen(
       (event) => this.hear(event),
       (online) => this.connection(online),
     );
-    const last = kept?.image ?? localStorage.getItem("anymask-image");
-    const first = images.find(({ id }) => id === last) ?? images[0];
-    if (first) this.store.document.value = { ...this.store.document.value, image: first.id };
-    effect(() => {
-      const { image } = this.store.document.value;
-      if (image !== this.openImage) void this.open(image);
-    });
-    if (kept && first?.id === kept.image) {
-      this.store.document.value = { ...this.store.document.value, draft: kept.draft };
-    }
+    this.begin(kept);
     const count = [...recovered.values()].reduce((sum, list) => sum + list.length, 0);
     if (count > 0) this.say(this.t("recovered", { count }));
   }
 
+  /** Open the picture that was open last, with its draft, and from now on whichever the document says. */
+  private begin(kept: KeptDraft | undefined): void {
+    const { document } = this.store;
+    if (document.peek().image === null) {
+      const images = this.images.peek();
+      const last = kept?.image ?? localStorage.getItem("anymask-image");
+      const first = images.find(({ id }) => id === last) ?? images[0];
+      const draft = kept && first?.id === kept.image ? kept.draft : null;
+      if (first) document.value = { ...document.peek(), image: first.id, draft };
+    }
+    effect(() => {
+      const { image } = document.value;
+      if (image !== this.openImage) void this.open(image);
+    });
+  }
+
   private openImage: string | null = null;
+  private modelLoaded: Promise<void> = Promise.resolve();
 
   async loadModel(): Promise<void> {
     const { model } = this.info.peek()!;
@@ -144,7 +153,10 @@ export class App {
     } catch (error) {
       const message = messageOf(error);
       this.model.value = { is: "failed", message };
-      this.fail(this.t("noModel", { message }), () => void this.loadModel().then(() => this.open(this.openImage)));
+      this.fail(this.t("noModel", { message }), () => {
+        this.modelLoaded = this.loadModel();
+        void this.open(this.openImage);
+      });
     }
   }
 
@@ -233,9 +245,10 @@ export class App {
 
   /** Get the image ready for prompts: encoded, and its part of the decoder run. */
   private async prepare(id: string, isCurrent: () => boolean): Promise<void> {
-    if (this.model.peek().is !== "ready") return;
+    const isEncoded = await this.encoded(id, isCurrent);
+    await this.modelLoaded;
+    if (!isEncoded || this.model.peek().is !== "ready") return;
     if (!(await this.session.hasImage(id))) {
-      if (!(await this.encoded(id, isCurrent))) return;
       const embedding = await this.backend.embedding(id);
       const picture = embedding === null ? ((await this.picture.peek()?.copy()) ?? null) : null;
       const original = this.size.peek();
