@@ -1,110 +1,133 @@
-"""How long does one image take to encode? vit_b at 1024×1024 on the CPU, float32, the same weights everywhere.
+"""How long does one image take to encode? Every encoder on the CPU, float32, the same weights everywhere.
 
-    python benchmarks/encode.py [--rounds 5] [--threads 2] [--skip openvino]
+    python benchmarks/encode.py [--size vit_b] [--blocks 4] [--rounds 5] [--threads 2] [--skip openvino]
 
-Peers: Meta's code (segment-anything-py), transformers' SamVisionModel, and OpenVINO, which is given both Meta's
-graph and ours and held to float32, as it would otherwise compute in bfloat16 where the processor can.
+Sizes: vit_b, vit_l and vit_h at 1024×1024, with Meta's code (segment-anything-py), transformers' SamVisionModel and
+OpenVINO as peers; vit_t at 1024×1024, with SAM-HQ's code (segment-anything-hq) and OpenVINO; compact, which is ours
+alone, at 512×512 with OpenVINO. `--blocks` takes only the first blocks of a ViT: vit_h whole needs 3 GB a peer.
+OpenVINO is given both the peer's graph and ours and held to float32, as it would otherwise compute in bfloat16 where
+the processor can. "anymask, bfloat16" is our choice of the same: `accelerate(model, encoder_dtype=torch.bfloat16)`.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 
-from peers import measure, meta_vit_b, report, state_of
+from peers import hq_light_model, measure, meta_model, our_model, report, size_of, transformers_model
 
-SIDE = 1024
-
-
-def image() -> torch.Tensor:
-    return torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+SIZES = ["vit_b", "vit_l", "vit_h", "vit_t", "compact"]
 
 
-def ours() -> Any:
-    from anymask.model import SIZES, build_sam
-
-    model = build_sam(SIZES["vit_b"]).eval()
-    model.load_state_dict(state_of(meta_vit_b()))
-    return model
+def image(size: str) -> torch.Tensor:
+    side = size_of(size).image_size
+    return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def build_ours() -> Callable[[], Any]:
-    model, x = ours(), image()
+def build_ours(size: str, blocks: int | None, dtype: torch.dtype) -> Callable[[], Any]:
+    from anymask.inference.acceleration import accelerate
+
+    model, x = our_model(size, blocks), image(size)
+    if dtype != torch.float32:
+        accelerate(model, encoder_dtype=dtype)
     return lambda: model.encode(x).features
 
 
-def build_meta() -> Callable[[], Any]:
-    model, x = meta_vit_b(), image()
+def build_meta(size: str, blocks: int | None) -> Callable[[], Any]:
+    model, x = meta_model(size, blocks), image(size)
     return lambda: model.image_encoder(x)
 
 
-def transformers_model() -> Any:
-    """Load the same weights in transformers, from a folder that we write in its format."""
-    import transformers
-
-    from anymask.checkpoints import save_model
-
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(ours(), folder, format="huggingface")
-        return transformers.SamModel.from_pretrained(folder).eval()
+def build_hq(size: str) -> Callable[[], Any]:
+    model, x = hq_light_model(), image(size)
+    return lambda: model.image_encoder(x)[0]
 
 
-def build_transformers() -> Callable[[], Any]:
-    model, x = transformers_model(), image()
-    return lambda: model.vision_encoder(x)
+def build_transformers(size: str, blocks: int | None) -> Callable[[], Any]:
+    model, x = transformers_model(size, blocks), image(size)
+    return lambda: model.vision_encoder(x)[0]
 
 
-def build_openvino(graph: str, threads: int) -> Callable[[], Any]:
+def build_openvino(graph: str, size: str, blocks: int | None, threads: int) -> Callable[[], Any]:
     import openvino
 
-    encoder = meta_vit_b().image_encoder if graph == "meta" else _Features(ours())
+    if graph == "ours":
+        encoder = _Features(our_model(size, blocks).image_encoder)
+    else:
+        encoder = _Features((hq_light_model() if size == "vit_t" else meta_model(size, blocks)).image_encoder)
+    x = image(size)
     with torch.no_grad():
-        converted = openvino.convert_model(encoder, example_input=image(), input=[1, 3, SIDE, SIDE])
+        converted = openvino.convert_model(encoder, example_input=x, input=list(x.shape))
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
     compiled = openvino.Core().compile_model(converted, "CPU", settings)
-    x = image().numpy()
-    return lambda: compiled([x])[0]
+    pixels = x.numpy()
+    return lambda: compiled([pixels])[0]
 
 
 class _Features(torch.nn.Module):
-    def __init__(self, model: Any) -> None:
+    def __init__(self, encoder: torch.nn.Module) -> None:
         super().__init__()
-        self.encoder = model.image_encoder
+        self.encoder = encoder
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.encoder(x)[0]
+        found = self.encoder(x)
+        features: torch.Tensor = found[0] if isinstance(found, tuple) else found
         return features
+
+
+def peers_of(size: str, blocks: int | None, threads: int) -> dict[str, Callable[[], Callable[[], Any]]]:
+    """Return how to build each peer that has an encoder of this size, ours first."""
+    peers: dict[str, Callable[[], Callable[[], Any]]] = {
+        "anymask": partial(build_ours, size, blocks, torch.float32),
+        "anymask, bfloat16": partial(build_ours, size, blocks, torch.bfloat16),
+    }
+    if size == "vit_t":
+        peers["segment-anything-hq"] = partial(build_hq, size)
+        peers["openvino (its graph)"] = partial(build_openvino, "theirs", size, blocks, threads)
+    elif size != "compact":
+        peers["segment-anything"] = partial(build_meta, size, blocks)
+        peers["transformers"] = partial(build_transformers, size, blocks)
+        peers["openvino (meta's graph)"] = partial(build_openvino, "theirs", size, blocks, threads)
+    peers["openvino (our graph)"] = partial(build_openvino, "ours", size, blocks, threads)
+    return peers
+
+
+def relative_errors(size: str, blocks: int | None) -> dict[str, float]:
+    """Return how far ours is from the peer's code, or from itself in float32, relative to the largest value."""
+    with torch.inference_mode():
+        ours = build_ours(size, blocks, torch.float32)()
+        halved = build_ours(size, blocks, torch.bfloat16)()
+        errors = {"bfloat16": float((halved - ours).abs().max() / ours.abs().max())}
+        if size != "compact":
+            theirs = (build_hq(size) if size == "vit_t" else build_meta(size, blocks))()
+            errors["peer"] = float((ours - theirs).abs().max() / theirs.abs().max())
+    return errors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="vit_b", choices=SIZES)
+    parser.add_argument("--blocks", type=int, help="only the first blocks of a ViT")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip", nargs="*", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    peers = {
-        "anymask": build_ours,
-        "segment-anything": build_meta,
-        "transformers": build_transformers,
-        "openvino (meta's graph)": partial(build_openvino, "meta", arguments.threads),
-        "openvino (our graph)": partial(build_openvino, "ours", arguments.threads),
-    }
+    size, blocks = arguments.size, arguments.blocks
+    peers = peers_of(size, blocks, arguments.threads)
     kept = {name: build for name, build in peers.items() if not any(s in name for s in arguments.skip)}
-    with torch.inference_mode():
-        wanted = meta_vit_b().image_encoder(image())
-        difference = (build_ours()() - wanted).abs().max() / wanted.abs().max()
+    errors = relative_errors(size, blocks)
     timings = measure(kept, rounds=arguments.rounds, threads=arguments.threads)
-    report("encode", timings, ours="anymask", model="vit_b", side=SIDE, relative_error=float(difference))
+    side = size_of(size).image_size
+    report("encode", timings, ours="anymask", model=size, blocks=blocks, side=side, relative_error=errors)
 
 
 if __name__ == "__main__":

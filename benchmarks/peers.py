@@ -6,6 +6,7 @@ rounds of (peer's time / ours). A process of its own gives each an honest peak o
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.machinery
 import json
@@ -13,10 +14,11 @@ import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,6 @@ import torch
 
 Build = Callable[[], Callable[[], Any]]
 """Makes the peer, outside the clock; what it returns is what is timed."""
-
-VIT_B_META = {"encoder_embed_dim": 768, "encoder_depth": 12, "encoder_num_heads": 12}
-GLOBAL_BLOCKS = [2, 5, 8, 11]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +73,113 @@ def batched_nms(boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, i
     return torch.from_numpy(kept).to(boxes.device)
 
 
-def meta_vit_b(seed: int = 0) -> Any:
-    """Meta's vit_b with random weights, relative and absolute positions included."""
+def stand_in_for_timm() -> None:
+    """Let SAM-HQ's package be imported without timm, of which it uses what does nothing outside training."""
+    if "timm" in sys.modules:
+        return
+    for name in ("timm", "timm.models", "timm.models.layers", "timm.models.registry"):
+        sys.modules[name] = types.ModuleType(name)
+    layers: Any = sys.modules["timm.models.layers"]
+    layers.DropPath, layers.trunc_normal_ = _NoDropPath, torch.nn.init.trunc_normal_
+    layers.to_2tuple = lambda side: (side, side)
+    registry: Any = sys.modules["timm.models.registry"]
+    registry.register_model = lambda build: build
+
+
+class _NoDropPath(torch.nn.Identity):
+    def __init__(self, drop_prob: float | None = None) -> None:
+        super().__init__()
+
+
+def size_of(size: str, blocks: int | None = None) -> Any:
+    """Return the configuration of a named size, of a ViT only the first blocks if so wanted."""
+    from anymask.model import SIZES, ViTConfig
+
+    config = SIZES[size]
+    encoder = config.encoder
+    if blocks is None or not isinstance(encoder, ViTConfig):
+        return config
+    kept = tuple(index for index in encoder.global_blocks if index < blocks)
+    return replace(config, encoder=replace(encoder, depth=blocks, global_blocks=kept))
+
+
+def meta_model(size: str = "vit_b", blocks: int | None = None, seed: int = 0) -> Any:
+    """Meta's model of a ViT's size with random weights, relative and absolute positions included."""
     stand_in_for_torchvision()
     from segment_anything.build_sam import _build_sam
 
+    encoder = size_of(size, blocks).encoder
     torch.manual_seed(seed)
-    model = _build_sam(**VIT_B_META, encoder_global_attn_indexes=GLOBAL_BLOCKS).eval()
+    model = _build_sam(
+        encoder_embed_dim=encoder.width,
+        encoder_depth=encoder.depth,
+        encoder_num_heads=encoder.num_heads,
+        encoder_global_attn_indexes=list(encoder.global_blocks),
+    ).eval()
     for name, parameter in model.named_parameters():
         if "rel_pos" in name or "pos_embed" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     return model
+
+
+def meta_decoder(state: dict[str, torch.Tensor], encoder: Any = None, side: int = 1024) -> Any:
+    """Meta's classes at the width that the weights of a prompt encoder and a decoder have, for 64×64 cells."""
+    stand_in_for_torchvision()
+    from segment_anything import modeling
+
+    width = state["mask_decoder.iou_token.weight"].shape[1]
+    hidden = state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0]
+    iou_hidden = state["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0]
+    transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=hidden, num_heads=8)
+    model = modeling.Sam(
+        image_encoder=torch.nn.Identity() if encoder is None else encoder,
+        prompt_encoder=modeling.PromptEncoder(width, (64, 64), (side, side), 16),
+        mask_decoder=modeling.MaskDecoder(
+            transformer_dim=width, transformer=transformer, iou_head_hidden_dim=iou_hidden
+        ),
+    )
+    kept = {name: x for name, x in state.items() if not name.startswith(("image_encoder.", "pixel_"))}
+    missing = model.load_state_dict(kept, strict=False).missing_keys
+    assert all(name.startswith(("image_encoder.", "pixel_")) for name in missing), missing
+    return model.eval()
+
+
+def hq_light_model(seed: int = 0) -> Any:
+    """SAM-HQ's light model, whose encoder is MobileSAM's, with random weights."""
+    stand_in_for_torchvision()
+    stand_in_for_timm()
+    with contextlib.redirect_stdout(sys.stderr):
+        from segment_anything_hq import sam_model_registry
+
+        torch.manual_seed(seed)
+        return sam_model_registry["vit_tiny"]().eval()
+
+
+def our_model(size: str = "vit_b", blocks: int | None = None) -> Any:
+    """Our model of a size, with the weights of the peer's; of `compact`, which no peer has, with random ones."""
+    from anymask.checkpoints import load_model
+    from anymask.model import build_sam
+
+    if size == "vit_t":
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(hq_light_model().state_dict(), f"{folder}/light.pth")
+            return load_model(f"{folder}/light.pth")
+    torch.manual_seed(0)
+    model = build_sam(size_of(size, blocks)).eval()
+    if size.startswith("vit"):
+        model.load_state_dict(state_of(meta_model(size, blocks)))
+    return model
+
+
+def transformers_model(size: str = "vit_b", blocks: int | None = None) -> Any:
+    """The same weights in transformers, from a folder that we write in its format."""
+    import transformers
+
+    from anymask.checkpoints import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(our_model(size, blocks), folder, format="huggingface")
+        return transformers.SamModel.from_pretrained(folder).eval()
 
 
 def state_of(model: Any) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ The encoder is the embedded one at an input of half the side, its channels doubl
 
 from __future__ import annotations
 
+import tempfile
 import time
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 
 import anymask
 from anymask.model import DecoderConfig, Embedding, Prompts, Sam, SamConfig, ViTConfig, build_sam
-from peers import stand_in_for_torchvision
+from peers import meta_decoder
 
 EMBEDDED = "anymask-s"
 SIDE = 1024
@@ -107,27 +108,12 @@ def widened() -> Sam:
 
 def widened_meta() -> Any:
     """The same in Meta's classes."""
-    stand_in_for_torchvision()
-    from segment_anything import modeling
-
     ours = widened()
-    width, cells = CONFIG.width, CONFIG.embedding_size
-    transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=2048, num_heads=8)
-    model = modeling.Sam(
-        image_encoder=MetaEncoder(ours.image_encoder.encoder),
-        prompt_encoder=modeling.PromptEncoder(width, (cells, cells), (SIDE, SIDE), 16),
-        mask_decoder=modeling.MaskDecoder(transformer_dim=width, transformer=transformer),
-    )
-    state = {name: x for name, x in ours.state_dict().items() if not name.startswith("image_encoder.")}
-    missing = model.load_state_dict(state, strict=False).missing_keys
-    assert all(name.startswith(("image_encoder.", "pixel_")) for name in missing), missing
-    return model.eval()
+    return meta_decoder(ours.state_dict(), MetaEncoder(ours.image_encoder.encoder))
 
 
 def widened_transformers() -> Any:
     """The same in transformers' classes."""
-    import tempfile
-
     import transformers
 
     from anymask.checkpoints import save_model
