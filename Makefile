@@ -3,6 +3,7 @@
 # make smoke   train, kill, resume, save and predict in small
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
+# make web     build the browser's page into the package (Node 20.19 or later, and npm)
 #
 # All in a virtual environment in .venv, made with $(PYTHON) and the versions in constraints.txt.
 
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test check smoke bench picture clean
+.PHONY: run test check smoke bench picture web clean
 
 run: $(VENV)/.package
 	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,235 -o out
@@ -35,9 +36,16 @@ bench: $(VENV)/.bench
 picture: $(VENV)/.package
 	$(BIN)/python docs/images/make_picture.py
 
+web: web/node_modules/.installed
+	cd web && npm run build
+
 clean:
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+web/node_modules/.installed: web/package-lock.json
+	cd web && npm ci
+	@touch $@
 
 $(VENV)/.package: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

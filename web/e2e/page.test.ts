@@ -221,7 +221,8 @@ test("two tabs on one picture both keep their masks", async () => {
 
 test("everything is found, picked from, and kept", async () => {
   await page.keyboard.press("g");
-  await page.waitForFunction(() => globalThis.anymask.app.proposals.value !== null, null, { timeout: 80_000 });
+  await page.waitForFunction(() => globalThis.anymask.app.busy.value !== null);
+  await page.waitForFunction(() => globalThis.anymask.app.busy.value === null, null, { timeout: 80_000 });
   const found = await page.evaluate(() => globalThis.anymask.app.proposals.value!.length);
   expect(found).toBeGreaterThan(1);
   const spot = await page.evaluate(() => {

@@ -1,6 +1,7 @@
 /** The backend over HTTP. */
 
 import { ApiError, type Backend, Conflict, type ModelFiles } from "./backend";
+import type { components } from "./schema";
 import type {
   Annotations,
   Classes,
@@ -14,15 +15,7 @@ import type {
   ServerEvent,
 } from "./types";
 
-interface EverythingRecord {
-  readonly rle: Found["rle"];
-  readonly predicted_iou: number;
-}
-interface TextRecord {
-  readonly rle: Found["rle"];
-  readonly score: number;
-  readonly phrase: string;
-}
+type Schemas = components["schemas"];
 
 export class ServerBackend implements Backend {
   readonly kind = "server";
@@ -69,12 +62,12 @@ export class ServerBackend implements Backend {
   }
 
   async everything(id: string): Promise<Found[]> {
-    const { records } = await this.json<{ records: EverythingRecord[] }>("POST", `images/${id}/everything`, {});
+    const { records } = await this.json<Schemas["Everything"]>("POST", `images/${id}/everything`, {});
     return records.map(({ rle, predicted_iou }) => ({ rle, score: predicted_iou, phrase: null }));
   }
 
   async text(id: string, phrases: readonly string[]): Promise<Found[]> {
-    const { records } = await this.json<{ records: TextRecord[] }>("POST", `images/${id}/text`, { phrases });
+    const { records } = await this.json<Schemas["Texts"]>("POST", `images/${id}/text`, { phrases });
     return records.map(({ rle, score, phrase }) => ({ rle, score, phrase }));
   }
 

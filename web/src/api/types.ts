@@ -1,66 +1,35 @@
-/** What page and backend say to each other. Names and shapes are the server's; see its OpenAPI schema. */
+/** What page and backend say to each other: the server's own types (`npm run types` while it runs), a little narrower. */
 
 import type { RLE } from "../geometry/rle";
 
-export type ImageState = "new" | "waiting" | "encoding" | "ready" | "failed";
-export interface ImageInfo {
-  readonly id: string;
-  readonly name: string;
-  readonly width: number;
-  readonly height: number;
-  readonly state: ImageState;
-  readonly error?: string | null;
-  readonly revision: number;
-  readonly num_annotations: number;
-}
+import type { components } from "./schema";
 
-export interface ModelInfo {
-  readonly name: string;
-  readonly image_size: number;
-  readonly embedding_size: number;
-  readonly width: number;
-  readonly mask_size: number;
-}
+type Schemas = components["schemas"];
 
-export interface Info {
-  readonly version: string;
-  readonly project: string;
+export type ImageInfo = Readonly<Schemas["Image"]>;
+export type ImageState = ImageInfo["state"];
+export type ModelInfo = Readonly<Omit<Schemas["Model"], "hash">>;
+export type Info = Readonly<Omit<Schemas["Info"], "model" | "presets" | "samples">> & {
   readonly model: ModelInfo;
-  readonly text: boolean;
-  readonly limits: { readonly bytes: number; readonly pixels: number };
   readonly samples: readonly string[];
-}
+};
 
-export type Source = "click" | "box" | "brush" | "everything" | "text" | "import";
-export interface Annotation {
-  readonly id: string;
+/** An annotation with every field there, as the server sends it. */
+export type Annotation = Readonly<Required<Omit<Schemas["Annotation"], "rle" | "prompts">>> & {
   readonly rle: RLE;
-  readonly class_id: number | null;
-  readonly name: string | null;
-  readonly visible: boolean;
-  readonly score: number | null;
-  readonly source: Source;
   readonly prompts: Readonly<Record<string, unknown>> | null;
-  readonly parent: string | null;
-}
-
+};
+export type Source = Annotation["source"];
 export interface Annotations {
-  readonly revision: number;
+  readonly revision: Schemas["Annotations"]["revision"];
   readonly annotations: readonly Annotation[];
 }
 
-export type Operation =
-  | { readonly op: "put"; readonly annotation: Annotation }
-  | { readonly op: "delete"; readonly id: string };
+export type Operation = { readonly op: "put"; readonly annotation: Annotation } | Readonly<Schemas["Delete"]>;
 
-export interface ClassInfo {
-  readonly id: number;
-  readonly name: string;
-  readonly color: string;
-  readonly key: string | null;
-}
+export type ClassInfo = Readonly<Required<Schemas["Class"]>>;
 export interface Classes {
-  readonly revision: number;
+  readonly revision: Schemas["Classes"]["revision"];
   readonly classes: readonly ClassInfo[];
 }
 
@@ -77,11 +46,12 @@ export interface EmbeddingData {
   readonly shape: readonly [number, number, number];
 }
 
-export type ServerEvent =
-  | { readonly type: "hello" }
-  | { readonly type: "image"; readonly image: ImageInfo }
-  | { readonly type: "progress"; readonly id: string; readonly fraction: number }
-  | { readonly type: "annotations"; readonly id: string; readonly revision: number; readonly client: string }
-  | { readonly type: "classes"; readonly revision: number; readonly client: string };
+export type ServerEvent = Readonly<
+  | Schemas["HelloEvent"]
+  | Schemas["ImageEvent"]
+  | Schemas["ProgressEvent"]
+  | Schemas["AnnotationsEvent"]
+  | Schemas["ClassesEvent"]
+>;
 
 export type ExportFormat = "coco" | "sa1b" | "yolo" | "labels" | "cutouts";
