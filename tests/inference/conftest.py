@@ -66,9 +66,10 @@ class SceneSam(Sam):
         return embedding
 
     def decode(self, embedding: Embedding, prompts: Prompts, **_: Any) -> tuple[Tensor, Tensor]:
-        grey = (embedding.features[0] * self.pixel_std + self.pixel_mean).mean(0).numpy()
-        side = self.mask_size
-        levels = np.rint(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA) / 64).astype(int)
+        pixels, side = embedding.features[0], self.mask_size
+        grey = (pixels * self.pixel_std + self.pixel_mean).mean(0) * (pixels != 0).any(0)  # padding is black
+        rows, columns = (max(int(pixels.ne(0).any(0).any(axis).sum()) // 2, 1) for axis in (1, 0))
+        levels = np.rint(cv2.resize(grey.numpy(), (side, side), interpolation=cv2.INTER_NEAREST) / 64).astype(int)
         points = prompts.points[0, :, 0]
         self.asked += len(points)
         logits = np.full((len(points), 3, side, side), -8, np.float32)
@@ -77,7 +78,9 @@ class SceneSam(Sam):
             for level in range(1, min(levels[y, x], 3) + 1):
                 _, regions = cv2.connectedComponents((levels >= level).astype(np.uint8))
                 inside = (regions == regions[y, x]).astype(np.float32)
-                logits[index, level - 1] = 16 * cv2.blur(inside, (3, 3)) - 8 + MASK_THRESHOLD
+                seen = cv2.blur(inside[:rows, :columns], (3, 3), borderType=cv2.BORDER_REPLICATE)
+                padded = np.pad(seen, ((0, side - rows), (0, side - columns)), mode="edge")
+                logits[index, level - 1] = 16 * padded - 8 + MASK_THRESHOLD
                 iou[index, level - 1] = 0.9 + 0.02 * level
         return torch.from_numpy(logits)[None], torch.from_numpy(iou)[None]
 

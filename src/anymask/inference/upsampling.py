@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -115,7 +116,7 @@ class _Taps:
     """
 
     def __init__(self, start: int, stop: int, size: int, out_size: int, device: torch.device) -> None:
-        scale = torch.tensor(size, dtype=torch.float32, device=device) / out_size
+        scale = float(np.float32(size) / np.float32(out_size))
         places = (torch.arange(start, stop, dtype=torch.float32, device=device) + 0.5) * scale - 0.5
         places.clamp_(min=0)
         self.low: Int[Tensor, " n"] = places.long()
