@@ -65,8 +65,8 @@ def _branch(graph: GraphProto, prefix: str, outer: Mapping[str, str]) -> GraphPr
         return outer.get(name, prefix + name) if name else name
 
     branch: GraphProto = helper.make_graph(graph.node, prefix.strip("/"), [], graph.output)  # copies
-    for node in branch.node:
-        node.name = prefix + node.name
+    for index, node in enumerate(branch.node):
+        node.name = prefix + (node.name or str(index))
         node.input[:] = [renamed(name) for name in node.input]
         node.output[:] = [renamed(name) for name in node.output]
     for value in branch.output:

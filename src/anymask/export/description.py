@@ -126,7 +126,7 @@ def read_description(path: Path) -> Description:
             FileInfo(**{**file, "inputs": _listed(file["inputs"]), "outputs": _listed(file["outputs"])})
             for file in values.pop("files")
         )
-        return Description(**values, files=files)
+        return _from_values(values | {"files": files})
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, InputError):
             raise
@@ -136,11 +136,16 @@ def read_description(path: Path) -> Description:
 def read_metadata(path: Path, metadata: Mapping[str, str]) -> tuple[Description, str]:
     """Return what an ONNX file's metadata say of the model, and the file's part; raises InputError if none are ours."""
     try:
-        return Description(**json.loads(metadata[METADATA_KEY])), metadata["part"]
+        return _from_values(json.loads(metadata[METADATA_KEY])), metadata["part"]
     except (KeyError, ValueError, TypeError):
         raise InputError(
             f"{path}: was not exported by this version of anymask; `anymask export onnx` writes what can be verified"
         ) from None
+
+
+def _from_values(values: dict[str, Any]) -> Description:
+    lists = {name: tuple(values[name]) for name in ("pixel_mean", "pixel_std")}
+    return Description(**{**values, **lists})
 
 
 def _listed(values: list[dict[str, Any]]) -> tuple[TensorInfo, ...]:
