@@ -31,6 +31,9 @@ from torch.nn import functional as F
 from anymask.model.dense import Linear, product
 from anymask.model.two_way import Attention, TwoWayBlock, TwoWayTransformer
 
+_CHUNK = 1 << 19
+"""Numbers that the rows of all prompts answered together have, at most, in one block."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionSide:
@@ -68,9 +71,9 @@ class ImageSide:
         """Cells (down, across)."""
         return self.drawn.shape[-3], self.drawn.shape[-2]
 
-    def part(self, b: int, p: int) -> ImageSide:
-        """Return the side of one prompt, without the first two axes."""
-        q = p if self.keys.shape[1] > 1 else 0
+    def part(self, b: int, p: int | None) -> ImageSide:
+        """Return the side of one image, or of one prompt if each has its own, without the first two axes."""
+        q = p if p is not None and self.keys.shape[1] > 1 else 0
         names = [field.name for field in dataclasses.fields(self) if field.name != "positions"]
         return ImageSide(**{name: getattr(self, name)[b, q] for name in names}, positions=self.positions)
 
@@ -142,139 +145,170 @@ def pays(transformer: TwoWayTransformer, num_tokens: int) -> bool:
     return num_tokens * attention.num_heads < attention.q_proj.out_features
 
 
+def chunks(side: ImageSide, num_prompts: int, num_tokens: int) -> list[slice]:
+    """Return which prompts about an image to answer together: as many as keep their rows in a CPU's cache."""
+    if side.keys.shape[1] > 1:
+        return [slice(p, p + 1) for p in range(num_prompts)]
+    if _at_once(side.keys):
+        return [slice(None)]
+    heads, _, length = side.keys.shape[-3:]
+    step = max(1, _CHUNK // (num_tokens * heads * length))
+    return [slice(p, p + step) for p in range(0, num_prompts, step)]
+
+
 def attend(
-    transformer: TwoWayTransformer, side: ImageSide, tokens: Float[Tensor, "b p t c"]
-) -> tuple[Float[Tensor, "b p t c"], dict[tuple[int, int], PromptImage]]:
-    """Return the tokens that `TwoWayTransformer.forward` returns, and each prompt's image by (b, p).
+    transformer: TwoWayTransformer, side: ImageSide, tokens: Float[Tensor, "p t c"]
+) -> tuple[Float[Tensor, "p t c"], PromptImages]:
+    """Return the tokens that `TwoWayTransformer.forward` returns, and the prompts' images.
 
-    For prompts without absent tokens.
+    For prompts about one image, given as `ImageSide.part`, that have no absent tokens.
     """
-    batch, prompts = tokens.shape[:2]
-    answers = {
-        (b, p): _attend_one(transformer, side.part(b, p), tokens[b, p]) for b in range(batch) for p in range(prompts)
-    }
-    hidden = torch.stack([hidden for hidden, _ in answers.values()]).unflatten(0, (batch, prompts))
-    return hidden, {key: image for key, (_, image) in answers.items()}
-
-
-@dataclass(slots=True)
-class PromptImage:
-    """A prompt's image, diag(scale) · S + rowsᵀ · coefficients; before the first block has written, S itself."""
-
-    offset: Float[Tensor, " c"]
-    """Added to every cell by the last normalisation, and left out of the rest."""
-    scale: Float[Tensor, " l"] | None = None
-    rows: Float[Tensor, "k l"] | None = None
-    coefficients: Float[Tensor, "k c"] | None = None
-
-    def logits(
-        self,
-        asking: Float[Tensor, "n t d"],
-        weight: Float[Tensor, "i c"],
-        shared: Float[Tensor, "n d l"],
-        positions: Float[Tensor, "n d l"],
-    ) -> Float[Tensor, "n t l"]:
-        """Ask its projection by `weight`, and positions; `shared` is S's projection, at first with the positions."""
-        logits = asking @ shared
-        if self.scale is None or self.rows is None or self.coefficients is None:
-            return logits
-        asked = asking @ _across(product(self.coefficients, weight), len(asking))
-        logits = torch.addmm(logits.mul_(self.scale).flatten(0, 1), asked.flatten(0, 1), self.rows)
-        return torch.baddbmm(logits.view(*asking.shape[:2], -1), asking, positions)
-
-    def mix(
-        self, shares: Float[Tensor, "n t l"], projection: Linear, shared: Float[Tensor, "n l d"]
-    ) -> Float[Tensor, "t i"]:
-        """Mix its projection by shares that add up to 1; `shared` is S's, without bias."""
-        if self.scale is None or self.rows is None or self.coefficients is None:
-            mixed = shares @ shared
-        else:
-            own = product(shares.flatten(0, 1), self.rows).view(*shares.shape[:2], -1)
-            mixed = shares * self.scale @ shared
-            mixed = mixed + own @ _heads(product(self.coefficients, projection.weight), len(shares))
-        together: Tensor = mixed.transpose(0, 1).flatten(1) + projection(self.offset)
-        return together
-
-    def write(self, shares: Float[Tensor, "x l"], values: Float[Tensor, "x c"], bias: Float[Tensor, " c"]) -> None:
-        """Add sharesᵀ · values, and the bias to each cell."""
-        rows = [shares, shares.new_ones(1, shares.shape[1])]
-        coefficients = [values, (self.offset + bias)[None]]
-        if self.rows is not None and self.coefficients is not None:
-            rows, coefficients = [self.rows, *rows], [self.coefficients, *coefficients]
-        self.rows, self.coefficients = torch.cat(rows), torch.cat(coefficients)
-
-    def normalise(self, norm: nn.LayerNorm, length: Float[Tensor, " l"], overlaps: Float[Tensor, "k l"]) -> None:
-        """Normalise each cell; `length` is S's, `overlaps` the inner products of S with the coefficients."""
-        assert self.rows is not None and self.coefficients is not None
-        centred = _centred(self.coefficients)
-        gram = centred @ centred.T / centred.shape[1]
-        cross = overlaps * (2 / centred.shape[1])
-        if self.scale is not None:
-            length, cross = length * self.scale.square(), cross * self.scale
-        variance = length + (torch.addmm(cross, gram, self.rows) * self.rows).sum(0)
-        factor = (variance.clamp(min=0) + norm.eps).rsqrt()
-        self.scale = factor if self.scale is None else self.scale * factor
-        self.rows = self.rows * factor
-        self.coefficients = centred * norm.weight
-        self.offset = norm.bias
-
-    def project(
-        self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"], shared: Float[Tensor, "l o"], band: int
-    ) -> Iterator[Float[Tensor, "cells o"]]:
-        """Yield its projection, `band` cells at a time; `shared` is S's, without bias."""
-        assert self.scale is not None and self.rows is not None and self.coefficients is not None
-        matrix = product(self.coefficients, weight).T.contiguous()
-        offset = F.linear(self.offset, weight, bias)
-        for start in range(0, len(shared), band):
-            cells = slice(start, start + band)
-            own = product(self.rows[:, cells].T.contiguous(), matrix, offset)
-            yield own.addcmul_(shared[cells], self.scale[cells, None])
-
-
-def _attend_one(
-    transformer: TwoWayTransformer, side: ImageSide, token_pe: Float[Tensor, "t c"]
-) -> tuple[Float[Tensor, "t c"], PromptImage]:
-    tokens, image, positions = token_pe, PromptImage(offset=torch.zeros_like(token_pe[0])), side.positions
+    token_pe, images, positions = tokens, PromptImages(offset=torch.zeros_like(tokens[0, 0])), side.positions
     blocks = _blocks(transformer)
     spread: list[Tensor] = []
     counts = [1 + j for j in range(len(blocks))]
     written, constant = side.written.split(counts), side.constant.split(counts)
     for j, block in enumerate(blocks):
-        tokens = block.attend_tokens(tokens[None, None], token_pe[None, None], None)[0, 0]
+        tokens = block.attend_tokens(tokens[None], token_pe[None], None)[0]
         reading, writing = block.cross_attn_token_to_image, block.cross_attn_image_to_token
-        read = _read(reading, image, tokens + token_pe, side.keys[j], side.values[j], positions.keys[j])
+        read = _read(reading, images, tokens + token_pe, side.keys[j], side.values[j], positions.keys[j])
         tokens = block.norm2(tokens + read)
         tokens = block.norm3(tokens + block.mlp(tokens))
         asking = _heads(writing.k_proj(tokens + token_pe), writing.num_heads) * _scale(writing)
-        logits = image.logits(asking, writing.q_proj.weight, side.queries[j], positions.queries[j])
+        logits = images.logits(asking, writing.q_proj.weight, side.queries[j], positions.queries[j])
         values = _heads(writing.v_proj(tokens), writing.num_heads)
         outward = values @ writing.out_proj.weight.T.unflatten(0, (writing.num_heads, -1))
-        image.write(logits.softmax(1).flatten(0, 1), outward.flatten(0, 1), writing.out_proj.bias)
+        images.write(logits.softmax(2).flatten(1, 2), outward.flatten(1, 2), writing.out_proj.bias)
         spread.append(values)
-        image.normalise(block.norm4, side.lengths[j], _overlaps(spread, written[j], constant[j]))
+        images.normalise(block.norm4, side.lengths[j], _overlaps(spread, written[j], constant[j]))
     last = transformer.final_attn_token_to_image
-    read = _read(last, image, tokens + token_pe, side.keys[-1], side.values[-1], positions.keys[-1])
-    return transformer.norm_final_attn(tokens + read), image
+    read = _read(last, images, tokens + token_pe, side.keys[-1], side.values[-1], positions.keys[-1])
+    return transformer.norm_final_attn(tokens + read), images
+
+
+@dataclass(slots=True)
+class PromptImages:
+    """Each prompt's image, diag(scale) · S + rowsᵀ · coefficients; before the first block has written, S itself."""
+
+    offset: Float[Tensor, " c"]
+    """Added to every cell by the last normalisation, and left out of the rest."""
+    scale: Float[Tensor, "p l"] | None = None
+    rows: Float[Tensor, "p k l"] | None = None
+    coefficients: Float[Tensor, "p k c"] | None = None
+
+    def logits(
+        self,
+        asking: Float[Tensor, "p n t d"],
+        weight: Float[Tensor, "i c"],
+        shared: Float[Tensor, "n d l"],
+        positions: Float[Tensor, "n d l"],
+    ) -> Float[Tensor, "p n t l"]:
+        """Ask their projections by `weight`, and positions; `shared` is S's projection, at first with the positions."""
+        logits = _by_head(asking, shared)
+        if self.scale is None or self.rows is None or self.coefficients is None:
+            return logits
+        asked = asking @ _across(product(self.coefficients, weight), asking.shape[1])
+        scaled = (logits * self.scale[:, None, None]).flatten(1, 2)
+        own = torch.baddbmm(scaled, asked.flatten(1, 2), self.rows)
+        located: Tensor = own.unflatten(1, asking.shape[1:3]).add_(_by_head(asking, positions))
+        return located
+
+    def mix(
+        self, shares: Float[Tensor, "p n t l"], projection: Linear, shared: Float[Tensor, "n l d"]
+    ) -> Float[Tensor, "p t i"]:
+        """Mix their projections by shares that add up to 1; `shared` is S's, without bias."""
+        if self.scale is None or self.rows is None or self.coefficients is None:
+            mixed = _by_head(shares, shared)
+        else:
+            mixed = _by_head(shares * self.scale[:, None, None], shared)
+            own = _times(shares.flatten(1, 2), self.rows).unflatten(1, shares.shape[1:3])
+            mixed = mixed + own @ _heads(product(self.coefficients, projection.weight), shares.shape[1])
+        together: Tensor = mixed.transpose(1, 2).flatten(2) + projection(self.offset)
+        return together
+
+    def write(self, shares: Float[Tensor, "p x l"], values: Float[Tensor, "p x c"], bias: Float[Tensor, " c"]) -> None:
+        """Add sharesᵀ · values, and the bias to each cell."""
+        rows = [shares, torch.ones_like(shares[:, :1])]
+        coefficients = [values, (self.offset + bias).expand_as(values[:, :1])]
+        if self.rows is not None and self.coefficients is not None:
+            rows, coefficients = [self.rows, *rows], [self.coefficients, *coefficients]
+        self.rows, self.coefficients = torch.cat(rows, 1), torch.cat(coefficients, 1)
+
+    def normalise(self, norm: nn.LayerNorm, length: Float[Tensor, " l"], overlaps: Float[Tensor, "p k l"]) -> None:
+        """Normalise each cell; `length` is S's, `overlaps` the inner products of S with the coefficients."""
+        assert self.rows is not None and self.coefficients is not None
+        centred = _centred(self.coefficients)
+        width = centred.shape[2]
+        if self.scale is not None:
+            length, overlaps = length * self.scale.square(), overlaps * self.scale[:, None]
+        squares = torch.baddbmm(overlaps, centred @ centred.mT, self.rows, beta=2 / width, alpha=1 / width)
+        variance = length + (squares * self.rows).sum(1)
+        factor = (variance.clamp(min=0) + norm.eps).rsqrt()
+        self.scale = factor if self.scale is None else self.scale * factor
+        self.rows = self.rows * factor[:, None]
+        self.coefficients = centred * norm.weight
+        self.offset = norm.bias
+
+    def project(
+        self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"], shared: Float[Tensor, "l o"], band: int
+    ) -> Iterator[tuple[slice, Float[Tensor, "p cells o"]]]:
+        """Yield their projections; `shared` is S's, without bias.
+
+        On a CPU one prompt after the other, `band` cells at a time; elsewhere all at once.
+        """
+        assert self.scale is not None and self.rows is not None and self.coefficients is not None
+        matrices = product(self.coefficients, weight).mT.contiguous()
+        offset = F.linear(self.offset, weight, bias)
+        everything = slice(None)
+        at_once = _at_once(weight)
+        for prompt in [everything] if at_once else [slice(p, p + 1) for p in range(len(matrices))]:
+            for start in [0] if at_once else range(0, len(shared), band):
+                cells = everything if at_once else slice(start, start + band)
+                rows = self.rows[prompt, :, cells].mT.contiguous()
+                own = _times(rows, matrices[prompt], offset)
+                yield prompt, own.addcmul_(shared[cells], self.scale[prompt, cells, None])
 
 
 def _read(
-    attention: Attention, image: PromptImage, asking: Tensor, keys: Tensor, values: Tensor, positions: Tensor
-) -> Float[Tensor, "t c"]:
+    attention: Attention, images: PromptImages, asking: Tensor, keys: Tensor, values: Tensor, positions: Tensor
+) -> Float[Tensor, "p t c"]:
     """Tokens → image."""
     asking = _heads(attention.q_proj(asking), attention.num_heads) * _scale(attention)
-    shares = image.logits(asking, attention.k_proj.weight, keys, positions).softmax(-1)
-    out: Tensor = attention.out_proj(image.mix(shares, attention.v_proj, values))
+    shares = images.logits(asking, attention.k_proj.weight, keys, positions).softmax(-1)
+    out: Tensor = attention.out_proj(images.mix(shares, attention.v_proj, values))
     return out
 
 
 def _overlaps(
     values: list[Tensor], written: Float[Tensor, "blocks n d l"], constant: Float[Tensor, "blocks l"]
-) -> Float[Tensor, "k l"]:
-    """Return the inner products of S with all that the blocks wrote, in the order of `PromptImage.coefficients`."""
+) -> Float[Tensor, "p k l"]:
+    """Return the inner products of S with all that the blocks wrote, in the order of `PromptImages.coefficients`."""
     parts: list[Tensor] = []
     for value, unit, bias in zip(values, written, constant, strict=True):
-        parts += [(value @ unit).flatten(0, 1), bias[None]]
-    return torch.cat(parts)
+        parts += [_by_head(value, unit).flatten(1, 2), bias.expand(len(value), 1, -1)]
+    return torch.cat(parts, 1)
+
+
+def _by_head(x: Float[Tensor, "p n t d"], shared: Float[Tensor, "n d l"]) -> Float[Tensor, "p n t l"]:
+    """Multiply by what all prompts share, uncopied: their rows stand below each other."""
+    stacked = x.transpose(0, 1).flatten(1, 2) @ shared
+    by_prompt: Tensor = stacked.unflatten(1, (x.shape[0], x.shape[2])).transpose(0, 1)
+    return by_prompt
+
+
+def _times(
+    x: Float[Tensor, "p m k"], weight: Float[Tensor, "p n k"], bias: Float[Tensor, " n"] | None = None
+) -> Float[Tensor, "p m n"]:
+    """Return x · weightᵀ + bias for each prompt; on a CPU by `product`."""
+    if _at_once(x):
+        y = x @ weight.mT
+        return y if bias is None else y + bias
+    return torch.stack([product(one, own, bias) for one, own in zip(x, weight, strict=True)])
+
+
+def _at_once(x: Tensor) -> bool:
+    """Whether all prompts are better done in one call: the device likes batches, or their number is not known yet."""
+    return x.device.type != "cpu" or torch.compiler.is_exporting()
 
 
 def _heads(x: Float[Tensor, "*lead l i"], num_heads: int) -> Float[Tensor, "*lead n l d"]:

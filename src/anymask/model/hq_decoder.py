@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.model.amortised import ImageSide
+from anymask.model.amortised import ImageSide, PromptImages
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, LayerNorm2d
 from anymask.model.mask_decoder import MaskDecoder, Upscale, place_pixels
@@ -50,17 +50,12 @@ class HQMaskDecoder(MaskDecoder):
         fine = _upscaled(self.compress_vit_feat, early.to(features.dtype))
         return (deep + fine).permute(0, 3, 1, 2)
 
-    def answer(
-        self,
-        side: ImageSide,
-        tokens: Float[Tensor, "b p t c"],
-        candidates: slice = slice(None),
-        hq: Float[Tensor, "b e hm wm"] | None = None,
-    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
-        """Return what `forward` returns, for an image projected beforehand; the fine token needs all pixels at once."""
-        hidden, images = self.attend(side, tokens)
-        drawn = [torch.cat(list(self.bands(side, b, p, image))) for (b, p), image in images.items()]
-        return self.classify(hidden, torch.stack(drawn).unflatten(0, tokens.shape[:2]), candidates, hq)
+    def _finish(
+        self, side: ImageSide, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
+    ) -> tuple[Float[Tensor, "1 p m hm wm"], Float[Tensor, "1 p m"]]:
+        """Draw the masks of some prompts about one image; the fine token needs all of a prompt's pixels at once."""
+        drawn = [torch.cat(list(bands), 2) for _, bands in self._bands(side, images)]
+        return self.classify(hidden, torch.cat(drawn, 1), candidates, hq)
 
     def classify(
         self,

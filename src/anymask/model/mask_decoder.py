@@ -6,6 +6,7 @@ Legend: B images, P prompts an image, M masks, T tokens, L = H·W cells, C width
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.model import amortised
-from anymask.model.amortised import ImageSide, PositionSide, PromptImage
+from anymask.model.amortised import ImageSide, PositionSide, PromptImages
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, Activation, LayerNorm2d, product
 from anymask.model.two_way import TwoWayTransformer
 
-_BAND_CELLS = 256
-"""Cells whose pixels are drawn at a time: about a megabyte between layers at a width of 256."""
+_BAND = 1 << 16
+"""Numbers that cells drawn together have after the first convolution: a megabyte between the layers that follow."""
 
 
 class Upscale(nn.ConvTranspose2d):
@@ -92,37 +93,47 @@ class MaskDecoder(nn.Module):
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return what `forward` returns, for an image projected beforehand and prompts without absent tokens.
 
-        Pixels are drawn a band of the image at a time, so that what is held between layers stays in the cache.
+        Pixels are drawn a band of the image at a time on a CPU, so that what is held between layers stays in its cache.
         """
-        hidden, images = self.attend(side, tokens)
-        kernels, iou = self._kernels(hidden, candidates)
-        drawn = [
-            torch.cat(
-                [
-                    self.draw(kernels[b : b + 1, p : p + 1], band[None, None])[0, 0]
-                    for band in self.bands(side, b, p, image)
-                ],
-                1,
-            )
-            for (b, p), image in images.items()
-        ]
-        logits = torch.stack(drawn).unflatten(0, tokens.shape[:2])
+        tokens = self._with_outputs(tokens)
+        answers: list[tuple[Tensor, Tensor]] = []
+        for b in range(len(tokens)):
+            for chunk in amortised.chunks(side, *tokens.shape[1:3]):
+                part = side.part(b, chunk.start)
+                hidden, images = amortised.attend(self.transformer, part, tokens[b, chunk])
+                own = None if hq is None else hq[b : b + 1]
+                answers.append(self._finish(part, hidden[None], images, candidates, own))
+        if len(answers) == 1:
+            return answers[0]
+        logits, iou = (torch.cat(parts, 1).unflatten(1, tokens.shape[:2])[0] for parts in zip(*answers, strict=True))
         return logits, iou
 
-    def attend(
-        self, side: ImageSide, tokens: Float[Tensor, "b p t c"]
-    ) -> tuple[Float[Tensor, "b p s c"], dict[tuple[int, int], PromptImage]]:
-        """Let prompts and a projected image attend to each other; the IoU token comes first."""
-        return amortised.attend(self.transformer, side, self._with_outputs(tokens))
+    def _finish(
+        self, side: ImageSide, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
+    ) -> tuple[Float[Tensor, "1 p m hm wm"], Float[Tensor, "1 p m"]]:
+        """Draw the masks of some prompts about one image."""
+        kernels, iou = self._kernels(hidden, candidates)
+        drawn = [
+            torch.cat([self.draw(kernels[:, prompt], band) for band in bands], -2)
+            for prompt, bands in self._bands(side, images)
+        ]
+        return torch.cat(drawn, 1), iou
 
-    def bands(self, side: ImageSide, b: int, p: int, image: PromptImage) -> Iterator[Float[Tensor, "h w 2 2 2 2 e"]]:
-        """Yield the features of the pixels of one prompt, some rows of cells at a time."""
+    def _bands(
+        self, side: ImageSide, images: PromptImages
+    ) -> Iterator[tuple[slice, Iterator[Float[Tensor, "1 p h w 2 2 2 2 e"]]]]:
+        """Yield prompts, and the features of their pixels some rows of cells at a time."""
         width = side.grid[1]
-        band = max(1, _BAND_CELLS // width) * width
-        if torch.compiler.is_exporting():  # one small graph, for whoever runs it to cut up
-            band = side.grid[0] * width
-        for pixels in image.project(*self._first.as_matrix(), side.part(b, p).drawn.flatten(0, 1), band):
-            yield self._upscale(pixels.unflatten(0, (-1, width)).unflatten(-1, (2, 2, -1)))
+        rows = max(1, _BAND // (side.drawn.shape[-1] * width))
+        projected = images.project(*self._first.as_matrix(), side.drawn.flatten(0, 1), rows * width)
+        for prompt, bands in groupby(projected, key=lambda found: (found[0].start, found[0].stop)):
+            yield (
+                slice(*prompt),
+                (
+                    self._upscale(pixels.unflatten(1, (-1, width)).unflatten(-1, (2, 2, -1)))[None]
+                    for _, pixels in bands
+                ),
+            )
 
     def classify(
         self,
