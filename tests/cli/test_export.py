@@ -102,7 +102,7 @@ def test_bad_input_is_one_line(refused: Callable[..., str], photograph: Path, tm
     assert "cannot be read as ONNX" in refused("export", "verify", tmp_path / "x.onnx")
     assert "there is no such file" in refused("export", "verify", tmp_path / "y.onnx")
     assert "give a name that ends so" in refused("export", "embedding", photograph, "-o", tmp_path / "x.npz")
-    assert "cannot be" in refused("export", "embedding", tmp_path / "x.onnx", "-o", tmp_path / "x.npy")
+    assert "not an image" in refused("export", "embedding", tmp_path / "x.onnx", "-o", tmp_path / "x.npy")
 
 
 def test_a_missing_package_is_named_before_anything_is_done(
