@@ -14,8 +14,7 @@ import "./ui/page.css";
 
 /** config.json beside the page; without one a server is asked. */
 type Config =
-  | { readonly backend: "server"; readonly decoder?: "onnx" | "fake" }
-  | ({ readonly backend: "local" } & LocalConfig);
+  { readonly backend: "server"; readonly decoder?: "onnx" | "fake" } | ({ readonly backend: "local" } & LocalConfig);
 
 async function readConfig(): Promise<Config> {
   try {

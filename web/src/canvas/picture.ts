@@ -16,7 +16,7 @@ export class Picture {
   /** Decode a picture whose original size is known; a browser's own reading of it is stretched to that. */
   static async read(blob: Blob, size: Size): Promise<Picture> {
     const levels = [await createImageBitmap(blob)];
-    for (let last = levels[0]!; Math.max(last.width, last.height) > 2 * SMALLEST; ) {
+    for (let last = levels[0]!; Math.max(last.width, last.height) > 2 * SMALLEST;) {
       const resizeWidth = Math.max(last.width >> 1, 1);
       const resizeHeight = Math.max(last.height >> 1, 1);
       last = await createImageBitmap(last, { resizeWidth, resizeHeight, resizeQuality: "medium" });

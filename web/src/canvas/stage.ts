@@ -58,9 +58,9 @@ export class Stage {
       effect(() => this.tiles.set(this.layerMasks())),
       effect(() => {
         this.layerMasks();
-        this.app.picture.value;
-        this.view.value;
-        this.extent.value;
+        void this.app.picture.value;
+        void this.view.value;
+        void this.extent.value;
         this.baseStale = true;
         this.invalidate();
       }),
@@ -174,7 +174,7 @@ export class Stage {
       this.pointer,
       this.hoveredMask,
     ])
-      read.value;
+      void read.value;
   }
 
   private invalidate(): void {

@@ -98,7 +98,7 @@ function ringsOf(crop: Mask): [number, number][][] {
   const rings: [number, number][][] = [];
   for (const first of byRows) {
     const ring: [number, number][] = [];
-    for (let current = first; !seen[current]; ) {
+    for (let current = first; !seen[current];) {
       seen[current] = 1;
       const { x, y, leaving } = corners[current]!;
       ring.push([x, y]);

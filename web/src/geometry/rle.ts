@@ -123,7 +123,7 @@ function compress(counts: readonly number[]): string {
   let text = "";
   for (let index = 0; index < counts.length; index++) {
     let value = counts[index]! - (index > 2 ? counts[index - 2]! : 0);
-    for (let more = true; more; ) {
+    for (let more = true; more;) {
       const digit = ((value % 32) + 32) % 32;
       value = Math.floor(value / 32);
       more = digit & 16 ? value !== -1 : value !== 0;
@@ -135,7 +135,7 @@ function compress(counts: readonly number[]): string {
 
 function decompress(text: string): number[] {
   const counts: number[] = [];
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     let value = 0;
     let weight = 1;
     for (let digits = 1, more = true; more; digits++, at++) {

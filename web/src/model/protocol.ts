@@ -37,5 +37,4 @@ export interface Request<Name extends CallName = CallName> {
   readonly ask: Calls[Name]["ask"];
 }
 export type Response =
-  | { readonly ticket: number; readonly reply: unknown }
-  | { readonly ticket: number; readonly error: string };
+  { readonly ticket: number; readonly reply: unknown } | { readonly ticket: number; readonly error: string };
