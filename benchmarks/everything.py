@@ -222,16 +222,14 @@ def show(title: str, table: dict[str, dict[str, float | None]]) -> None:
             print(f"{'':20s}  killed for want of memory; a smaller --batch needs less")
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Add what this benchmark and `scaling.py` share, and parse."""
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the settings that this benchmark and `scaling.py` share."""
     parser.add_argument("--batch", type=int, default=64, help="points in one call of the decoder")
     parser.add_argument("--pred-iou", type=float, default=0.2)
     parser.add_argument("--stability", type=float, default=0.5)
     parser.add_argument("--image", type=Path, help="a photograph in place of the sample")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--skip", nargs="*", default=[], help="peers to leave out, by a part of their name")
-    return parser.parse_args()
 
 
 def job_of(arguments: argparse.Namespace, megapixels: float, points: int) -> Job:
@@ -250,7 +248,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1.0])
     parser.add_argument("--points", type=int, default=32, help="points a side of the grid")
-    arguments = parse(parser)
+    parser.add_argument("--skip", nargs="*", default=[], help="peers to leave out, by a part of their name")
+    add_common(parser)
+    arguments = parser.parse_args()
     peers = [p for p in (OURS, ADAPTIVE, META, TRANSFORMERS) if not any(s in p for s in arguments.skip)]
     tables = {}
     for megapixels in arguments.megapixels:

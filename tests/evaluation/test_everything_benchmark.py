@@ -29,6 +29,7 @@ def _load(name: str) -> ModuleType:
 peers = _load("peers")
 widened = _load("widened")
 everything = _load("everything")
+scaling = _load("scaling")
 
 
 def squares(*corners: int, side: int = 20) -> list[rle.RLE]:
@@ -67,6 +68,12 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert theirs["matched by ours"] == 1 and theirs["matched by adaptive"] == 0.5
     assert theirs["end to end"] == pytest.approx(13) and theirs["peak_mib"] == pytest.approx(1600)
     assert table["transformers"] == {}
+
+
+def test_a_cost_is_what_one_more_costs() -> None:
+    assert scaling.slope([1, 2, 4], [10.5, 13.5, 19.5]) == pytest.approx(3)
+    assert scaling.slope([2, 2], [1, 5]) is None
+    assert scaling.amount("masks", None, outcome(1, 0, 30)) == 2
 
 
 def test_pictures_have_the_megapixels_asked_for() -> None:
