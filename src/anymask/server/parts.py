@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import multiprocessing
+import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -114,9 +115,17 @@ class Exporter:
 
 
 def _export(weights: Path, folder: Path, name: str, parts: Sequence[Part], says: Connection) -> None:
-    """What the other process does."""
+    """What the other process does; it ends with the one that wants its work, however that ends."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         export = importlib.import_module("anymask.export.onnx")
         export.export_onnx(load_model(weights), folder, name=name, parts=parts)
     except (AnymaskError, ImportError) as error:
         says.send(" ".join(str(error).split()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

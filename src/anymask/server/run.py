@@ -43,13 +43,16 @@ class Server(uvicorn.Server):
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end, at a signal."""
-        self.stop()
+        """Begin to end, at a signal; at a second one, end at once."""
+        self._let_go()
         super().handle_exit(sig, frame)
 
     def stop(self) -> None:
         """Begin to end; may be called from any thread."""
+        self._let_go()
+        self.should_exit = True
+
+    def _let_go(self) -> None:
         bench = getattr(self._app.state, "bench", None)
         if bench is not None:
             bench.events.close()
-        self.should_exit = True

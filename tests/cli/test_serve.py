@@ -1,0 +1,146 @@
+"""`anymask serve` as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from anymask.checkpoints import load_model
+from anymask.checkpoints.load import model_hash
+from anymask.geometry import rle
+from anymask.samples import sample_path
+
+Started = tuple[subprocess.Popen[str], httpx.Client, dict[str, Any]]
+
+
+@pytest.fixture
+def serve(smoke_weights: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Start `anymask serve …` on a free port: with serve(PROJECT, …) as (process, client, what it printed)."""
+
+    parts = tmp_path / "home" / "onnx" / model_hash(load_model(smoke_weights))
+    parts.mkdir(parents=True)
+    for part in ("image", "prompt"):
+        (parts / f"{part}.onnx").write_bytes(b"made before, as that takes a minute")
+
+    @contextmanager
+    def run(*arguments: object) -> Iterator[Started]:
+        command = [sys.executable, "-m", "anymask", "serve", *map(str, arguments), "--model", str(smoke_weights)]
+        environment = os.environ | {"ANYMASK_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "XDG_DATA_HOME": ""}
+        process = subprocess.Popen(
+            [*command, "--port", "0", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            said = json.loads(line)
+            with httpx.Client(base_url=said["url"].partition("?")[0], timeout=60) as client:
+                yield process, client, said
+        finally:
+            process.kill()
+            process.communicate()
+
+    return run
+
+
+def changes(base: int, number: int) -> dict[str, Any]:
+    mask = np.zeros((400, 600), bool)
+    mask[number : number + 50, 100:200] = True
+    annotation = {"id": f"a{number}", "rle": rle.encode(mask)}
+    return {"base_revision": base, "client": "tab", "changes": [{"op": "put", "annotation": annotation}]}
+
+
+def test_nothing_acknowledged_is_lost_to_kill_9(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """In the midst of change after change and of an encoding, the process is gone from one moment to the next."""
+    import threading
+
+    acknowledged: list[int] = []
+    with serve(tmp_path / "project") as (process, client, _):
+        image = client.post("/api/images", json={"sample": "coffee"}).json()
+        client.post(f"/api/images/{image['id']}/encode")
+        killer = threading.Timer(1.0, process.kill)
+        try:
+            for number in range(100_000):
+                answer = client.post(f"/api/images/{image['id']}/changes", json=changes(number, number % 300))
+                assert answer.status_code == 200, answer.text
+                acknowledged.append(answer.json()["revision"])
+                if number == 5:
+                    killer.start()
+        except httpx.TransportError:
+            pass
+        assert process.wait(30) == -signal.SIGKILL
+    assert len(acknowledged) > 5
+    with serve(tmp_path / "project") as (_, client, _):
+        state = client.get(f"/api/images/{image['id']}/annotations").json()
+        # One more may have been on the disk already when its answer was cut off.
+        assert state["revision"] - acknowledged[-1] in (0, 1)
+        kept = {annotation["id"] for annotation in state["annotations"]}
+        assert {f"a{number % 300}" for number in range(len(acknowledged))} <= kept
+        lost = changes(acknowledged[-1], len(acknowledged) % 300)
+        again = client.post(f"/api/images/{image['id']}/changes", json=lost)
+        assert again.json() == {"revision": acknowledged[-1] + 1}  # sent again, it is there once in either case
+        assert client.get(f"/api/images/{image['id']}/file").content == sample_path("coffee").read_bytes()
+
+
+def test_a_fresh_project_of_a_folders_images(serve: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "coffee.jpg").write_bytes(sample_path("coffee").read_bytes())
+    with serve("--images", folder) as (process, client, said):
+        assert said["url"].startswith("http://127.0.0.1:") and said["token"] is None
+        assert Path(said["project"]).is_relative_to(tmp_path) and Path(said["project"]).parent.name == "projects"
+        for _ in range(200):
+            images = client.get("/api/images").json()["images"]
+            if images:
+                break
+        assert images[0]["name"] == "coffee.jpg"
+        with client.stream("GET", "/api/events") as events:  # even who listens does not keep it from ending
+            assert next(events.iter_lines()).startswith("data")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        assert process.stderr is not None and process.stderr.read() == ""
+
+
+def test_another_address_demands_a_token(serve: Callable[..., Any], tmp_path: Path) -> None:
+    with serve(tmp_path / "project", "--host", "0.0.0.0") as (_, _, said):
+        assert len(said["token"]) >= 24 and said["url"].endswith(f"/?token={said['token']}")
+        port = httpx.URL(said["url"]).port
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            assert client.get("/api/info").status_code == 401
+            bearer = {"Authorization": f"Bearer {said['token']}"}
+            assert client.get("/api/info", headers=bearer).status_code == 200
+
+
+def test_bad_input_takes_one_line(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "is no folder" in refused("serve", tmp_path / "p", "--images", tmp_path / "missing")
+    assert "8 or more" in refused("serve", tmp_path / "p", "--token", "short")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "cannot listen" in refused("serve", tmp_path / "p", "--port", taken.getsockname()[1])
+    (tmp_path / "file").write_text("")
+    assert "file" in refused("serve", tmp_path / "file", "--port", 0)
+    assert not (tmp_path / "p").exists()
+
+
+def test_without_its_packages_it_says_what_to_install(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("anymask.server", "anymask.engine"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    assert "pip install 'anymask[server]'" in refused("serve")
