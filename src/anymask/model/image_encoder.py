@@ -40,7 +40,7 @@ class ViTAttention(nn.Module):
         """
         if not self.window_size:
             out = self._attend(self.qkv(x_BHWC))
-        elif x_BHWC.device.type == "cpu":  # a strip of windows at a time stays in the cache
+        elif _in_strips(x_BHWC):
             out = torch.cat([self._attend_windows(strip) for strip in x_BHWC.split(self.window_size, 1)], 1)
         else:
             out = self._attend_windows(x_BHWC)
@@ -71,7 +71,7 @@ class ViTMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, width) to (…, width)."""
-        if x.device.type != "cpu":
+        if not _in_strips(x):
             return self._map(x)
         rows = x.flatten(0, -2).split(_MLP_ROWS)
         return torch.cat([self._map(part) for part in rows]).view_as(x)
@@ -97,6 +97,11 @@ class ViTBlock(nn.Module):
         """Map (b, h, w, c) to (b, h, w, c)."""
         x = x_BHWC + drop_path(self.attn(self.norm1(x_BHWC)), self.drop_path, self.training)
         return x + drop_path(self.mlp(self.norm2(x)), self.drop_path, self.training)
+
+
+def _in_strips(x: Tensor) -> bool:
+    """Whether to take a part after the other, which stays in a CPU's cache; a compiler cuts up as it likes."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class PatchEmbedding(nn.Module):
