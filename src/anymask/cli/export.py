@@ -43,7 +43,7 @@ def onnx(
         ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Write each file with 8-bit weights, too.")] = False,
-    opset: Annotated[int, typer.Option(min=18, max=20, help="The version of ONNX's operators.")] = 18,
+    opset: Annotated[int, typer.Option(min=18, max=20, help="The version of ONNX's operators; 20 is fastest.")] = 20,
     all_masks: Annotated[
         bool, typer.Option("--all-masks", help="Let meta return all four masks, not the best for the number of points.")
     ] = False,

@@ -32,7 +32,7 @@ def export_onnx(
     name: str,
     parts: Sequence[PartName] = PARTS,
     licence: str | None = None,
-    opset: int = OPSETS[0],
+    opset: int = OPSETS[-1],
     int8: bool = False,
     return_single_mask: bool = True,
     report: Callable[[str], None] | None = None,

@@ -92,15 +92,17 @@ class ImageSide(nn.Module):
 class PromptSide(nn.Module):
     """One prompt on a prepared image, with a mask or without one."""
 
-    def __init__(self, model: Sam, names: tuple[str, ...], prepared: Embedding, *, masked: bool) -> None:
+    def __init__(self, model: Sam, names: tuple[str, ...], *, masked: bool) -> None:
         super().__init__()
         self.model, self.names, self.masked = model, names, masked
-        self.side = prepared.side
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return logits (1, 4, hm, wm) and predicted IoUs (1, 4)."""
-        side = replace(self.side, {name: inputs[name] for name in self.names})
-        embedding = Embedding(features=inputs["features"], hq=inputs.get("hq"), side=side)
+        """Return logits (1, 4, hm, wm) and predicted IoUs (1, 4).
+
+        Of the preparation, only what no image changes is left in the graph; a runtime computes it when it loads.
+        """
+        prepared = self.model.prepare(_embedding(inputs))
+        embedding = replace(prepared, {f"side_{name}": inputs[name] for name in self.names})
         logits, iou = self.model.decode(embedding, _prompts(inputs, padded=False, masked=self.masked))
         return logits[0], iou[0]
 
@@ -223,10 +225,10 @@ def _image(model: Sam) -> Part:
 def _prompt(model: Sam) -> Part:
     embedded = _embedded(model)
     tensors = image_tensors(model, _embedding(embedded))
-    names, prepared = tuple(tensors), model.prepare(_embedding(embedded))
+    names = tuple(tensors)
     return Part(
-        module=PromptSide(model, names, prepared, masked=True),
-        without_mask=PromptSide(model, names, prepared, masked=False),
+        module=PromptSide(model, names, masked=True),
+        without_mask=PromptSide(model, names, masked=False),
         example=embedded | tensors | _prompt_example(model, 1, 2),
         outputs=("logits", "iou"),
         axes={"points": {1: "num_points"}, "labels": {1: "num_points"}},
