@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 from anymask.errors import InputError
+from anymask.inference.automatic import AutomaticMasks
 from anymask.inference.automatic_options import PRESETS, AutomaticOptions
+from anymask.model import SIZES, build_sam
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,16 @@ def test_given_grids_are_kept_and_can_be_compared() -> None:
     assert options == AutomaticOptions(points_per_side=None, point_grids=(grid.tolist(),))
     assert hash(options) != hash(AutomaticOptions())
     np.testing.assert_array_equal(options.grids()[0], grid)
+
+
+def test_thresholds_left_open_are_the_models_own() -> None:
+    modest = dataclasses.replace(SIZES["smoke"], pred_iou_thresh=0.4, stability_score_thresh=0.6)
+    assert AutomaticOptions().for_model(modest).thresholds == (0.4, 0.6)
+    assert AutomaticOptions(pred_iou_thresh=0.7).for_model(modest).thresholds == (0.7, 0.6)
+    assert AutomaticOptions(pred_iou_thresh=0.0).for_model(modest).thresholds == (0.0, 0.6)
+    assert AutomaticOptions().for_model(SIZES["vit_b"]).thresholds == (0.88, 0.95)  # Meta's
+
+
+def test_the_generator_asks_its_model() -> None:
+    model = build_sam(dataclasses.replace(SIZES["smoke"], pred_iou_thresh=0.4))
+    assert AutomaticMasks(model).options.thresholds == (0.4, 0.95)

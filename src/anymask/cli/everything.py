@@ -150,6 +150,7 @@ def everything(
     jobs = list_jobs(source, output, recursive=recursive)
     check_folder(output)
     network = open_model(model, offline=offline, device=device)
+    options = options.for_model(network.config)
     wanted = {"tree": tree, "on_top": on_top.value, "cover": cover}
     settings = {"model": model, "model_hash": model_hash(network), **described(options), **tiling, **wanted}
     if not overwrite:

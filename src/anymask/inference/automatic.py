@@ -33,7 +33,7 @@ class AutomaticMasks:
 
     def __init__(self, model: Sam, options: AutomaticOptions | None = None, **overrides: Any) -> None:
         self.model = model
-        self.options = (options or AutomaticOptions()).replace(**overrides)
+        self.options = (options or AutomaticOptions()).replace(**overrides).for_model(model.config)
 
     def generate(self, image: ImageSource) -> list[MaskRecord]:
         """Return the masks of one image: within a crop by falling predicted IoU, smaller crops first.

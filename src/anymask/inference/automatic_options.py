@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from anymask.errors import InputError
 from anymask.geometry import points
 from anymask.geometry.crops import DEFAULT_OVERLAP
+from anymask.model import SamConfig
 
 MIN_MEMORY = 1 << 20
 """The least that `memory_limit` may be, in bytes."""
@@ -31,10 +32,10 @@ class AutomaticOptions:
     """The grid has this many points a side; None where `point_grids` are given."""
     points_per_batch: int = 64
     """Points that the decoder is asked about in one call; fewer where memory does not allow it."""
-    pred_iou_thresh: float = 0.88
-    """Masks of a predicted IoU up to this are dropped; 0 drops none."""
-    stability_score_thresh: float = 0.95
-    """Masks of a stability below this are dropped; 0 drops none."""
+    pred_iou_thresh: float | None = None
+    """Masks of a predicted IoU up to this are dropped; 0 drops none, None takes the model's own (Meta's: 0.88)."""
+    stability_score_thresh: float | None = None
+    """Masks of a stability below this are dropped; 0 drops none, None takes the model's own (Meta's: 0.95)."""
     stability_score_offset: float = 1.0
     """The stability is the IoU of the masks cut this much, in logits, above and below the threshold."""
     box_nms_thresh: float = 0.7
@@ -64,7 +65,8 @@ class AutomaticOptions:
     def __post_init__(self) -> None:
         """Check every value by itself, then those that depend on one another."""
         for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "crop_nms_thresh"):
-            self._check(name, 0, 1)
+            if getattr(self, name) is not None or name.endswith("nms_thresh"):
+                self._check(name, 0, 1)
         self._check("stability_score_offset", 0, math.inf)
         self._check("crop_overlap_ratio", 0, 1)
         self._check("max_area_fraction", 0, 1)
@@ -96,6 +98,17 @@ class AutomaticOptions:
         if unknown:
             raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(known)}")
         return dataclasses.replace(self, **overrides)
+
+    def for_model(self, config: SamConfig) -> AutomaticOptions:
+        """Return these options with the model's own thresholds where none were given."""
+        names = ("pred_iou_thresh", "stability_score_thresh")
+        return self.replace(**{name: getattr(config, name) for name in names if getattr(self, name) is None})
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Least predicted IoU and least stability; `for_model` has put in what was left open."""
+        assert self.pred_iou_thresh is not None and self.stability_score_thresh is not None
+        return self.pred_iou_thresh, self.stability_score_thresh
 
     def grids(self) -> list[Float[np.ndarray, "n 2"]]:
         """Return each layer's points (x, y) in the unit square, row by row."""

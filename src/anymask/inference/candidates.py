@@ -119,7 +119,8 @@ def _ask(
     labels = torch.full(points.shape[:3], int(PointLabel.FOREGROUND), device=points.device)
     logits, iou = model.decode(image.embedding, Prompts.build(points=points, labels=labels), multimask=True)
     predicted, num_masks = iou[0].float().flatten(), iou.shape[-1]
-    least_iou = options.pred_iou_thresh if options.pred_iou_thresh > 0 else -math.inf
+    least_iou, least = options.thresholds
+    least_iou = least_iou if least_iou > 0 else -math.inf
     kept = torch.nonzero(predicted > least_iou - (NEAR if options.adaptive else 0))
     logits_KHW = logits[0].flatten(0, 1)[kept[:, 0]].float()
     seen = logits_KHW[:, : grid.rows, : grid.columns]
@@ -134,7 +135,7 @@ def _ask(
     numbers = torch.cat([kept, areas[:, None], above, blocks, wide], 1).cpu().numpy()
     scores = torch.stack([predicted[kept[:, 0]], stability], 1).cpu().numpy()
     owners = asked[numbers[:, 0] // num_masks]
-    good, least = (scores[:, 0] > least_iou) & (numbers[:, 4] > 0), options.stability_score_thresh
+    good = (scores[:, 0] > least_iou) & (numbers[:, 4] > 0)
     stays = np.flatnonzero(good & (scores[:, 1] >= least - _margin(numbers[:, 1])))
     candidates = [
         _candidate(logits_KHW[k], numbers[k], float(scores[k, 0]), image, grid.pixels[owners[k]])

@@ -16,6 +16,7 @@ from torch import Tensor
 from anymask.geometry import boxes, rle
 from anymask.geometry.crops import Box, uncrop_boxes
 from anymask.geometry.frames import Frame
+from anymask.geometry.rle import RLE
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.candidates import Candidate
 from anymask.inference.upsampling import column_bands
@@ -31,8 +32,8 @@ _BYTES_PER_PIXEL = 16
 class ExactMask:
     """A mask at the original size, in the whole image's frame."""
 
-    rle: rle.RLE
-    cuts: tuple[rle.RLE, rle.RLE] | None
+    rle: RLE
+    cuts: tuple[RLE, RLE] | None
     """The masks cut above and below the threshold by the stability's offset; None where nothing will need them."""
     box: Box
     """xyxy; all 0 if empty."""
@@ -81,7 +82,7 @@ class CropSelection:
         fraction = mask.area / (height * width)
         if mask.area == 0 or (options.max_area_fraction < 1 and fraction >= options.max_area_fraction):
             return False
-        if mask.stability < options.stability_score_thresh:
+        if mask.stability < options.thresholds[1]:
             return False
         x0, y0, x1, y1 = mask.box
         left, top = self._crop[:2]

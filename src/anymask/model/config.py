@@ -98,6 +98,10 @@ class SamConfig:
     mask_channels: int = 16
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    pred_iou_thresh: float = 0.88
+    """Of masks of everything, those of a higher predicted IoU are kept where nothing else is asked for."""
+    stability_score_thresh: float = 0.95
+    """Of masks of everything, those of this stability and more are kept where nothing else is asked for."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
