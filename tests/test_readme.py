@@ -51,12 +51,14 @@ def test_the_shell_runs_but_for_installs_and_the_run_of_a_minute(
     shutil.copy("small.safetensors", "runs/smoke/model.safetensors")
     lines = [line for block in _blocks("README.md", "sh") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("anymask ")]
-    assert len(commands) == 5
+    assert len(commands) == 7
+    elsewhere = (["train", "recipes/smoke.toml"], ["serve", "--images"])  # tests/end_to_end and tests/cli run them
     for _, *arguments in commands:
-        if arguments[:2] != ["train", "recipes/smoke.toml"]:  # tests/end_to_end runs it
+        if arguments[:2] not in elsewhere:
             assert main(arguments) == 0
     assert {"coffee_mask.png", "coffee_overlay.png", "coffee.json"} <= {path.name for path in Path("out").iterdir()}
     assert Path("sheet.png").is_file()
+    assert {"coffee.json", "coffee_overlay.jpg", "annotations.coco.json"} <= {path.name for path in Path("everything").iterdir()}
 
 
 def test_both_languages_are_in_step() -> None:
