@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from anymask.model import SIZES, DecoderConfig, SamConfig, TinyViTConfig, ViTConfig, build_sam
-from anymask.training.config import OptimConfig
-from anymask.training.optim import MovingAverage, build_optimizer, rate_factor
+from anymask.training.config import ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
+from anymask.training.optim import MovingAverage, build_optimizer, rate_factor, set_rates
 
 SMALL: dict[str, SamConfig] = {
     "smoke": SIZES["smoke"],
@@ -97,3 +97,40 @@ def test_the_average_copies_running_statistics() -> None:
     mine = next(m for m in average.model.modules() if isinstance(m, nn.BatchNorm2d))
     assert torch.equal(mine.running_mean, norms[0].running_mean)  # type: ignore[arg-type]
     assert mine.running_mean is not norms[0].running_mean
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_each_block_learns_slower_than_the_next(kind: str) -> None:
+    model = build_sam(SMALL["vit"])
+    optimizer = build_optimizer(model, OptimConfig(kind=kind, layer_decay=0.5))  # type: ignore[arg-type]
+    set_rates(optimizer, 0.8)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    by_name = {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    expected = {
+        "image_encoder.patch_embed.proj.weight": 0.1,
+        "image_encoder.pos_embed": 0.1,
+        "image_encoder.blocks.0.attn.qkv.weight": 0.2,
+        "image_encoder.blocks.0.norm1.bias": 0.2,
+        "image_encoder.blocks.1.mlp.lin2.weight": 0.4,
+        "image_encoder.neck.0.weight": 0.8,
+        "prompt_encoder.no_mask_embed.weight": 0.8,
+        "mask_decoder.iou_token.weight": 0.8,
+    }
+    assert {name: by_name[name] for name in expected} == pytest.approx(expected)
+    assert optimizer.param_groups[0]["lr"] == 0.8  # which the log shows
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    whole = build_optimizer(model, OptimConfig(kind=kind))  # type: ignore[arg-type]
+    assert decays == {id(p): group["weight_decay"] for group in whole.param_groups for p in group["params"]}
+
+
+def test_drop_path_and_layer_decay_come_from_the_recipe() -> None:
+    assert ModelConfig(size="vit_b", drop_path=0.4).build().encoder.drop_path == 0.4
+    assert ModelConfig(size="smoke").build() == replace(SIZES["smoke"], image_size=512)
+    run, sources = RunConfig(steps=1), (SourceConfig(tars=("a.tar",)),)
+    with pytest.raises(ValueError, match="layer_decay needs a ViT's blocks, which a compact"):
+        Recipe(run=run, sources=sources, optim=OptimConfig(layer_decay=0.8))
+    for layer_decay in (0.0, 1.5):
+        with pytest.raises(ValueError, match="layer_decay is"):
+            OptimConfig(layer_decay=layer_decay)
+    with pytest.raises(ValueError, match="drop_path is 1"):
+        ModelConfig(drop_path=1.0)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from anymask.data.transforms import TransformConfig
 from anymask.errors import AnymaskError
-from anymask.model import SIZES, SamConfig
+from anymask.model import SIZES, SamConfig, ViTConfig
 from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig
 from anymask.training.strict_toml import read_strictly
@@ -50,6 +50,8 @@ class OptimConfig:
     """Learning rate at the end of a cosine, relative to the highest."""
     milestones: tuple[int, ...] = ()
     """Steps after which the `steps` schedule divides by ten."""
+    layer_decay: float = 1.0
+    """Learning rate of a ViT's block relative to the next one's (`anymask.training.optim.layer_scale`); 1 for none."""
     clip_norm: float = 1.0
     accumulate: int = 1
     """Batches whose gradients make one step."""
@@ -62,6 +64,8 @@ class OptimConfig:
         _at_least(self, 1, "accumulate")
         if self.clip_norm <= 0:
             raise ValueError(f"clip_norm is {self.clip_norm}; it must be above 0")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1")
         if not all(0 <= rate < 1 for rate in (self.ema, *self.betas)):
             raise ValueError(f"ema is {self.ema} and betas {self.betas}; they must be at least 0 and below 1")
 
@@ -73,11 +77,15 @@ class ModelConfig:
     size: str = "compact"
     image_size: int = 512
     start: str = ""
+    drop_path: float = 0.0
+    """Chance that the encoder's last block is left out for an image, falling to none at the first; 0: the size's."""
 
     def __post_init__(self) -> None:
         """Refuse a model that cannot be built."""
         if self.size not in SIZES:
             raise ValueError(f"size is {self.size!r}; it must be one of {', '.join(SIZES)}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}; it must be at least 0 and below 1")
         try:
             self.build()
         except AnymaskError as error:
@@ -85,7 +93,11 @@ class ModelConfig:
 
     def build(self) -> SamConfig:
         """Return the named size at that input side."""
-        return dataclasses.replace(SIZES[self.size], image_size=self.image_size)
+        config = SIZES[self.size]
+        encoder = config.encoder
+        if self.drop_path:
+            encoder = dataclasses.replace(encoder, drop_path=self.drop_path)
+        return dataclasses.replace(config, encoder=encoder, image_size=self.image_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +121,8 @@ class RunConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     num_workers: int = 1
     """Processes that load data; 0 loads in the training process."""
+    processes: int = 1
+    """Processes that the recipe is meant for, each with batches of its own; `anymask train plan` counts with it."""
     num_threads: int = 0
     """Threads of the CPU's kernels; 0 leaves torch's choice."""
     save_every: int = 500
@@ -117,7 +131,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be run with."""
-        _at_least(self, 1, "steps", "batch_size", "num_masks", "save_every", "log_every")
+        _at_least(self, 1, "steps", "batch_size", "num_masks", "processes", "save_every", "log_every")
         _at_least(self, 0, "seed", "num_workers", "num_threads", "sheet_every")
 
 
@@ -163,6 +177,10 @@ class Recipe:
         """Refuse a run without data."""
         if not any(source.weight for source in self.sources):
             raise ValueError("sources must hold at least one of a weight above 0")
+        if self.optim.layer_decay < 1 and not isinstance(self.model.build().encoder, ViTConfig):
+            raise ValueError(
+                f"optim.layer_decay needs a ViT's blocks, which a {self.model.size} does not have; leave it"
+            )
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -21,7 +21,7 @@ from anymask.errors import AnymaskError, CheckpointError, DataError
 from anymask.model import Sam, SamConfig, build_sam
 from anymask.training.config import Recipe, SourceConfig
 from anymask.training.log import TrainingLog
-from anymask.training.optim import MovingAverage, build_optimizer, rate_factor
+from anymask.training.optim import MovingAverage, build_optimizer, rate_factor, set_rates
 from anymask.training.sam_step import StepResult, sam_step
 from anymask.training.state import TrainingState
 
@@ -159,8 +159,7 @@ def _step(state: TrainingState, recipe: Recipe, stream: Iterator[Batch], skipped
     """Take one step of the optimiser, over `accumulate` batches; logged values are means over them."""
     model, optim = state.model.train(), recipe.optim
     rate = optim.learning_rate * rate_factor(state.step, recipe.run.steps, optim)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    set_rates(state.optimizer, rate)
     state.optimizer.zero_grad(set_to_none=True)
     results: list[StepResult] = []
     try:

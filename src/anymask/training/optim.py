@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +19,17 @@ from anymask.training.muon import Muon
 _DECAYED = (nn.Linear, nn.modules.conv._ConvNd)
 _NARROW = 16
 """Matrices with fewer inputs or outputs have no directions to balance."""
+_BLOCK = re.compile(r"\bimage_encoder\.blocks\.(\d+)\.")
+_FIRST = re.compile(r"\bimage_encoder\.(?:patch_embed|pos_embed)\b")
+
+
+@dataclass(slots=True)
+class _Share:
+    """Parameters that learn at one rate."""
+
+    matrices: list[nn.Parameter] = field(default_factory=list)
+    narrow: list[nn.Parameter] = field(default_factory=list)
+    kept: list[nn.Parameter] = field(default_factory=list)
 
 
 def build_optimizer(
@@ -22,29 +37,56 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Matrices and kernels decay; biases, norms, embeddings and positions do not.
 
-    Muon orthogonalises the steps of all matrices but those of a few inputs or outputs, in `precision`.
+    Muon orthogonalises the steps of all matrices but those of a few inputs or outputs, in `precision`. Each group's
+    `lr_scale` is what `layer_scale` says of its parameters; the groups of the highest come first.
     """
-    matrices: list[nn.Parameter] = []
-    narrow: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for module in model.modules():
+    depth = count_blocks(model) if config.layer_decay < 1 else 0
+    shares: defaultdict[float, _Share] = defaultdict(_Share)
+    for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
+            share = shares[layer_scale(f"{path}.{name}", depth, config.layer_decay)]
             if name != "weight" or not isinstance(module, _DECAYED):
-                kept.append(parameter)
+                share.kept.append(parameter)
             else:
-                (narrow if min(parameter.flatten(1).shape) < _NARROW else matrices).append(parameter)
-    rest = {"params": kept, "weight_decay": 0.0}
+                is_narrow = min(parameter.flatten(1).shape) < _NARROW
+                (share.narrow if is_narrow else share.matrices).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for scale, share in sorted(shares.items(), reverse=True):
+        decay, rest = {"weight_decay": config.weight_decay, "lr_scale": scale}, {"weight_decay": 0.0, "lr_scale": scale}
+        if config.kind == "adamw":
+            groups.append({"params": share.matrices + share.narrow, **decay})
+        else:
+            groups.append({"params": share.matrices, **decay, "orthogonal": True})
+            groups.append({"params": share.narrow, **decay})
+        groups.append({"params": share.kept, **rest})
     if config.kind == "adamw":
-        decayed = {"params": matrices + narrow, "weight_decay": config.weight_decay}
-        return torch.optim.AdamW([decayed, rest], lr=config.learning_rate, betas=config.betas)
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay, "orthogonal": True},
-        {"params": narrow, "weight_decay": config.weight_decay},
-        rest,
-    ]
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
     return Muon(groups, lr=config.learning_rate, betas=config.betas, dtype=precision)
+
+
+def count_blocks(model: nn.Module) -> int:
+    """Return how many blocks the image encoder has; 0 where it is no ViT."""
+    return len({found[1] for name, _ in model.named_parameters() if (found := _BLOCK.search(name))})
+
+
+def layer_scale(name: str, depth: int, decay: float) -> float:
+    """Return a parameter's learning rate relative to the highest: layer-wise decay (SAM, app. A; BEiT, app.).
+
+    Of `depth` blocks the last learns at `decay`, each one before it at `decay` times the rate of the next, patches and
+    positions at the lowest; what lies above the blocks (neck, prompt encoder, mask decoder) at the highest.
+    """
+    block = _BLOCK.search(name)
+    if block:
+        return float(decay ** (depth - int(block[1])))
+    return float(decay ** (depth + 1)) if _FIRST.search(name) else 1.0
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give each group its share of a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
 
 
 def rate_factor(step: int, total: int, config: OptimConfig) -> float:
