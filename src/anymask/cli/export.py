@@ -1,8 +1,9 @@
-"""`anymask export`: models as ONNX files, proof that they are right, embeddings as NumPy files."""
+"""`anymask export`: models as ONNX files, proof that they are right, embeddings as NumPy files, the page as a site."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 
-app = typer.Typer(help="Export models to ONNX, verify exported files, and write embeddings.")
+app = typer.Typer(help="Export models to ONNX, verify exported files, and write embeddings or a web site.")
 
 
 class ExportPart(StrEnum):
@@ -163,3 +164,43 @@ def embedding(
     predictor.set_image(image)
     for path in write_npy(output, predictor.image.embedding):
         typer.echo(path)
+
+
+@app.command(epilog="Example: anymask export web site --int8")
+def web(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the site goes: an empty folder, or a new one.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
+    ] = "anymask-s",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit weights: a smaller download, masks a little off.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what models/model.json says.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Write the browser tool as a static site that segments with no server of ours: the encoder runs in the page, too.
+
+    README.txt in the folder says how to serve it.
+    """
+    from anymask.cli.outputs import check_folder
+    from anymask.export.extra import require_packages
+    from anymask.export.web import check_site, export_web, packaged_page
+
+    require_packages()
+    packaged_page()
+    check_folder(folder)
+    check_site(folder)
+    description = export_web(
+        open_model(model, offline=offline, device="cpu"),
+        folder,
+        name=Path(model).name if Path(model).exists() else model,
+        licence=_licence(model),
+        int8=int8,
+        report=lambda name: typer.echo(f"writing {name} …", err=True),
+    )
+    if as_json:
+        typer.echo(description.to_json(), nl=False)
+        return
+    downloaded = sum(file.bytes for file in description.files)
+    typer.echo(f"{folder}  the model is {downloaded / 1e6:,.1f} MB; try it by")
+    typer.echo(f"python -m http.server --bind 127.0.0.1 --directory {shlex.quote(str(folder))}")
