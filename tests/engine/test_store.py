@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, event, insert, select, text
+from sqlalchemy.exc import OperationalError
 
 from anymask.engine.store import (
     Annotation,
@@ -27,7 +29,7 @@ from anymask.engine.store import (
 )
 from anymask.engine.store.database import sqlite_url
 from anymask.engine.store.images import NewImage
-from anymask.engine.store.tables import metadata
+from anymask.engine.store.tables import class_sets, metadata
 from anymask.errors import DataError, OutputError
 from anymask.geometry import rle
 
@@ -143,6 +145,58 @@ def test_many_at_once_each_take_their_turn(project: Project) -> None:
         revisions = list(pool.map(add, range(24)))
     assert sorted(revisions) == list(range(1, 25))
     assert {a.id for a in project.annotations.state(1).annotations} == {f"a{n}" for n in range(24)}
+
+
+def test_work_that_waits_is_written_together_and_fails_alone(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "fresh.sqlite"))
+    started, go_on = threading.Event(), threading.Event()
+    commits = []
+    event.listen(database._engine, "commit", commits.append)
+
+    def hold(_: Connection) -> str:
+        started.set()
+        go_on.wait(30)
+        return "held"
+
+    def add(number: int) -> Callable[[Connection], int]:
+        def work(connection: Connection) -> int:
+            row = {"revision": number, "client": "c", "at": 0.0, "digest": "", "classes": "[]"}
+            connection.execute(insert(class_sets).values(row))
+            if number == 3:
+                raise DataError("three is refused")
+            return number
+
+        return work
+
+    with ThreadPoolExecutor(8) as pool:
+        held = pool.submit(database.write, hold)
+        started.wait(30)
+        futures = [pool.submit(database.write, add(number)) for number in (1, 2, 3, 4, 1)]
+        while len(database._waiting) < len(futures):
+            pass
+        go_on.set()
+        outcomes = [future.exception() or future.result() for future in futures]
+    assert held.result() == "held"
+    assert outcomes[1] == 2 and outcomes[3] == 4
+    assert isinstance(outcomes[2], DataError)
+    assert 1 in (outcomes[0], outcomes[4])  # of two alike one is refused
+    assert any(isinstance(outcome, OutputError) for outcome in (outcomes[0], outcomes[4]))
+    assert len(commits) == 2
+    with database.reading() as connection:
+        assert sorted(connection.scalars(select(class_sets.c.revision))) == [1, 2, 4]
+    database.close()
+
+
+def test_a_commit_that_fails_is_no_answer(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "fresh.sqlite"))
+
+    def fail(_: Connection) -> None:
+        raise OperationalError("COMMIT", None, Exception("database or disk is full"))
+
+    event.listen(database._engine, "commit", fail)
+    with pytest.raises(OutputError, match="disk is full"):
+        database.write(lambda connection: connection.execute(text("SELECT 1")).scalar())
+    database.close()
 
 
 def test_classes_are_replaced_as_a_whole(project: Project) -> None:

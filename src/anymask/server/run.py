@@ -11,6 +11,8 @@ import uvicorn
 from fastapi import FastAPI
 
 _PARTING_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 75
+"""Long: a connection closed just when a request is sent on it looks like a failure."""
 
 
 def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
@@ -30,6 +32,7 @@ class Server(uvicorn.Server):
             ws="none",
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_PARTING_SECONDS,
         )
         super().__init__(config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -18,6 +20,7 @@ logger = logging.getLogger("anymask.server")
 
 _FIRST_GUESS = 2.0
 """Seconds that a task takes, before one was timed."""
+_NICENESS = 10
 _OTHERS = 1
 """How many may wait of a kind that `capacity` does not name."""
 
@@ -100,6 +103,8 @@ class Worker:
         youngest.future.cancel()
 
     def _work(self) -> None:
+        if sys.platform == "linux":  # where a thread has a priority of its own: answers go before embeddings
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         if self._threads is not None:
             import torch
 

@@ -92,41 +92,50 @@ class Annotations:
                 not there.
         """
         digest = _digest(changes)
-        with self._database.writing() as connection:
-            current, size = _image(connection, image_id, lock=True)
-            if current != base_revision:
-                if current == base_revision + 1 and _was_sent(connection, image_id, current, client, digest):
-                    return current
-                raise Conflict(f"image {image_id}", base_revision, current)
-            puts = {
-                change.annotation.id: rle.checked(change.annotation.rle, size)
-                for change in changes
-                if isinstance(change, Put)
-            }
-            revision = base_revision + 1
-            change_set = connection.execute(
-                insert(change_sets)
-                .values(
-                    image_id=image_id,
-                    base_revision=base_revision,
-                    revision=revision,
-                    client=client,
-                    at=self._clock(),
-                    digest=digest,
-                )
-                .returning(change_sets.c.id)
-            ).scalar_one()
-            total = _apply(connection, image_id, change_set, _last_of_each(changes), puts)
-            counted = update(images).where(images.c.id == image_id).values(revision=revision, num_annotations=total)
-            connection.execute(counted)
-        return revision
+        at = self._clock()
+        return self._database.write(
+            lambda connection: _change(connection, image_id, base_revision, client, changes, digest=digest, at=at)
+        )
+
+
+def _change(
+    connection: Connection,
+    image_id: int,
+    base_revision: int,
+    client: str,
+    changes: Sequence[Change],
+    *,
+    digest: str,
+    at: float,
+) -> int:
+    current, size = _image(connection, image_id, lock=True)
+    if current != base_revision:
+        if current == base_revision + 1 and _was_sent(connection, image_id, current, client, digest):
+            return current
+        raise Conflict(f"image {image_id}", base_revision, current)
+    puts = {
+        change.annotation.id: rle.checked(change.annotation.rle, size) for change in changes if isinstance(change, Put)
+    }
+    row = {
+        "image_id": image_id,
+        "base_revision": base_revision,
+        "revision": base_revision + 1,
+        "client": client,
+        "at": at,
+        "digest": digest,
+    }
+    change_set = connection.execute(insert(change_sets).values(row).returning(change_sets.c.id)).scalar_one()
+    grown = _apply(connection, image_id, change_set, _last_of_each(changes), puts)
+    counted = {"revision": base_revision + 1, "num_annotations": images.c.num_annotations + grown}
+    connection.execute(update(images).where(images.c.id == image_id).values(counted))
+    return base_revision + 1
 
 
 def _apply(
     connection: Connection, image_id: int, change_set: int, changes: Mapping[str, Change], puts: Mapping[str, RLE]
 ) -> int:
-    """Write a version for each change and point to it; return how many annotations the image has then."""
-    present = {row.key: row for row in connection.execute(_pointers(image_id))}
+    """Write a version for each change and point to it; return by how many annotations the image has grown."""
+    present = {row.key: row for row in connection.execute(_heads(image_id, list(changes)))}
     for key, change in changes.items():
         if isinstance(change, Delete) and key not in puts and (key not in present or present[key].deleted):
             raise DataError(f"annotation {key} cannot be deleted: image {image_id} has none of that id")
@@ -150,9 +159,8 @@ def _apply(
             update(annotation_heads).where(annotation_heads.c.id == bindparam("of")).values(version_id=bindparam("to"))
         )
         connection.execute(pointed, moved)
-    alive = {key for key, row in present.items() if not row.deleted}
-    alive |= {key for key, change in changes.items() if isinstance(change, Put)}
-    return len(alive - {key for key, change in changes.items() if isinstance(change, Delete)})
+    before = sum(not row.deleted for row in present.values())
+    return sum(isinstance(change, Put) for change in changes.values()) - before
 
 
 def _version(change: Change, puts: Mapping[str, RLE]) -> dict[str, object]:
@@ -203,10 +211,12 @@ def _was_sent(connection: Connection, image_id: int, revision: int, client: str,
     return bool(row.client == client and row.digest == digest)
 
 
-def _pointers(image_id: int) -> Select[Any]:
+def _heads(image_id: int, keys: Sequence[str]) -> Select[Any]:
+    """Those of the keys that the image has, deleted or not."""
     joined = annotation_heads.join(annotation_versions, annotation_versions.c.id == annotation_heads.c.version_id)
     columns = (annotation_heads.c.key, annotation_heads.c.id, annotation_versions.c.deleted)
-    return select(*columns).select_from(joined).where(annotation_heads.c.image_id == image_id)
+    wanted = select(*columns).select_from(joined)
+    return wanted.where(annotation_heads.c.image_id == image_id, annotation_heads.c.key.in_(keys))
 
 
 def _current(image_id: int) -> Select[Any]:

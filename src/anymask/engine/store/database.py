@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -21,6 +22,10 @@ from anymask.errors import DataError, OutputError
 
 _CONNECTIONS = 16
 _WAIT_SECONDS = 30.0
+_TOGETHER = 32
+"""Pieces of work that are written in one transaction at most."""
+
+T = TypeVar("T")
 
 
 class Database:
@@ -38,6 +43,9 @@ class Database:
         self.url = make_url(url)
         self._is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock()
+        self._queue = threading.Lock()
+        self._waiting: list[_Waiting[Any]] = []
+        self._has_leader = False
         self._engine = _engine(self.url) if self._is_sqlite else create_engine(self.url, pool_pre_ping=True)
         try:
             with self.writing() as connection:
@@ -59,7 +67,59 @@ class Database:
             with self.reading() as connection:
                 yield connection
             return
-        with self._writer, self._said_plainly(), self._engine.connect() as connection:
+        with self._writer, self._transaction() as connection:
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run work in a transaction and return its result once that is on the disk; if it fails it is undone.
+
+        On SQLite what comes while another transaction is written goes together with the next, each in a savepoint:
+        the disk is waited for once, not once for each.
+        """
+        if not self._is_sqlite:
+            with self.writing() as connection:
+                return work(connection)
+        mine = _Waiting(work)
+        with self._queue:
+            self._waiting.append(mine)
+            if not self._has_leader:
+                self._has_leader = True
+                mine.turn.set()
+        mine.turn.wait()
+        if not mine.is_done:  # this thread is the one that writes, for itself and for who came meanwhile
+            self._lead()
+        with self._said_plainly():
+            return mine.result()
+
+    def _lead(self) -> None:
+        """Write what waits, and let the first of those who came after write next."""
+        with self._writer:
+            with self._queue:
+                batch, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
+            try:
+                self._write_together(batch)
+            finally:
+                with self._queue:
+                    self._has_leader = bool(self._waiting)
+                    if self._waiting:
+                        self._waiting[0].turn.set()
+
+    def _write_together(self, batch: Sequence[_Waiting[Any]]) -> None:
+        try:
+            with self._transaction() as connection:
+                for each in batch:
+                    each.run(connection)
+        except Exception as error:  # the disk is full: nothing of the transaction is there
+            for each in batch:
+                each.error = each.error or error
+        for each in batch:
+            each.is_done = True
+            each.turn.set()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """Give SQLite's one transaction that writes; the writer's lock is held by the caller."""
+        with self._said_plainly(), self._engine.connect() as connection:
             connection = connection.execution_options(writes=True)
             with connection.begin():
                 yield connection
@@ -82,6 +142,32 @@ class Database:
             raise OutputError(
                 f"{self._name}: the database does not answer ({' '.join(str(reason).split())})"
             ) from error
+
+
+class _Waiting(Generic[T]):
+    """Work that waits to be written, and what became of it."""
+
+    def __init__(self, work: Callable[[Connection], T]) -> None:
+        self._work = work
+        self._results: list[T] = []
+        self.error: Exception | None = None
+        self.is_done = False
+        self.turn = threading.Event()
+        """Set when the work is done, or when its thread shall do it."""
+
+    def run(self, connection: Connection) -> None:
+        """Do the work; if it fails, undo it alone."""
+        try:
+            with connection.begin_nested():
+                self._results.append(self._work(connection))
+        except Exception as error:
+            self.error = error
+
+    def result(self) -> T:
+        """Return the result, or raise what the work raised."""
+        if self.error is not None:
+            raise self.error
+        return self._results[0]
 
 
 def sqlite_url(path: Path) -> URL:
