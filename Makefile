@@ -4,6 +4,7 @@
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
 # make web     build the browser's page into the package (Node 20.19 or later, and npm)
+# make web-test  check and test the page, in Chromium too where there is one
 #
 # All in a virtual environment in .venv, made with $(PYTHON) and the versions in constraints.txt.
 
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test check smoke bench picture web clean
+.PHONY: run test check smoke bench picture web web-test clean
 
 run: $(VENV)/.package
 	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,235 -o out
@@ -39,8 +40,14 @@ picture: $(VENV)/.package
 web: web/node_modules/.installed
 	cd web && npm run build
 
+web-test: web/node_modules/.installed
+	cd web && npm run check && npm test
+	@if command -v "$${CHROMIUM:-chromium}" >/dev/null; then cd web && npm run e2e; \
+	else echo "Tests in the browser are left out: they need Chromium, Debian's package of that name."; fi
+
 clean:
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf web/node_modules web/e2e/out src/anymask/server/page
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 web/node_modules/.installed: web/package-lock.json

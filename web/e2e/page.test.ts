@@ -1,9 +1,10 @@
 /** The page in a browser, against the mock server or, with ANYMASK_URL, a real one on a fresh project. */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { type RLE, runsOf } from "../src/geometry/rle";
+import { decode, encode, type RLE, runsOf } from "../src/geometry/rle";
 import { Browser, place, promptable, Site, saved } from "./browser";
 
 let site: Site;
@@ -221,8 +222,7 @@ test("two tabs on one picture both keep their masks", async () => {
 
 test("everything is found, picked from, and kept", async () => {
   await page.keyboard.press("g");
-  await page.waitForFunction(() => globalThis.anymask.app.busy.value !== null);
-  await page.waitForFunction(() => globalThis.anymask.app.busy.value === null, null, { timeout: 80_000 });
+  await page.waitForFunction(() => globalThis.anymask.app.proposals.value !== null, null, { timeout: 80_000 });
   const found = await page.evaluate(() => globalThis.anymask.app.proposals.value!.length);
   expect(found).toBeGreaterThan(1);
   const spot = await page.evaluate(() => {
@@ -260,9 +260,16 @@ test("an export is what the screen shows", async () => {
     page.evaluate(() => globalThis.anymask.app.export("coco", false)),
   ]);
   const file = JSON.parse(readFileSync(await download.path(), "utf8")) as { annotations?: { segmentation: RLE }[] };
+  const painted = await paintedMask();
+  const shown = (await rles()).map(({ rle }) => rle);
+  expect(painted).toEqual(unionOf(shown));
   if (site.isMock) return;
-  const shown = (await rles()).map(({ rle }) => rle.counts).sort();
-  expect(file.annotations?.map(({ segmentation }) => segmentation.counts).sort()).toEqual(shown);
+  const counts = (masks: readonly RLE[] = []) => masks.map((rle) => rle.counts).sort();
+  expect(counts(file.annotations?.map(({ segmentation }) => segmentation))).toEqual(counts(shown));
+  const out = process.env["ANYMASK_OUT"];
+  if (!out) return;
+  writeFileSync(join(out, "coco.json"), JSON.stringify(file));
+  writeFileSync(join(out, "painted.json"), JSON.stringify(painted));
 });
 
 test("the keyboard alone makes a mask", async () => {
@@ -277,6 +284,41 @@ test("the keyboard alone makes a mask", async () => {
   await page.locator(".help").waitFor({ state: "detached" });
 });
 
+/** The pixels of the picture that have a mask's colour on the screen, at 100 % and full opacity. */
+async function paintedMask(): Promise<RLE> {
+  const { size, bits } = await page.evaluate(async () => {
+    const { app, stage } = globalThis.anymask;
+    const [height, width] = app.size.value!;
+    const [view, opacity] = [stage!.view.value, app.opacity.value];
+    app.select(null);
+    app.opacity.value = 1;
+    stage!.view.value = { scale: 1, x: 0, y: 0 };
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const canvas = document.querySelector<HTMLCanvasElement>("canvas:not(.over)")!;
+    const { data } = canvas.getContext("2d")!.getImageData(0, 0, width, height);
+    const colors = new Set([...app.store.annotations.value.values()].map((a) => app.annotationColor(a).join()));
+    const found = Array.from({ length: height * width }, (_, at) =>
+      colors.has(data.subarray(4 * at, 4 * at + 3).join()) ? 1 : 0,
+    );
+    app.opacity.value = opacity;
+    stage!.view.value = view;
+    return { size: [height, width] as const, bits: found };
+  });
+  const [height, width] = size;
+  return encode({ size, x: 0, y: 0, width, height, bits: Uint8Array.from(bits) });
+}
+function unionOf(rles: readonly RLE[]): RLE {
+  const [height, width] = rles[0]!.size as [number, number];
+  const bits = new Uint8Array(height * width);
+  for (const rle of rles) {
+    const mask = decode(rle);
+    for (let at = 0; at < mask.bits.length; at++) {
+      const row = mask.y + Math.floor(at / mask.width);
+      if (mask.bits[at]) bits[row * width + mask.x + (at % mask.width)] = 1;
+    }
+  }
+  return encode({ size: [height, width], x: 0, y: 0, width, height, bits });
+}
 /** A pixel of a mask: the middle of its longest run. */
 function insideOf(rle: RLE): { x: number; y: number } {
   const [height] = rle.size as [number, number];
