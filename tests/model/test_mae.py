@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -87,6 +88,9 @@ def test_positions_tell_columns_and_rows_apart() -> None:
     assert torch.equal(positions[0, 2, :8], positions[4, 2, :8])
     assert torch.equal(positions[2, 0, 8:], positions[2, 4, 8:])
     assert positions.flatten(0, 1).unique(dim=0).shape[0] == 25
+    row3_column2 = [math.sin(2), math.sin(0.02), math.cos(2), math.cos(0.02)]
+    row3_column2 += [math.sin(3), math.sin(0.03), math.cos(3), math.cos(0.03)]
+    assert sine_positions(5, 8)[3, 2].tolist() == pytest.approx(row3_column2)
 
 
 def test_what_cannot_be_built_is_refused() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anymask.model import SamConfig, ViTConfig
-from anymask.model.mae import MaeConfig, MaskedAutoencoder, sine_positions
+from anymask.model.mae import MaeConfig, MaskedAutoencoder
 
 
 def renamed(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
@@ -57,9 +57,3 @@ def test_the_encoder_sees_what_transformers_does() -> None:
         found = mae.encoder(images, noise.argsort(1)[:, : mae.num_visible])
     assert found.shape == expected.shape == (2, 5, 32)
     assert torch.allclose(found, expected, atol=1e-5)
-
-
-def test_fixed_positions_are_those_of_transformers() -> None:
-    modeling = pytest.importorskip("transformers.models.vit_mae.modeling_vit_mae")
-    expected = torch.from_numpy(modeling.get_2d_sincos_pos_embed(32, 6)).float()
-    assert torch.allclose(sine_positions(6, 32).flatten(0, 1), expected, atol=1e-6)

@@ -14,8 +14,10 @@ from anymask.data.loader import Batch
 from anymask.geometry import points as point_geometry
 from anymask.geometry.masks import pair_iou
 from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
+from anymask.model.mae import MaskedAutoencoder, patch_statistics, patchify, unpatchify
 from anymask.plots import contact_sheet, draw_answer
 from anymask.task import PromptConfig, initial_prompts
+from anymask.training.mae_step import normalise
 from anymask.training.sam_step import preprocess
 
 _COLUMNS = 4
@@ -66,6 +68,28 @@ def prediction_sheet(model: Sam, batch: Batch) -> UInt8[np.ndarray, "h w 3"]:
             cells.append(draw_answer(*shown, points=(points[index, 0] * scale).tolist(), labels=[1]))
         captions += ["truth", f"IoU {float(pair_iou(predicted, truth)):.2f}, predicted {score:.2f}"]
     return contact_sheet(cells, _COLUMNS, captions)
+
+
+@torch.no_grad()
+def reconstruction_sheet(model: MaskedAutoencoder, batch: Batch, *, seed: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw each image as it is, with its hidden patches grey, and with them as the model fills them in.
+
+    Where the model predicts patches relative to their own mean and deviation, these are taken from the truth.
+    """
+    images = normalise(model, batch.to(model.device))
+    visible = model.draw_visible(len(images), torch.Generator().manual_seed(seed))
+    hidden = model.hidden(visible)[..., None]
+    patches = patchify(images, model.patch_size)
+    filled = model(images, visible).float()
+    if model.mae.normalise:
+        mean, deviation = patch_statistics(patches)
+        filled = filled * deviation + mean
+    stages = [patches, patches.masked_fill(hidden, 0.0), torch.where(hidden, filled, patches)]
+    pixels = [unpatchify(stage, model.patch_size) * model.pixel_std + model.pixel_mean for stage in stages]
+    drawn = [stage.clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for stage in pixels]
+    cells = [stage[index] for index in range(len(images)) for stage in drawn]
+    cells = [np.asarray(cv2.resize(cell, (_CELL, _CELL), interpolation=cv2.INTER_NEAREST), np.uint8) for cell in cells]
+    return contact_sheet(cells, 3, ["image", "seen", "reconstructed"] * len(images))
 
 
 def _enlarged(

@@ -42,7 +42,7 @@ def download_progress() -> Iterator[Progress]:
 
 @contextmanager
 def training_progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Show steps, loss, IoU after the first and the last prompt, the time so far and the time left."""
+    """Show steps, loss, IoU after the first and the last prompt (if any), the time so far and the time left."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -61,7 +61,9 @@ def training_progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], 
         bars.start()
         if not tasks:
             tasks.append(bars.add_task("", total=steps, completed=step))
-        words = f"loss {values['loss']:.3f}  IoU {values['iou_first']:.2f} → {values['iou_last']:.2f}"
+        words = f"loss {values['loss']:.3f}"
+        if "iou_first" in values:
+            words += f"  IoU {values['iou_first']:.2f} → {values['iou_last']:.2f}"
         bars.update(tasks[0], completed=step, description=words)
 
     try:

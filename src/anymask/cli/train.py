@@ -13,7 +13,10 @@ from anymask.cli.regions import regions
 from anymask.cli.terminal import training_progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from anymask.model import Sam
+    from anymask.model.mae import MaskedAutoencoder
     from anymask.training.config import Recipe
     from anymask.training.loop import Callback
 
@@ -46,27 +49,54 @@ def run(
     """Train to the recipe's last step, going on from the run's folder if it holds an earlier state.
 
     The folder gets state.pt, log.jsonl, TensorBoard's files, sheets of predictions, and model.safetensors: the weights
-    in float16, which `anymask segment --model` takes, as of the last save.
+    in float16, which `anymask segment --model` takes, as of the last save. A recipe of kind "mae" pre-trains the image
+    encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes.
     """
-    from anymask.checkpoints import load_model
     from anymask.training.config import read_recipe
     from anymask.training.loop import train
+    from anymask.training.mae_step import train_mae
 
     plan = read_recipe(recipe)
     folder = output or Path("runs") / recipe.stem
     check_folder(folder)
-    start = load_model(plan.model.start).state_dict() if plan.model.start else None
-    callbacks = [
-        (plan.run.save_every, _saver(folder)),
-        (plan.run.sheet_every, _sheet_drawer(plan, folder)),
-        (plan.validation.every, _validator(plan)),
-    ]
-    with training_progress(plan.run.steps) as report:
-        train(plan, folder, start=start, callbacks=callbacks, progress=report)
+    every = plan.run
+    if plan.kind == "mae":
+        drawn = [(every.save_every, _encoder_saver(folder, every.seed)), (every.sheet_every, _mae_drawer(plan, folder))]
+        with training_progress(every.steps) as report:
+            train_mae(plan, folder, callbacks=drawn, progress=report)
+    else:
+        start = _start(plan)
+        callbacks = [
+            (every.save_every, _saver(folder)),
+            (every.sheet_every, _sheet_drawer(plan, folder)),
+            (plan.validation.every, _validator(plan)),
+        ]
+        with training_progress(every.steps) as report:
+            train(plan, folder, start=start, callbacks=callbacks, progress=report)
     typer.echo(folder / WEIGHTS)
 
 
-def _saver(folder: Path) -> Callback:
+def _start(recipe: Recipe) -> dict[str, Tensor] | None:
+    """Return the weights that training begins with: a model's, or a plain ViT's in a model of random weights."""
+    import torch
+
+    from anymask.checkpoints import load_model
+    from anymask.checkpoints.mae import load_mae_encoder, read_mae
+    from anymask.model import build_sam
+
+    name = recipe.model.start
+    if not name:
+        return None
+    plain = read_mae(name)
+    if plain is None:
+        return load_model(name).state_dict()
+    torch.manual_seed(recipe.run.seed)
+    model = build_sam(recipe.model.build())
+    load_mae_encoder(model, plain)
+    return model.state_dict()
+
+
+def _saver(folder: Path) -> Callback[Sam]:
     """Return what saves the weights as a model file."""
     import torch
 
@@ -79,7 +109,37 @@ def _saver(folder: Path) -> Callback:
     return save
 
 
-def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback:
+def _encoder_saver(folder: Path, seed: int) -> Callback[MaskedAutoencoder]:
+    """Return what saves a model of the pre-trained encoder and random weights elsewhere, to start training from."""
+    from anymask.checkpoints import save_model
+    from anymask.checkpoints.mae import sam_of_mae
+
+    def save(model: MaskedAutoencoder, step: int) -> dict[str, float]:
+        save_model(sam_of_mae(model, seed=seed), folder / WEIGHTS)
+        return {}
+
+    return save
+
+
+def _mae_drawer(recipe: Recipe, folder: Path) -> Callback[MaskedAutoencoder]:
+    """Return what draws reconstructions of a batch that stays the same through the run."""
+    from anymask.cli.sheets import reconstruction_sheet
+    from anymask.data.files import write_image_atomic
+    from anymask.training.mae_step import build_image_stream
+
+    shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
+
+    def draw(model: MaskedAutoencoder, step: int) -> dict[str, float]:
+        sheets = folder / "sheets"
+        sheets.mkdir(exist_ok=True)
+        drawn = reconstruction_sheet(model, build_image_stream(shown).batch(0))
+        write_image_atomic(sheets / f"step-{step:06d}.png", drawn)
+        return {}
+
+    return draw
+
+
+def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
     """Return what draws the model's answers on a batch that stays the same through the run."""
     from anymask.cli.sheets import prediction_sheet
     from anymask.data.files import write_image_atomic
@@ -96,7 +156,7 @@ def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback:
     return draw
 
 
-def _validator(recipe: Recipe) -> Callback:
+def _validator(recipe: Recipe) -> Callback[Sam]:
     """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
     from anymask.evaluation.single_point import open_sets, quick_validation
     from anymask.training.loop import find

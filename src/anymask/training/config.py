@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from anymask.data.transforms import TransformConfig
 from anymask.errors import AnymaskError
 from anymask.model import SIZES, SamConfig, ViTConfig
+from anymask.model.mae import MaeConfig, MaskedAutoencoder
 from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig
 from anymask.training.strict_toml import read_strictly
@@ -166,6 +169,9 @@ class Recipe:
 
     run: RunConfig
     sources: tuple[SourceConfig, ...]
+    kind: Literal["sam", "mae"] = "sam"
+    """The promptable task, or the pre-training of its image encoder (`anymask.model.mae`), which reads images alone."""
+    mae: MaeConfig = field(default_factory=MaeConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
@@ -177,10 +183,14 @@ class Recipe:
         """Refuse a run without data."""
         if not any(source.weight for source in self.sources):
             raise ValueError("sources must hold at least one of a weight above 0")
-        if self.optim.layer_decay < 1 and not isinstance(self.model.build().encoder, ViTConfig):
-            raise ValueError(
-                f"optim.layer_decay needs a ViT's blocks, which a {self.model.size} does not have; leave it"
-            )
+        if self.optim.layer_decay < 1 and (self.kind == "mae" or not isinstance(self.model.build().encoder, ViTConfig)):
+            raise ValueError("optim.layer_decay is for training the promptable task with a ViT; leave it out")
+        if self.kind == "mae":
+            try:
+                with torch.device("meta"):
+                    MaskedAutoencoder(self.model.build(), self.mae)
+            except AnymaskError as error:
+                raise ValueError(f"model: {error}") from error
 
 
 def read_recipe(path: str | Path) -> Recipe:

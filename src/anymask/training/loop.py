@@ -9,9 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anymask.data.cache import ImageCache
 from anymask.data.folder import FolderFiles
@@ -25,8 +26,14 @@ from anymask.training.optim import MovingAverage, build_optimizer, rate_factor, 
 from anymask.training.sam_step import StepResult, sam_step
 from anymask.training.state import TrainingState
 
-Callback = Callable[[Sam, int], dict[str, float]]
+M = TypeVar("M", bound=nn.Module)
+
+Callback = Callable[[M, int], dict[str, float]]
 """Called with the averaged model, in evaluation mode, and the step; what it returns is logged."""
+
+Take = Callable[[M, Batch, torch.Generator, float], Any]
+"""Leaves a share of a batch's gradient in the model's parameters and returns a dataclass of tensors, `loss` among them.
+"""
 
 STATE = "state.pt"
 
@@ -43,9 +50,7 @@ def model_config(recipe: Recipe) -> SamConfig:
 def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
     """Open the recipe's sources as a stream of batches from step `start` on."""
     config = model_config(recipe)
-    cache = None
-    if recipe.cache.mib:
-        cache = ImageCache(recipe.cache.mib * 2**20, _expanded(recipe.cache.folder) or None)
+    cache = image_cache(recipe)
     return BatchStream(
         [Source(files=_open(s, cache), weight=s.weight, transforms=s.transforms) for s in recipe.sources],
         batch_size=recipe.run.batch_size,
@@ -55,6 +60,13 @@ def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
         seed=recipe.run.seed,
         start=start * recipe.optim.accumulate,
     )
+
+
+def image_cache(recipe: Recipe) -> ImageCache | None:
+    """Return the cache of decoded images that the recipe asks for, if any."""
+    if not recipe.cache.mib:
+        return None
+    return ImageCache(recipe.cache.mib * 2**20, _expanded(recipe.cache.folder) or None)
 
 
 def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
@@ -76,7 +88,7 @@ def _expanded(path: str) -> str:
     return os.path.expanduser(os.path.expandvars(path))
 
 
-def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> TrainingState:
+def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> TrainingState[Sam]:
     """Build model, optimiser and average; `start` holds the weights to begin with, None for random ones."""
     torch.manual_seed(recipe.run.seed)
     model = build_sam(model_config(recipe))
@@ -85,6 +97,11 @@ def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> Trainin
             model.load_state_dict(start)
         except RuntimeError as error:
             raise CheckpointError(f"the weights to start from are not of a {recipe.model.size}: {error}") from error
+    return state_of(model, recipe)
+
+
+def state_of(model: M, recipe: Recipe) -> TrainingState[M]:
+    """Put a model on the recipe's device, with the recipe's optimiser and average."""
     model = model.to(recipe.run.device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     average = MovingAverage(model, recipe.optim.ema) if recipe.optim.ema else None
@@ -98,11 +115,47 @@ def train(
     folder: Path,
     *,
     start: dict[str, Tensor] | None = None,
-    callbacks: Sequence[tuple[int, Callback]] = (),
+    callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> TrainingState:
-    """Train to the recipe's last step, resuming from `folder/state.pt` where there is one.
+) -> TrainingState[Sam]:
+    """Train the promptable task to the recipe's last step (see `run`)."""
+
+    def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> StepResult:
+        return sam_step(
+            model,
+            batch,
+            rounds=recipe.rounds,
+            loss=recipe.loss,
+            generator=generator,
+            precision=getattr(torch, recipe.run.precision),
+            scale=scale,
+        )
+
+    return run(
+        recipe,
+        folder,
+        build=lambda: new_state(recipe, start),
+        stream_from=lambda step: build_stream(recipe, start=step),
+        take=take,
+        callbacks=callbacks,
+        progress=progress,
+        clock=clock,
+    )
+
+
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    build: Callable[[], TrainingState[M]],
+    stream_from: Callable[[int], BatchStream],
+    take: Take[M],
+    callbacks: Sequence[tuple[int, Callback[M]]] = (),
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> TrainingState[M]:
+    """Train what `build` gives to the recipe's last step, resuming from `folder/state.pt` where there is one.
 
     Writes state.pt, log.jsonl (one object a line) and TensorBoard's files. Each of the
     `callbacks` is called every so many steps (0: never) and after the last, and leaves no trace in training's random
@@ -112,16 +165,16 @@ def train(
     every = recipe.run
     if every.num_threads:
         torch.set_num_threads(every.num_threads)
-    state = new_state(recipe, start)
+    state = build()
     if (folder / STATE).exists():
         state.load(folder / STATE)
-    stream = batches(build_stream(recipe, start=state.step), num_workers=every.num_workers)
+    stream = batches(stream_from(state.step), num_workers=every.num_workers)
     folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
     with TrainingLog(folder, state.step) as log:
         while state.step < every.steps:
             began = clock()
-            result = _step(state, recipe, stream, skipped)
+            result = _step(state, recipe, stream, take, skipped)
             state.step += 1
             state.seconds += clock() - began
             last = state.step == every.steps
@@ -143,40 +196,31 @@ def train(
     return state
 
 
-def averaged(state: TrainingState) -> Sam:
+def averaged(state: TrainingState[M]) -> M:
     """Return the model to be used: the moving average, or the model itself where there is none."""
     return state.model if state.average is None else state.average.model
 
 
-def _called(callback: Callback, state: TrainingState) -> dict[str, float]:
+def _called(callback: Callback[M], state: TrainingState[M]) -> dict[str, float]:
     """Call back without a trace in the random numbers that training draws."""
-    device = state.model.device
+    device = state.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         return callback(averaged(state).eval(), state.step)
 
 
-def _step(state: TrainingState, recipe: Recipe, stream: Iterator[Batch], skipped: Counter[str]) -> StepResult:
+def _step(
+    state: TrainingState[M], recipe: Recipe, stream: Iterator[Batch], take: Take[M], skipped: Counter[str]
+) -> Any:
     """Take one step of the optimiser, over `accumulate` batches; logged values are means over them."""
     model, optim = state.model.train(), recipe.optim
-    rate = optim.learning_rate * rate_factor(state.step, recipe.run.steps, optim)
-    set_rates(state.optimizer, rate)
+    set_rates(state.optimizer, optim.learning_rate * rate_factor(state.step, recipe.run.steps, optim))
     state.optimizer.zero_grad(set_to_none=True)
-    results: list[StepResult] = []
+    results: list[Any] = []
     try:
         for _ in range(optim.accumulate):
             batch = next(stream)
             skipped.update(batch.skipped)
-            results.append(
-                sam_step(
-                    model,
-                    batch.to(recipe.run.device),
-                    rounds=recipe.rounds,
-                    loss=recipe.loss,
-                    generator=state.generator,
-                    precision=getattr(torch, recipe.run.precision),
-                    scale=1 / optim.accumulate,
-                )
-            )
+            results.append(take(model, batch.to(recipe.run.device), state.generator, 1 / optim.accumulate))
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -184,8 +228,9 @@ def _step(state: TrainingState, recipe: Recipe, stream: Iterator[Batch], skipped
             f"out of memory at step {state.step}: lower run.batch_size ({recipe.run.batch_size}) or run.num_masks "
             f"({recipe.run.num_masks}) and raise optim.accumulate by as much"
         ) from error
-    names = [f.name for f in dataclasses.fields(StepResult)]
-    result = StepResult(**{name: torch.stack([getattr(r, name) for r in results]).mean() for name in names})
+    kind = type(results[0])
+    names = [f.name for f in dataclasses.fields(kind)]
+    result = kind(**{name: torch.stack([getattr(r, name) for r in results]).mean() for name in names})
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
     if not torch.isfinite(norm + result.loss):  # the only wait for the device in a step
         raise TrainingError(

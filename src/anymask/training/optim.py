@@ -7,14 +7,15 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
-from anymask.model import Sam
 from anymask.training.config import OptimConfig
 from anymask.training.muon import Muon
+
+M = TypeVar("M", bound=nn.Module)
 
 _DECAYED = (nn.Linear, nn.modules.conv._ConvNd)
 _NARROW = 16
@@ -101,12 +102,12 @@ def rate_factor(step: int, total: int, config: OptimConfig) -> float:
     return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class MovingAverage:
+class MovingAverage(Generic[M]):
     """An exponential moving average of a model's parameters; buffers (running statistics) are copied."""
 
-    def __init__(self, model: Sam, decay: float) -> None:
+    def __init__(self, model: M, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:

@@ -6,26 +6,33 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch import nn
 
 from anymask.errors import CheckpointError, OutputError
-from anymask.model import Sam
 from anymask.training.optim import MovingAverage
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(slots=True, kw_only=True)
-class TrainingState:
+class TrainingState(Generic[M]):
     """All that decides what the next step does; data and schedule follow from `step`."""
 
-    model: Sam
+    model: M
     optimizer: torch.optim.Optimizer
-    average: MovingAverage | None
+    average: MovingAverage[M] | None
     generator: torch.Generator
     step: int = 0
     seconds: float = 0.0
     """Wall-clock time of the steps so far, over all runs."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
 
     def save(self, path: Path) -> None:
         """Write to a temporary file beside `path`, flush it to the disk, and put it in its place.
@@ -38,7 +45,7 @@ class TrainingState:
             "average": None if self.average is None else self.average.model.state_dict(),
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.model.device) if self.model.device.type == "cuda" else None,
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -67,8 +74,8 @@ class TrainingState:
                 self.average.model.load_state_dict(values["average"] or values["model"])
             self.generator.set_state(values["generator"])
             torch.set_rng_state(values["rng"])
-            if self.model.device.type == "cuda" and values.get("cuda_rng") is not None:
-                torch.cuda.set_rng_state(values["cuda_rng"], self.model.device)
+            if self.device.type == "cuda" and values.get("cuda_rng") is not None:
+                torch.cuda.set_rng_state(values["cuda_rng"], self.device)
             self.step, self.seconds = values["step"], values["seconds"]
         except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
