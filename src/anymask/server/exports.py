@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from anymask.data.coco_writer import OBJECT, CocoImage, write_coco
 from anymask.engine.store import Annotation, Class, StoredImage
 from anymask.errors import ImageError
 from anymask.geometry import points, polygons, rle
@@ -49,43 +51,50 @@ def stems(images: Sequence[StoredImage]) -> dict[int, str]:
 
 
 def coco(
-    images: Iterator[Annotated], classes: Sequence[Class], *, as_polygons: bool = False, tolerance: float = 0.0
+    images: Iterator[Annotated],
+    classes: Sequence[Class],
+    scratch: Path,
+    *,
+    as_polygons: bool = False,
+    tolerance: float = 0.0,
 ) -> Files:
-    """One COCO file for all images.
+    """One COCO file for all images, first written to the folder `scratch`.
 
     COCO's polygons have no holes. With `as_polygons` a mask is given as polygons where they say all of it: one without
     holes that pycocotools rasterises to the very same pixels or, with a `tolerance` in pixels, nearly so. Every other
     stays run lengths.
     """
+    all_images = list(images)
     names = {each.id: each.name for each in classes}
     unnamed = max(names, default=0) + 1
-    listed: list[dict[str, Any]] = []
-    records: list[dict[str, Any]] = []
-    for annotated in images:
-        image = annotated.image
-        height, width = image.size
-        listed.append({"id": image.id, "file_name": image.name, "width": width, "height": height})
-        for annotation in annotated.annotations:
-            flat = _coco_polygons(annotation.rle, tolerance) if as_polygons else None
-            record: dict[str, Any] = {
-                "id": len(records) + 1,
-                "image_id": image.id,
-                "category_id": unnamed if annotation.class_id is None else annotation.class_id,
-                "segmentation": annotation.rle if flat is None else flat,
-                "area": rle.area(annotation.rle),
-                "bbox": list(rle.bbox(annotation.rle)),
-                "iscrowd": 0,
-                "key": annotation.id,
-            }
-            if annotation.name is not None:
-                record["name"] = annotation.name
-            if annotation.score is not None:
-                record["score"] = annotation.score
-            records.append(record)
-            names.setdefault(record["category_id"], UNNAMED)
-    categories = [{"id": id, "name": name} for id, name in sorted(names.items())]
-    document = {"info": {"description": "anymask"}, "images": listed, "annotations": records, "categories": categories}
-    yield "annotations.json", _json(document)
+    described = [_coco_image(each, unnamed, tolerance if as_polygons else None) for each in all_images]
+    for record in (record for image in described for record in image.annotations):
+        names.setdefault(record["category_id"], UNNAMED)
+    categories: list[Mapping[str, Any]] = [{"id": id, "name": name} for id, name in sorted(names.items())]
+    with TemporaryDirectory(dir=scratch) as folder:
+        path = Path(folder) / "annotations.json"
+        write_coco(path, described, categories=categories or [OBJECT], info={"description": "anymask"})
+        yield path.name, path.read_bytes()
+
+
+def _coco_image(annotated: Annotated, unnamed: int, tolerance: float | None) -> CocoImage:
+    image = annotated.image
+    places = {annotation.id: place for place, annotation in enumerate(annotated.annotations)}
+    records = []
+    for annotation in annotated.annotations:
+        flat = None if tolerance is None else _coco_polygons(annotation.rle, tolerance)
+        record: dict[str, Any] = {
+            "category_id": unnamed if annotation.class_id is None else annotation.class_id,
+            "segmentation": annotation.rle if flat is None else flat,
+            "area": rle.area(annotation.rle),
+            "bbox": list(rle.bbox(annotation.rle)),
+            "parent": places.get(annotation.parent or "", -1),
+            "key": annotation.id,
+        }
+        optional = {"name": annotation.name, "score": annotation.score}
+        records.append(record | {name: value for name, value in optional.items() if value is not None})
+    height, width = image.size
+    return CocoImage(id=image.id, file_name=image.name, width=width, height=height, annotations=records)
 
 
 def sa1b(images: Iterator[Annotated]) -> Files:

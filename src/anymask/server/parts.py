@@ -5,7 +5,6 @@ Tracing takes some ten seconds of Python that would hold up every answer: a proc
 
 from __future__ import annotations
 
-import importlib
 import logging
 import multiprocessing
 import os
@@ -118,8 +117,9 @@ def _export(weights: Path, folder: Path, name: str, parts: Sequence[Part], says:
     """What the other process does; it ends with the one that wants its work, however that ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        export = importlib.import_module("anymask.export.onnx")
-        export.export_onnx(load_model(weights), folder, name=name, parts=parts)
+        from anymask.export.onnx import export_onnx
+
+        export_onnx(load_model(weights), folder, name=name, parts=parts)
     except (AnymaskError, ImportError) as error:
         says.send(" ".join(str(error).split()))
 

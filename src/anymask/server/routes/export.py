@@ -51,7 +51,7 @@ def export(
     annotated = _annotated(bench, images)
     match format:
         case "coco":
-            files = exports.coco(annotated, classes, as_polygons=polygons, tolerance=tolerance)
+            files = exports.coco(annotated, classes, bench.project.cache, as_polygons=polygons, tolerance=tolerance)
         case "sa1b":
             files = exports.sa1b(annotated)
         case "yolo":

@@ -1,0 +1,68 @@
+"""What goes over the wire; the page's types are generated from these."""
+
+from anymask.server.schemas.annotating import (
+    MAX_CHANGES,
+    Annotation,
+    Annotations,
+    AnnotationsConflict,
+    ChangeSet,
+    Class,
+    Classes,
+    ClassesConflict,
+    Delete,
+    NewClasses,
+    Put,
+    Revised,
+    Source,
+    state_of,
+)
+from anymask.server.schemas.events import AnnotationsEvent, ClassesEvent, Event, HelloEvent, ImageEvent, ProgressEvent
+from anymask.server.schemas.images import Image, Images, ImageState, Info, Limits, Model, SampleChoice
+from anymask.server.schemas.searching import (
+    Everything,
+    EverythingRecord,
+    EverythingRequest,
+    TextRecord,
+    TextRequest,
+    Texts,
+)
+from anymask.server.schemas.wire import Error, Rle, Wire
+
+__all__ = [
+    "MAX_CHANGES",
+    "Annotation",
+    "Annotations",
+    "AnnotationsConflict",
+    "AnnotationsEvent",
+    "ChangeSet",
+    "Class",
+    "Classes",
+    "ClassesConflict",
+    "ClassesEvent",
+    "Delete",
+    "Error",
+    "Event",
+    "Everything",
+    "EverythingRecord",
+    "EverythingRequest",
+    "HelloEvent",
+    "Image",
+    "ImageEvent",
+    "ImageState",
+    "Images",
+    "Info",
+    "Limits",
+    "Model",
+    "NewClasses",
+    "ProgressEvent",
+    "Put",
+    "Revised",
+    "Rle",
+    "SampleChoice",
+    "Source",
+    "TextRecord",
+    "TextRequest",
+    "Texts",
+    "Wire",
+    "state_of",
+]

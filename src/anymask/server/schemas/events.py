@@ -1,0 +1,53 @@
+"""What happens, told to pages that listen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from anymask.server.schemas.images import Image
+from anymask.server.schemas.wire import Revision, Wire
+
+
+class HelloEvent(Wire):
+    """The first of every stream: whatever was known before may be out of date, and should be asked for again."""
+
+    type: Literal["hello"] = "hello"
+
+
+class ImageEvent(Wire):
+    """An image is new, or its state has changed."""
+
+    type: Literal["image"] = "image"
+    image: Image
+
+
+class ProgressEvent(Wire):
+    """How far an image's encoding is, 0 to 1."""
+
+    type: Literal["progress"] = "progress"
+    id: str
+    fraction: float
+
+
+class AnnotationsEvent(Wire):
+    """Someone changed an image's annotations."""
+
+    type: Literal["annotations"] = "annotations"
+    id: str
+    revision: Revision
+    client: str
+
+
+class ClassesEvent(Wire):
+    """Someone changed the classes."""
+
+    type: Literal["classes"] = "classes"
+    revision: Revision
+    client: str
+
+
+Event = Annotated[
+    HelloEvent | ImageEvent | ProgressEvent | AnnotationsEvent | ClassesEvent, Field(discriminator="type")
+]

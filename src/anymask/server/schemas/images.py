@@ -1,0 +1,69 @@
+"""The server, its model, and the images of the project."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from anymask.server.schemas.wire import Revision, Wire
+
+ImageState = Literal["new", "waiting", "encoding", "ready", "failed"]
+
+
+class Model(Wire):
+    """The model that encodes images, and the sizes that its decoder needs to know."""
+
+    name: str
+    hash: str
+    """Of config and weights: a decoder kept by the page is good for as long as this is the same."""
+    image_size: int
+    embedding_size: int
+    width: int
+    """Channels of an embedding."""
+    mask_size: int
+
+
+class Limits(Wire):
+    """What an uploaded image may be at most."""
+
+    bytes: int
+    pixels: int
+
+
+class Info(Wire):
+    """What the page has to know first."""
+
+    version: str
+    project: str
+    model: Model
+    text: bool
+    """Whether words can be asked for."""
+    limits: Limits
+    samples: list[str]
+    presets: list[str]
+    """Names of ways to find everything on an image."""
+
+
+class Image(Wire):
+    """An image of the project and how far its encoding is."""
+
+    id: str
+    name: str
+    width: int
+    height: int
+    state: ImageState
+    error: str | None = None
+    """Why it failed."""
+    revision: Revision
+    num_annotations: int
+
+
+class Images(Wire):
+    """All images, in the order in which they were added."""
+
+    images: list[Image]
+
+
+class SampleChoice(Wire):
+    """A sample photograph to be added."""
+
+    sample: str

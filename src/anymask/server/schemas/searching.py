@@ -1,0 +1,60 @@
+"""Everything on an image, or what words say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from anymask.server.schemas.wire import LARGEST, Bbox, Label, Rle, Wire
+
+
+class EverythingRequest(Wire):
+    """How to look for everything: a preset, and what shall differ from it."""
+
+    preset: str = "fast"
+    points_per_side: Annotated[int, Field(ge=1, le=64)] | None = None
+    pred_iou_thresh: Annotated[float, Field(ge=0, le=1)] | None = None
+    stability_score_thresh: Annotated[float, Field(ge=0, le=1)] | None = None
+    box_nms_thresh: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_mask_region_area: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
+
+
+class EverythingRecord(Wire):
+    """One mask found."""
+
+    rle: Rle
+    bbox: Bbox
+    area: int
+    predicted_iou: float
+    stability_score: float
+    parent: int | None
+    """The place in the list of the smallest mask that holds this one."""
+
+
+class Everything(Wire):
+    """All masks found."""
+
+    records: list[EverythingRecord]
+
+
+class TextRequest(Wire):
+    """Words for what to look for."""
+
+    phrases: Annotated[list[Label], Field(min_length=1, max_length=20)]
+    box_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class TextRecord(Wire):
+    """One object found by words."""
+
+    rle: Rle
+    bbox: Bbox
+    score: float
+    phrase: str
+
+
+class Texts(Wire):
+    """All objects found by words."""
+
+    records: list[TextRecord]

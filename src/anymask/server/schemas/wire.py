@@ -1,0 +1,47 @@
+"""What all that goes over the wire has in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anymask.geometry.rle import RLE
+
+LARGEST = 2**53 - 1
+"""The largest whole number that JavaScript knows exactly."""
+
+Revision = Annotated[int, Field(ge=0, le=LARGEST)]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="made by the client, such as a UUID")]
+ClassId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Bbox = Annotated[list[int], Field(min_length=4, max_length=4, description="x, y, width, height in pixels")]
+
+
+class Wire(BaseModel):
+    """No unknown fields, no numbers as text, no infinity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Error(BaseModel):
+    """One clear sentence: what was wrong, with what, what would be right."""
+
+    error: str
+
+
+class Rle(Wire):
+    """A mask as COCO's compressed run lengths."""
+
+    size: Annotated[list[Annotated[int, Field(ge=1, le=2**20)]], Field(min_length=2, max_length=2)]
+    """Height and width."""
+    counts: Annotated[str, Field(max_length=8 << 20, pattern=r"^[0-o]*$")]
+
+    @classmethod
+    def of(cls, rle: RLE) -> Rle:
+        """Return it as it goes over the wire."""
+        return cls(size=rle["size"], counts=rle["counts"])
+
+    def stored(self) -> RLE:
+        """Return its stored form, not yet checked."""
+        return {"size": self.size, "counts": self.counts}
