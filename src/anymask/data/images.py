@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from anymask.errors import ImageError
 
@@ -99,6 +100,8 @@ def read_header(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> 
         shallow = image.mode in ("L", "RGB", "RGBA", "LA", "P", "1") and not _is_deep_colour(image)
         is_single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
         width, height = image.size
+        if isinstance(image, TiffImageFile):  # of which newer Pillows give the size as it will be, turned
+            width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
         return Header(
             format=str(image.format),
             size=(width, height) if orientation >= 5 else (height, width),
