@@ -162,6 +162,7 @@ export class Stage {
       editor.stroke,
       editor.strokeTick,
       editor.cursor,
+      app.model,
       app.selection,
       app.tool,
       app.store.document,
@@ -229,7 +230,8 @@ export class Stage {
       return;
     }
     const shown = this.editor.shown.peek();
-    if (!shown) {
+    // A draft kept from before may be there sooner than the model, which knows its frame.
+    if (!shown || this.app.model.peek().is !== "ready") {
       this.fadeFrom = 0;
       return;
     }
