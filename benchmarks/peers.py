@@ -122,8 +122,8 @@ def meta_model(size: str = "vit_b", blocks: int | None = None, seed: int = 0) ->
     return model
 
 
-def meta_decoder(state: dict[str, torch.Tensor], encoder: Any = None, side: int = 1024) -> Any:
-    """Meta's classes at the width that the weights of a prompt encoder and a decoder have, for 64×64 cells."""
+def meta_decoder(state: dict[str, torch.Tensor], encoder: Any = None, side: int = 1024, cells: int = 64) -> Any:
+    """Meta's classes at the width that the weights of a prompt encoder and a decoder have."""
     stand_in_for_torchvision()
     from segment_anything import modeling
 
@@ -133,7 +133,7 @@ def meta_decoder(state: dict[str, torch.Tensor], encoder: Any = None, side: int 
     transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=hidden, num_heads=8)
     model = modeling.Sam(
         image_encoder=torch.nn.Identity() if encoder is None else encoder,
-        prompt_encoder=modeling.PromptEncoder(width, (64, 64), (side, side), 16),
+        prompt_encoder=modeling.PromptEncoder(width, (cells, cells), (side, side), 16),
         mask_decoder=modeling.MaskDecoder(
             transformer_dim=width, transformer=transformer, iou_head_hidden_dim=iou_hidden
         ),
