@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def join_branches(condition: str, positive: ModelProto, otherwise: ModelProto) -> ModelProto:
-    """Return a graph that runs `positive` where the input `condition` (one float) is over 0, else `otherwise`.
+    """Return a graph that runs `positive` where any of the input `condition` (floats) is over 0, else `otherwise`.
 
     Weights that are alike are kept once.
     """
@@ -37,7 +37,8 @@ def join_branches(condition: str, positive: ModelProto, otherwise: ModelProto) -
     zero = numpy_helper.from_array(np.zeros((), np.float32), "if/zero")
     outputs = [value.name for value in positive.graph.output]
     nodes = [
-        helper.make_node("Greater", [condition, zero.name], ["if/condition"], name="if/compare"),
+        helper.make_node("ReduceMax", [condition], ["if/largest"], name="if/reduce", keepdims=0),
+        helper.make_node("Greater", ["if/largest", zero.name], ["if/condition"], name="if/compare"),
         helper.make_node("If", ["if/condition"], outputs, name="if", **branches),
     ]
     ordered = [inputs[value.name] for value in positive.graph.input]

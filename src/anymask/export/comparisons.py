@@ -86,7 +86,7 @@ def _prompt(
     model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     side = {name: tensor.numpy() for name, tensor in flatten(model.prepare(ours).side).items()}
-    for num_points, has_mask in ((1, False), (2, True), (5, False), (12, True)):
+    for num_points, has_mask in ((1, False), (2, True), (12, False), (5, True)):
         prompts = random_prompts(model, generator, (num_points,), has_mask=has_mask)
         found = exported.run(_arrays(ours) | side | _prompt_arrays(model, prompts))
         yield found["logits"], model.decode(ours, prompts)[0][0]

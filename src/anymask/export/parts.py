@@ -23,15 +23,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.export.prompts import TracedPrompts
 from anymask.export.sides import flatten, image_tensors, replace
-from anymask.model import Embedding, Sam
+from anymask.model import Embedding, Prompts, Sam
 
 PartName: TypeAlias = Literal["encoder", "decoder", "image", "prompt", "meta"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
 
 Inputs: TypeAlias = dict[str, Tensor]
 Axes: TypeAlias = dict[str, dict[int, str]]
+
+_PROMPT_AXES: Axes = {
+    **{key: {0: "num_prompts", 1: "num_points"} for key in ("points", "labels")},
+    **{key: {0: "num_prompts"} for key in ("mask_input", "has_mask_input", "logits", "iou")},
+}
 
 _MANY = 1000.0
 """What Meta's selection adds for the mask of a clear prompt: more than any predicted IoU."""
@@ -43,7 +47,7 @@ class Part:
 
     module: nn.Module
     without_mask: nn.Module | None = None
-    """What runs in the module's place where `has_mask_input` is 0: hovering pays for no mask. None: the same."""
+    """What runs in the module's place where no `has_mask_input` is 1: hovering pays for no mask. None: the same."""
     example: Inputs
     outputs: tuple[str, ...]
     axes: Axes
@@ -63,15 +67,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Any number of prompts on one image, of any number of points; shorter ones are padded with label −2."""
+    """Any number of prompts on one image, of any number of points; `padded` ones are filled up with label −2."""
 
-    def __init__(self, model: Sam) -> None:
+    def __init__(self, model: Sam, *, padded: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.padded = model, padded
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return logits (p, 4, hm, wm) and predicted IoUs (p, 4)."""
-        prompts = _prompts(inputs, padded=True, masked=True)
+        prompts = _prompts(inputs, padded=self.padded, masked=True)
         logits, iou = self.model.decode(_embedding(inputs), prompts)
         return logits[0], iou[0]
 
@@ -90,20 +94,20 @@ class ImageSide(nn.Module):
 
 
 class PromptSide(nn.Module):
-    """One prompt on a prepared image, with a mask or without one."""
+    """Prompts without masks on a prepared image."""
 
-    def __init__(self, model: Sam, names: tuple[str, ...], *, masked: bool) -> None:
+    def __init__(self, model: Sam, names: tuple[str, ...]) -> None:
         super().__init__()
-        self.model, self.names, self.masked = model, names, masked
+        self.model, self.names = model, names
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return logits (1, 4, hm, wm) and predicted IoUs (1, 4).
+        """Return logits (p, 4, hm, wm) and predicted IoUs (p, 4).
 
         Of the preparation, only what no image changes is left in the graph; a runtime computes it when it loads.
         """
         prepared = self.model.prepare(_embedding(inputs))
         embedding = replace(prepared, {f"side_{name}": inputs[name] for name in self.names})
-        logits, iou = self.model.decode(embedding, _prompts(inputs, padded=False, masked=self.masked))
+        logits, iou = self.model.decode(embedding, _prompts(inputs, padded=False, masked=False))
         return logits[0], iou[0]
 
 
@@ -120,7 +124,7 @@ class MetaDecoder(nn.Module):
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return masks (1, m, h, w) as logits at the original size, predicted IoUs (1, m), logits (1, m, hm, wm)."""
-        prompts = TracedPrompts(
+        prompts = Prompts(
             points=inputs["point_coords"][None],
             labels=inputs["point_labels"][None].long(),
             masks=inputs["mask_input"].transpose(0, 1),
@@ -163,12 +167,12 @@ def _length(value: Float[Tensor, ""], limit: int | None = None) -> int:
     return length
 
 
-def _prompts(inputs: Inputs, *, padded: bool, masked: bool) -> TracedPrompts:
-    return TracedPrompts(
+def _prompts(inputs: Inputs, *, padded: bool, masked: bool) -> Prompts:
+    return Prompts(
         points=inputs["points"][None],
         labels=inputs["labels"][None].long(),
         masks=inputs["mask_input"][None] if masked else None,
-        has_mask=inputs["has_mask_input"][None] > 0 if masked and padded else None,
+        has_mask=inputs["has_mask_input"][None] > 0 if masked else None,
         padded=padded,
     )
 
@@ -203,16 +207,11 @@ def _encoder(model: Sam) -> Part:
 
 
 def _decoder(model: Sam) -> Part:
-    many = {0: "num_prompts"}
     return Part(
-        module=Decoder(model),
+        module=Decoder(model, padded=True),
         example=_embedded(model) | _prompt_example(model, 3, 4),
         outputs=("logits", "iou"),
-        axes={
-            "points": {0: "num_prompts", 1: "num_points"},
-            "labels": {0: "num_prompts", 1: "num_points"},
-            **dict.fromkeys(("mask_input", "has_mask_input", "logits", "iou"), many),
-        },
+        axes=_PROMPT_AXES,
     )
 
 
@@ -225,11 +224,10 @@ def _image(model: Sam) -> Part:
 def _prompt(model: Sam) -> Part:
     embedded = _embedded(model)
     tensors = image_tensors(model, _embedding(embedded))
-    names = tuple(tensors)
     return Part(
-        module=PromptSide(model, names, masked=True),
-        without_mask=PromptSide(model, names, masked=False),
-        example=embedded | tensors | _prompt_example(model, 1, 2),
+        module=Decoder(model, padded=False),
+        without_mask=PromptSide(model, tuple(tensors)),
+        example=embedded | tensors | _prompt_example(model, 1, 4),
         outputs=("logits", "iou"),
         axes={"points": {1: "num_points"}, "labels": {1: "num_points"}},
     )

@@ -16,7 +16,6 @@ from torch.export import Dim
 from anymask.errors import InputError
 from anymask.export.branches import join_branches
 from anymask.export.parts import Axes, Part
-from anymask.export.prompts import TracedPromptEncoder
 from anymask.export.simplify import simplify
 from anymask.model import Sam
 
@@ -32,9 +31,7 @@ def frozen(model: Sam) -> Sam:
     if model.device.type != "cpu" or model.dtype != torch.float32:
         raise InputError(f"the model is {model.dtype} on {model.device}: exports are made of float32 on the CPU")
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    copied = copy.deepcopy(model, tensors).eval()
-    copied.prompt_encoder.__class__ = TracedPromptEncoder
-    return copied
+    return copy.deepcopy(model, tensors).eval()
 
 
 def trace(part: Part, opset: int) -> ir.Model:
