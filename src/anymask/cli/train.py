@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.outputs import check_folder
+from anymask.cli.plan import plan as plan_verb
 from anymask.cli.regions import regions
 from anymask.cli.terminal import training_progress
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     help="Train a model from a recipe: `anymask train RECIPE` is short for `anymask train run RECIPE`.",
     epilog="Example: anymask train recipes/smoke.toml -o runs/smoke",
 )
-_VERBS = ("run", "preview", "render", "regions", "-h", "--help")
+_VERBS = ("run", "plan", "preview", "render", "regions", "-h", "--help")
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -223,4 +224,5 @@ def render(
         typer.echo(path)
 
 
+app.command("plan", epilog="Example: anymask train plan recipes/paper-vit-h.toml --gpu a100 --gpus 256")(plan_verb)
 app.command(epilog="Example: anymask train regions photographs -o shards")(regions)
