@@ -36,7 +36,7 @@ def test_the_verbs() -> None:
         ("segment",),
         ("serve",),
         *(("models", verb) for verb in ("list", "download", "convert")),
-        *(("train", verb) for verb in ("run", "preview", "render", "regions")),
+        *(("train", verb) for verb in ("run", "plan", "preview", "render", "regions")),
     }
 
 
