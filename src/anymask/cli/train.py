@@ -224,5 +224,5 @@ def render(
         typer.echo(path)
 
 
-app.command("plan", epilog="Example: anymask train plan recipes/paper-vit-h.toml --gpu a100 --gpus 256")(plan_verb)
+app.command("plan", epilog="Example: anymask train plan recipes/smoke.toml --gpu h100")(plan_verb)
 app.command(epilog="Example: anymask train regions photographs -o shards")(regions)
