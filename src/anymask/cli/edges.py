@@ -1,0 +1,46 @@
+"""`anymask edges`: the edges of whatever the model takes for a thing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymask.cli.outputs import check_folder
+from anymask.cli.weights import open_model
+from anymask.errors import OutputError
+
+
+def edges(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph: JPEG, PNG, TIFF, WebP, …")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.png", help="Where the edges go, in grey.")],
+    points_per_side: Annotated[int, typer.Option(min=1, help="Points of the grid along either side.")] = 16,
+    thick: Annotated[bool, typer.Option("--thick", help="Do not thin the edges to their crests.")] = False,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
+    ] = "anymask-s",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written, as JSON.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Draw the edges in an image: black where there is none, white where the model is surest of one."""
+    from anymask.data.files import make_folder, write_image_atomic
+    from anymask.data.images import read_image
+    from anymask.inference.edges import EdgeOptions, Edges, to_grey
+
+    if output.suffix.lower() not in (".png", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"):
+        raise OutputError(f"{output}: {output.suffix or 'no suffix'} names no image format; .png would")
+    check_folder(output.parent)
+    pixels = read_image(image)
+    options = EdgeOptions(points_per_side=points_per_side, thin=not thick)
+    strength = Edges(open_model(model, offline=offline, device=device), options).detect(pixels)
+    make_folder(output.parent)
+    write_image_atomic(output, to_grey(strength))
+    if as_json:
+        height, width = strength.shape
+        record = {"file": str(output), "width": width, "height": height, "edge_pixels": int((strength > 0).sum())}
+        typer.echo(json.dumps({**record, "model": model}))
+    else:
+        typer.echo(f"edges    {output}")
