@@ -285,7 +285,7 @@ def _overlaps(
     """Return the inner products of S with all that the blocks wrote, in the order of `PromptImages.coefficients`."""
     parts: list[Tensor] = []
     for value, unit, bias in zip(values, written, constant, strict=True):
-        parts += [_by_head(value, unit).flatten(1, 2), bias.expand(len(value), 1, -1)]
+        parts += [_by_head(value, unit).flatten(1, 2), bias.expand(value.shape[0], 1, -1)]
     return torch.cat(parts, 1)
 
 

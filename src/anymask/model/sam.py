@@ -104,10 +104,8 @@ class Sam(nn.Module):
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         encoded = self.prompt_encoder(prompts)
         side = embedding.side
-        if side is not None and encoded.present is None and self.mask_decoder.pays(encoded.tokens):
-            if prompts.masks is not None:
-                image = _channels_last(embedding) + encoded.dense
-                side = self.mask_decoder.project(image, self.prompt_encoder.grid_positions(), side.positions)
+        shares_image = prompts.masks is None and encoded.present is None
+        if side is not None and shares_image and self.mask_decoder.pays(encoded.tokens):
             answered = self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
         else:
             image = _channels_last(embedding) + encoded.dense
