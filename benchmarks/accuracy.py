@@ -287,9 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="which part is drawn")
     parser.add_argument("--skip-baselines", action="store_true", help="the model alone")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes for the baselines")
-    parser.add_argument(
-        "--output", type=Path, help="folder for single_point.json and .md, calibration.png"
-    )
+    parser.add_argument("--output", type=Path, help="folder for single_point.json and .md, calibration.png")
     parser.add_argument("--tune", action="store_true", help="tune the baselines on the training tars instead")
     parser.add_argument("--methods", nargs="+", choices=list(baselines.METHODS), help="with --tune: only these")
     return parser

@@ -58,7 +58,9 @@ def test_the_shell_runs_but_for_installs_and_the_run_of_a_minute(
             assert main(arguments) == 0
     assert {"coffee_mask.png", "coffee_overlay.png", "coffee.json"} <= {path.name for path in Path("out").iterdir()}
     assert Path("sheet.png").is_file()
-    assert {"coffee.json", "coffee_overlay.jpg", "annotations.coco.json"} <= {path.name for path in Path("everything").iterdir()}
+    assert {"coffee.json", "coffee_overlay.jpg", "annotations.coco.json"} <= {
+        path.name for path in Path("everything").iterdir()
+    }
 
 
 def test_both_languages_are_in_step() -> None:
