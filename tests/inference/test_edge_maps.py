@@ -33,6 +33,11 @@ def test_where_the_image_ends_there_is_no_edge() -> None:
     assert not mask_edge(np.ones((20, 30), np.float32)).any()
 
 
+@pytest.mark.parametrize("size", [(100, 150), (150, 100)])
+def test_where_the_padding_begins_there_is_no_edge(scene_sam: Any, size: tuple[int, int]) -> None:
+    assert not Edges(scene_sam).detect(np.full((*size, 3), 64, np.uint8)).any()
+
+
 def test_the_edge_is_zero_away_from_the_masks_outline() -> None:
     probability = np.tile(np.linspace(0, 1, 41, dtype=np.float32), (9, 1))
     np.testing.assert_array_equal(np.flatnonzero(mask_edge(probability).any(axis=0)), [20, 21])

@@ -106,7 +106,11 @@ class Edges:
         height, width = image.frame.original
         x0, y0, x1, y1 = candidate.window.box
         box = (max(x0 - _MARGIN, 0), max(y0 - _MARGIN, 0), min(x1 + _MARGIN, width), min(y1 + _MARGIN, height))
-        window = dataclasses.replace(candidate.window, box=box)
+        # Masks end where padding begins: samples that have any of it are left out, and the last ones repeated instead.
+        whole = np.floor(np.multiply(image.frame.resized, self.model.mask_size / image.frame.model_size)).astype(int)
+        left, top = candidate.window.origin
+        seen = candidate.window.logits[: max(int(whole[0]) - top, 1), : max(int(whole[1]) - left, 1)]
+        window = dataclasses.replace(candidate.window, logits=seen, box=box)
         bands = [band for _, band in column_bands(window, image.frame, self.model.mask_size, _BAND_PIXELS)]
         logits = torch.cat(bands, 1)
         part = strength[box[1] : box[3], box[0] : box[2]]
