@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,3 +38,23 @@ def _randomise(model: nn.Module, seed: int = 0) -> None:
 def randomise() -> Callable[..., None]:
     """Fill a model so that no part of it is silent: positions are far from zero, activations stay near one."""
     return _randomise
+
+
+@pytest.fixture(scope="session")
+def in_browser() -> Callable[..., None]:
+    """Run a file of `web/e2e` with some environment; skips where Node, its packages or Chromium are not here."""
+    web = Path(__file__).parents[1] / "web"
+    vitest = web / "node_modules" / ".bin" / "vitest"
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if shutil.which("node") is None or not vitest.exists():
+        pytest.skip("browser tests need Node and the packages of the page: `make web` installs them")
+    if chromium is None:
+        pytest.skip("browser tests need Chromium: install Debian's package chromium, or name one in CHROMIUM")
+
+    def run(name: str, **environment: str) -> None:
+        command = [vitest, "run", "--config", "e2e/vitest.config.ts", f"e2e/{name}.test.ts"]
+        values = os.environ | {"CHROMIUM": chromium, "NO_COLOR": "1"} | environment
+        ran = subprocess.run(command, cwd=web, env=values, capture_output=True, text=True, timeout=600)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    return run
