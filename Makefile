@@ -33,6 +33,7 @@ smoke: $(VENV)/.tests
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/click.py
+	$(BIN)/python benchmarks/everything.py
 
 picture: $(VENV)/.package
 	$(BIN)/python docs/images/make_picture.py
