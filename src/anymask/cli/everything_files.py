@@ -16,7 +16,7 @@ from anymask.data.files import make_folder, write_bytes_atomic, write_image_atom
 from anymask.data.sa1b_writer import annotation, pair_document
 from anymask.data.sample import SUBPART
 from anymask.errors import OutputError
-from anymask.inference.label_map import Labels, OnTop, label_map
+from anymask.inference.label_maps import Labels, OnTop, label_map
 from anymask.inference.mask_record import MaskRecord
 from anymask.inference.tree import build_tree
 from anymask.plots import draw_everything, palette

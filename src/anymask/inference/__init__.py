@@ -5,7 +5,7 @@ from anymask.inference.answers import EncodedImage, Masks
 from anymask.inference.automatic import AutomaticMasks
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.embeddings import EmbeddingCache
-from anymask.inference.label_map import label_map
+from anymask.inference.label_maps import label_map
 from anymask.inference.mask_record import MaskRecord
 from anymask.inference.predictor import Predictor
 from anymask.inference.prompts import Prompt
