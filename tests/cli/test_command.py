@@ -51,7 +51,7 @@ def test_every_verb_explains_itself_with_an_example(anymask: Callable[..., Any],
         assert "Example: anymask " in ran.out
 
 
-# The network; what does not end by itself; and a data set that is not here.
+# The network; what does not end by itself; a data set and exported files that are not here.
 NOT_RUN = {("models", "download"), ("serve",), ("evaluate", "edges"), ("export", "verify")}
 
 
