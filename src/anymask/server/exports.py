@@ -22,7 +22,7 @@ from anymask.engine.store import Annotation, Class, StoredImage
 from anymask.errors import ImageError
 from anymask.geometry import points, polygons, rle
 from anymask.geometry.polygons import Polygon
-from anymask.inference.label_map import label_map
+from anymask.inference.label_maps import label_map
 
 Files = Iterator[tuple[str, bytes]]
 UNNAMED = "object"
