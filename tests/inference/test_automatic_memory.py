@@ -27,7 +27,9 @@ def select(height, width):
     logits = torch.full((256, 256), 6.0)
     logits[::16, ::16] = -6.0
     box = (0, 0, width, height)
-    options = AutomaticOptions(memory_limit=memory_limit, stability_score_thresh=0, min_mask_region_area=100)
+    options = AutomaticOptions(
+        memory_limit=memory_limit, pred_iou_thresh=0, stability_score_thresh=0, min_mask_region_area=100
+    )
     selection = CropSelection(frame, 256, box, (height, width), options)
     for score in (0.9, 0.8):
         window = LogitWindow(logits=logits.clone(), origin=(0, 0), box=box)
