@@ -1,7 +1,7 @@
 """The two-way transformer with the image's side computed once an image, and exactly.
 
-Legend: Q 1 or one a prompt, T tokens, L image cells, C width, I inner width of cross-attention, N heads, D = I/N, J the
-transformer's blocks and its last attention, K rows of what a prompt has written to the image.
+Legend: Q 1, as all prompts share their image, T tokens, L image cells, C width, I inner width of cross-attention, N
+heads, D = I/N, J the transformer's blocks and its last attention, K rows of what a prompt has written to the image.
 
 Image → token attention has few keys, so that what a prompt writes to the image has a low rank: a block adds A·B, where
 A (L, N·T) are its shares and B (N·T, C) its values. Layer normalisation subtracts a row's mean and divides by its
@@ -71,11 +71,10 @@ class ImageSide:
         """Cells (down, across)."""
         return self.drawn.shape[-3], self.drawn.shape[-2]
 
-    def part(self, b: int, p: int | None) -> ImageSide:
-        """Return the side of one image, or of one prompt if each has its own, without the first two axes."""
-        q = p if p is not None and self.keys.shape[1] > 1 else 0
+    def part(self, b: int) -> ImageSide:
+        """Return the side of one image, without the first two axes."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "positions"]
-        return ImageSide(**{name: getattr(self, name)[b, q] for name in names}, positions=self.positions)
+        return ImageSide(**{name: getattr(self, name)[b, 0] for name in names}, positions=self.positions)
 
 
 def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l c"]) -> PositionSide:
@@ -147,8 +146,6 @@ def pays(transformer: TwoWayTransformer, num_tokens: int) -> bool:
 
 def chunks(side: ImageSide, num_prompts: int, num_tokens: int) -> list[slice]:
     """Return which prompts about an image to answer together: as many as keep their rows in a CPU's cache."""
-    if side.keys.shape[1] > 1:
-        return [slice(p, p + 1) for p in range(num_prompts)]
     if _at_once(side.keys):
         return [slice(None)]
     heads, _, length = side.keys.shape[-3:]

@@ -98,8 +98,8 @@ class MaskDecoder(nn.Module):
         tokens = self._with_outputs(tokens)
         answers: list[tuple[Tensor, Tensor]] = []
         for b in range(len(tokens)):
+            part = side.part(b)
             for chunk in amortised.chunks(side, *tokens.shape[1:3]):
-                part = side.part(b, chunk.start)
                 hidden, images = amortised.attend(self.transformer, part, tokens[b, chunk])
                 own = None if hq is None else hq[b : b + 1]
                 answers.append(self._finish(part, hidden[None], images, candidates, own))
