@@ -32,13 +32,16 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 class FolderFiles:
     """The images of folders that have masks, in the order of their names.
 
-    Images without masks are counted and named in the log. Raises DataError where a folder is missing or none of
-    its images has masks.
+    `masks` is the folder that the masks lie in, where they lie elsewhere. Images without masks are counted and named in
+    the log. Raises DataError where a folder is missing or none of its images has masks.
     """
 
-    def __init__(self, folders: Sequence[str | Path], *, cache: ImageCache | None = None) -> None:
+    def __init__(
+        self, folders: Sequence[str | Path], *, masks: str | Path | None = None, cache: ImageCache | None = None
+    ) -> None:
         self.cache = cache
-        self._pairs = [pair for folder in folders for pair in _pairs(Path(folder))]
+        beside = None if masks is None else Path(masks)
+        self._pairs = [pair for folder in folders for pair in _pairs(Path(folder), beside)]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -64,11 +67,11 @@ class FolderFiles:
         return Sample(key=str(path), image=image, masks=masks)
 
 
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+def _pairs(folder: Path, elsewhere: Path | None = None) -> list[tuple[Path, Path]]:
     """Find each image's mask file or folder of masks."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}")
-    images, masks = folder / "images", folder / "masks"
+    images, masks = folder / "images", elsewhere or folder / "masks"
     images = images if images.is_dir() else folder
     masks = masks if masks.is_dir() else images
     files = sorted(file for file in images.iterdir() if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES)
@@ -84,7 +87,7 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     used = {mask for _, mask in pairs}
     alone = [file for file in alone if file not in used]
     if not pairs:
-        raise DataError(f"no image in {folder} has masks: x.jpg needs x.png or a folder x, here or in {folder}/masks")
+        raise DataError(f"no image in {folder} has masks: x.jpg needs x.png or a folder x, here or in {elsewhere or folder / 'masks'}")
     if alone:
         _LOG.warning("skipped %d images of %s without masks, such as %s", len(alone), folder, alone[0].name)
     return pairs
