@@ -19,6 +19,7 @@ from PIL import Image
 from anymask.data.sample import Sample
 from anymask.errors import DataError, InputError
 from anymask.evaluation import report
+from anymask.evaluation.journal import Journal
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import Reply, Request
 from anymask.evaluation.single_point import (
@@ -27,6 +28,7 @@ from anymask.evaluation.single_point import (
     evaluate_set,
     open_sets,
     quick_validation,
+    settings,
 )
 from anymask.geometry import rle
 from anymask.inference import Predictor
@@ -145,6 +147,61 @@ def test_the_draw_is_the_same_for_every_segmenter_and_changes_with_the_seed() ->
     assert 5 <= len(clicks) <= 10
     assert clicks == clicked(0) == clicked(0, before=Scenes(3, seed=5))[-len(clicks) :]
     assert clicks != clicked(1)
+
+
+def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    class Counted(Disc):
+        prepared = 0
+
+        def prepare(self, image: np.ndarray) -> Disc:
+            self.prepared += 1
+            if self.prepared > self.most:
+                raise KeyboardInterrupt
+            return super().prepare(image)
+
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.most = most
+
+    scenes = Scenes(5, broken=(1,))
+    config = SinglePointConfig(clicks=(1, 3), max_clicks=3)
+
+    def journal(config: SinglePointConfig = config) -> Journal:
+        return Journal(tmp_path / "scenes.jsonl", settings("disc", scenes, config))
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_set(Counted(2), "scenes", scenes, config, journal=journal())
+    second = Counted(2)
+    resumed = evaluate_set(second, "scenes", scenes, config, journal=journal())
+    assert second.prepared == 2
+    whole = evaluate_set(Disc(), "scenes", scenes, config)
+    assert resumed.outcome.to_dict() == whole.outcome.to_dict()
+    assert resumed.places.tolist() == whole.places.tolist() == [[i, j] for i in (0, 2, 3, 4) for j in range(i + 1)]
+    assert (resumed.num_images, resumed.num_skipped) == (4, 1)
+    other = Counted(9)
+    evaluate_set(other, "scenes", scenes, config, journal=journal(SinglePointConfig(seed=1)))
+    assert other.prepared == 4
+
+
+def test_a_random_first_click_lies_on_its_mask_and_is_the_seeds() -> None:
+    def clicked(seed: int) -> list[tuple[float, ...]]:
+        segmenter = Disc()
+        config = SinglePointConfig(clicks=(1,), max_clicks=1, seed=seed, first="random")
+        evaluate(segmenter, {"scenes": Scenes(4)}, config)
+        return segmenter.first_clicks
+
+    masks = [mask for index in range(4) for mask in Scenes(4).sample(index).masks]
+    assert all(mask[int(y), int(x)] for mask, (x, y) in zip(masks, clicked(0), strict=True))
+    assert clicked(0) == clicked(0) != clicked(1)
+    with pytest.raises(InputError, match="centre or random"):
+        SinglePointConfig(first="left")  # type: ignore[arg-type]
+
+
+def test_the_histogram_counts_every_mask() -> None:
+    result = evaluate(Disc(), {"scenes": Scenes(4)}, SinglePointConfig(clicks=(1,), max_clicks=1)).sets[0]
+    assert sum(result.histogram) == 10 and len(result.histogram) == 20
+    middles = (np.arange(20) + 0.5) / 20
+    assert np.average(middles, weights=result.histogram) == pytest.approx(result.scores.miou[1], abs=0.025)
 
 
 def test_progress_and_time_are_told() -> None:

@@ -2,98 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
 import typer
 
-from anymask.cli.outputs import check_folder
-from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import open_model
-from anymask.errors import InputError
-
-if TYPE_CHECKING:
-    from anymask.evaluation.edges import Detector
+from anymask.cli import evaluate_edges, evaluate_single_point
 
 app = typer.Typer(help="Run the experiments of the Segment Anything paper on any model.")
-
-
-class EdgeMethod(StrEnum):
-    """What finds edges."""
-
-    model = "model"
-    sobel = "sobel"
-    canny = "canny"
-    felzenszwalb = "felzenszwalb"
-
-
-@app.callback()
-def _evaluate() -> None:
-    """Keep the protocol's name in the command, as long as there is one protocol only."""
-
-
-@app.command(epilog="Example: anymask evaluate edges BSR/BSDS500/data --method model -o results/edges")
-def edges(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="BSDS500's own data/: images/ and groundTruth/.")],
-    method: Annotated[EdgeMethod, typer.Option(help="What finds the edges.")] = EdgeMethod.model,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
-    points_per_side: Annotated[int, typer.Option(min=1, help="Points along either side that a model is asked.")] = 16,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where results go; a run that was stopped goes on there."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Take the first N images only.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processes that match edges; by default one a core.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print ods, ois, ap and r50 as JSON, with the curve.")
-    ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
-) -> None:
-    """Measure edges on BSDS500: ODS, OIS, AP and R50, with the paper's beside them."""
-    from anymask.evaluation import edge_report
-    from anymask.evaluation.bsds import list_images, require_scipy
-    from anymask.evaluation.edges import EdgeConfig, evaluate_edges
-
-    if output is not None:
-        check_folder(output)
-    require_scipy()
-    total = len(list_images(folder)[:limit])
-    name, detect = method.value, None
-    if method is EdgeMethod.model:
-        name, detect = _model_detector(model, points_per_side, offline=offline, device=device)
-    config = EdgeConfig(max_images=limit, num_workers=min(workers or os.cpu_count() or 1, total))
-    with everything_progress(total) as bar:
-        told = 0
-
-        def progress(done: int, _: int) -> None:
-            nonlocal told
-            if not told:
-                bar.begin(done - 1)
-            told += 1
-            bar.image(told)
-
-        result = evaluate_edges(folder, name, detect, config, output=output, progress=progress)
-    if output is not None:
-        edge_report.write(result, output)
-    typer.echo(json.dumps(edge_report.to_dict(result)) if as_json else edge_report.to_markdown([result]), nl=as_json)
-
-
-def _model_detector(name: str, points_per_side: int, *, offline: bool, device: str) -> tuple[str, Detector]:
-    """Return a name that no other weights or grid have, and what finds edges by them."""
-    from anymask.checkpoints.load import model_hash
-    from anymask.inference.edges import EdgeOptions, Edges
-
-    loaded = open_model(name, offline=offline, device=device)
-    label = Path(name).name
-    if not label:
-        raise InputError(f"{name!r} names no model; see anymask models list")
-    detector = Edges(loaded, EdgeOptions(points_per_side=points_per_side))
-    return f"{label} {model_hash(loaded)[:12]} {points_per_side}²", detector.detect
+app.command("single-point", epilog="Example: anymask evaluate single-point photographs-val.tar -o results")(
+    evaluate_single_point.single_point
+)
+app.command(epilog="Example: anymask evaluate edges BSR/BSDS500/data --method model -o results/edges")(
+    evaluate_edges.edges
+)

@@ -91,7 +91,8 @@ class EverythingBar:
         """Count an image; `made` and `masks` are those of this run so far, left out where no masks were made."""
         self._done += 1
         if made:
-            self._show(f"{made / (time.perf_counter() - self._start):.2f} images/s  {masks / made:.0f} masks/image")
+            rate = f"{made / (time.perf_counter() - self._start):.2f} images/s"
+            self._show(f"{rate}  {masks / made:.0f} masks/image" if masks else rate)
 
     def tile(self, done: int, total: int) -> None:
         """Tell how far a large image is."""

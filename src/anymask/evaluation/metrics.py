@@ -24,6 +24,14 @@ def number_of_clicks(ious: Float[np.ndarray, "n c"], threshold: float) -> Int[np
     return np.asarray(np.where(reached.any(axis=1), first, ious.shape[1]))
 
 
+def histogram(values: Float[np.ndarray, " n"], num_bins: int) -> tuple[int, ...]:
+    """Return how many values lie in each of some bins of equal width over [0, 1]; 1 counts in the last."""
+    if num_bins < 1:
+        raise InputError(f"a histogram of {num_bins} bins cannot be made; 1 is the least")
+    place = np.clip(np.floor(values * num_bins), 0, num_bins - 1).astype(np.int64)
+    return tuple(np.bincount(place, minlength=num_bins).tolist())
+
+
 def iou_with(candidates: Bool[np.ndarray, "m h w"], truth: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, " m"]:
     """Return the IoU of each candidate with one true mask."""
     return masks.pair_iou(candidates, np.broadcast_to(truth, candidates.shape))

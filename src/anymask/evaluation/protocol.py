@@ -7,9 +7,9 @@ answer is a `Segmenter`: a model, or a classical method.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -85,8 +85,17 @@ class Outcome:
         """Join the outcomes of several images, all of the same number of clicks."""
         if not parts:
             raise InputError("there is no outcome to join: give at least one")
-        names = ("clicks", "box", "oracle", "predicted", "true", "turn")
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__})
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return plain lists, which JSON holds without loss."""
+        return {name: getattr(self, name).tolist() for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, list[Any]]) -> Self:
+        """Return what `to_dict` was called on."""
+        kinds = {name: np.int64 if name == "turn" else np.float64 for name in cls.__slots__}
+        return cls(**{name: np.array(values[name], kind) for name, kind in kinds.items()})
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -121,15 +130,22 @@ class _Dialogue:
             self.clicks.append(correction)
 
 
-def play(image: PreparedImage, truth: Bool[np.ndarray, "n h w"], max_clicks: int) -> Outcome:
+def play(
+    image: PreparedImage,
+    truth: Bool[np.ndarray, "n h w"],
+    max_clicks: int,
+    *,
+    rng: np.random.Generator | None = None,
+) -> Outcome:
     """Play the protocol for every true mask of an image, all masks together, click by click.
 
-    A mask that is perfect gets no further clicks and stays at 1. No full-size reply outlives its turn. Raises
-    InputError for an empty true mask, which cannot be clicked, and for less than one click.
+    With `rng` the first click is a pixel drawn uniformly from the mask, not its centre. A mask that is perfect gets no
+    further clicks and stays at 1. No full-size reply outlives its turn. Raises InputError for an empty true mask, which
+    cannot be clicked, and for less than one click.
     """
     if max_clicks < 1:
         raise InputError(f"max_clicks is {max_clicks}: give at least 1")
-    dialogues = [_Dialogue(truth=mask, clicks=[(_first_click(mask), 1)]) for mask in truth]
+    dialogues = [_Dialogue(truth=mask, clicks=[(_first_click(mask, rng), 1)]) for mask in truth]
     tally = _Tally()
     for turn in range(1, max_clicks + 1):
         asked = [dialogue for dialogue in dialogues if not dialogue.is_done]
@@ -168,8 +184,8 @@ class _Tally:
         return ious
 
 
-def _first_click(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int]:
-    point = points.centre(mask)
+def _first_click(mask: Bool[np.ndarray, "h w"], rng: np.random.Generator | None) -> tuple[int, int]:
+    point = points.centre(mask) if rng is None else points.random_point(mask, rng)
     if point is None:
         raise InputError("an empty mask cannot be clicked: leave it out")
     return point

@@ -6,38 +6,41 @@ Source: SAM, sec. 7.1 and app. D.1: IoU a mask, averaged over the masks of a dat
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, get_args
 
 import numpy as np
+from jaxtyping import Int
 
-from anymask.data.sa1b import Skipped, TarFiles
+from anymask.data.sa1b import Skipped
 from anymask.data.sample import Sample
 from anymask.errors import AnymaskError, DataError, InputError
-from anymask.evaluation.metrics import CalibrationBin, calibration, calibration_error, correlation, number_of_clicks
+from anymask.evaluation.journal import Journal
+from anymask.evaluation.metrics import (
+    CalibrationBin,
+    calibration,
+    calibration_error,
+    correlation,
+    histogram,
+    number_of_clicks,
+)
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import Outcome, Segmenter, play
+from anymask.evaluation.sets import ImageSet as ImageSet
+from anymask.evaluation.sets import open_sets as open_sets
 from anymask.model import Sam
 
+FirstClick = Literal["centre", "random"]
 
-class ImageSet(Protocol):
-    """A data set with random access, such as `TarFiles`."""
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
+SETTINGS_VERSION = 1
+"""Raised when the protocol itself changes, so that figures of before are not taken for figures of now."""
 
-    def key(self, index: int) -> str:
-        """Return an image's name."""
-        ...
-
-    def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
-        """Decode an image and its masks, or `max_masks` of them drawn at random; raises AnymaskError."""
-        ...
+NUM_HISTOGRAM_BINS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +58,13 @@ class SinglePointConfig:
     max_images: int | None = None
     max_masks: int | None = None
     seed: int = 0
+    first: FirstClick = "centre"
+    """Whether the first click is the mask's most central pixel or one drawn by `seed`; later ones are central."""
 
     def __post_init__(self) -> None:
         """Refuse reports on clicks that are not made."""
+        if self.first not in get_args(FirstClick):
+            raise InputError(f"the first click is {self.first!r}; it may be {' or '.join(get_args(FirstClick))}")
         if not self.clicks or min(self.clicks) < 1 or max(self.clicks) > self.max_clicks:
             raise InputError(f"clicks are {self.clicks}; give one or more from 1 to max_clicks, {self.max_clicks}")
         for name, value in (("max_images", self.max_images), ("max_masks", self.max_masks)):
@@ -98,6 +105,8 @@ class SetResult:
     num_masks: int
     num_skipped: int
     scores: Scores
+    histogram: tuple[int, ...]
+    """Masks by the IoU after one click, in bins of equal width over [0, 1]."""
     honesty: Honesty | None
     """None for a segmenter that predicts no IoU."""
 
@@ -118,20 +127,11 @@ class SetOutcome:
     """What came of one data set, mask by mask."""
 
     outcome: Outcome
+    places: Int[np.ndarray, "n 2"]
+    """Of each mask, its image in the set and its number among that image's masks, as `draw_sample` gives them."""
     num_images: int
     num_skipped: int
     seconds: float
-
-
-def open_sets(paths: Sequence[str | Path]) -> dict[str, TarFiles]:
-    """Open tars of SA-1B's layout as data sets, each named by its file without "-val" or "-train"."""
-    sets: dict[str, TarFiles] = {}
-    for path in map(Path, paths):
-        name = path.stem.removesuffix("-val").removesuffix("-train")
-        if name in sets:
-            raise DataError(f"two data sets are named {name!r}, the second from {path}: rename one")
-        sets[name] = TarFiles([path])
-    return sets
 
 
 def evaluate(
@@ -162,31 +162,61 @@ def evaluate_set(
     *,
     progress: Callable[[str, int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    journal: Journal | None = None,
 ) -> SetOutcome:
-    """Play the protocol on one data set, an image in memory at a time; what cannot be read is skipped and counted."""
-    began, skipped, outcomes = clock(), Skipped(), []
+    """Play the protocol on one data set, an image in memory at a time; what cannot be read is skipped and counted.
+
+    Images that a journal (see `settings`) has are not played again; `seconds` are those of this run. Of each mask some
+    thirty numbers are kept. Raises DataError where no image can be used.
+    """
+    began, skipped = clock(), Skipped()
+    outcomes: dict[int, Outcome] = {}
     chosen = _draw(len(images), config.max_images, _generator(config.seed, name))
+    kept = {} if journal is None else {key: Outcome.from_dict(found) for key, found in journal.read()}
     for done, index in enumerate(chosen, start=1):
         key = images.key(index)
         try:
-            sample = images.sample(index, max_masks=config.max_masks, rng=_generator(config.seed, key))
-            truth = sample.masks[sample.masks.any(axis=(1, 2))]
-            if not len(truth):
-                raise DataError(f"{key}: all its masks are empty")
+            found = kept.pop(key, None)
+            if found is None:
+                found = _play(segmenter, draw_sample(images, index, config), config)
+                if journal is not None:
+                    journal.append(key, found.to_dict())
+            outcomes[index] = found
         except AnymaskError as error:
             skipped.add(key, error)
-        else:
-            outcomes.append(play(segmenter.prepare(sample.image), truth, config.max_clicks))
         if progress is not None:
             progress(name, done, len(chosen))
     if not outcomes:
         raise DataError(f"{name}: none of its {len(chosen)} images has a mask that can be evaluated")
+    places = [(index, number) for index, outcome in outcomes.items() for number in range(len(outcome.box))]
     return SetOutcome(
-        outcome=Outcome.join(outcomes),
+        outcome=Outcome.join(list(outcomes.values())),
+        places=np.array(places, np.int64),
         num_images=len(outcomes),
         num_skipped=skipped.total,
         seconds=clock() - began,
     )
+
+
+def draw_sample(images: ImageSet, index: int, config: SinglePointConfig) -> Sample:
+    """Read an image with the masks that a config draws of it, none of them empty; raises AnymaskError."""
+    key = images.key(index)
+    sample = images.sample(index, max_masks=config.max_masks, rng=_generator(config.seed, key))
+    kept = sample.masks.any(axis=(1, 2))
+    if not kept.any():
+        raise DataError(f"{key}: all its masks are empty")
+    return Sample(key=key, image=sample.image, masks=sample.masks[kept])
+
+
+def settings(segmenter: str, images: ImageSet, config: SinglePointConfig) -> dict[str, Any]:
+    """Return what an image's outcome depends on, for a journal; `segmenter` must name weights, not just a model."""
+    values = {"protocol": "single-point", "protocol_version": SETTINGS_VERSION, "segmenter": segmenter}
+    return {**values, "images": len(images), "config": dataclasses.asdict(config)}
+
+
+def _play(segmenter: Segmenter, sample: Sample, config: SinglePointConfig) -> Outcome:
+    rng = _generator(config.seed, f"first click on {sample.key}") if config.first == "random" else None
+    return play(segmenter.prepare(sample.image), sample.masks, config.max_clicks, rng=rng)
 
 
 def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> SinglePointResult:
@@ -200,6 +230,7 @@ def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> 
             num_masks=len(found.outcome.box),
             num_skipped=found.num_skipped,
             scores=_scores(found.outcome, config),
+            histogram=histogram(found.outcome.clicks[:, 0], NUM_HISTOGRAM_BINS),
             honesty=_honesty(found.outcome),
         )
         for name, found in outcomes.items()

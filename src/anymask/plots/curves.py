@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +13,14 @@ from jaxtyping import Float, Shaped
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _INK = "#1f2328"
 _ACCENT = "#2f6fdb"
 _GREY = "#c9ced6"
+_SERIES = ("#2f6fdb", "#d9662b", "#2a9d6f", "#8e5bd0", "#c43d6b", "#7a7f87")
+"""Colours of models beside each other, in their order; they begin anew after the last."""
 _DPI = 160
 
 
@@ -44,6 +49,68 @@ def calibration(
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_INK, labelsize=8)
+    return _png(figure)
+
+
+def iou_by_clicks(series: Mapping[str, Mapping[int, float]], *, title: str = "") -> bytes:
+    """Draw the mean IoU after 1, 2, 3, … clicks of one or more models, as a PNG."""
+    figure = _figure(4.8, 3.4)
+    axes = figure.subplots()
+    for color, (name, values) in zip(cycle(_SERIES), series.items(), strict=False):
+        axes.plot(list(values), list(values.values()), color=color, marker="o", markersize=5, linewidth=2, label=name)
+    ticks = sorted({clicks for values in series.values() for clicks in values})
+    axes.set(xlabel="clicks", ylabel="mIoU", ylim=(0, 1), xticks=ticks, title=title)
+    axes.grid(axis="y", color="#eceef1")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _finished(figure, axes)
+
+
+def iou_histograms(series: Mapping[str, Sequence[int]], *, title: str = "") -> bytes:
+    """Draw the shares of masks by IoU, in bins of equal width over [0, 1], of one or more models, as a PNG."""
+    figure = _figure(4.8, 3.4)
+    axes = figure.subplots()
+    for color, (name, counts) in zip(cycle(_SERIES), series.items(), strict=False):
+        edges = np.linspace(0, 1, len(counts) + 1)
+        shares = np.asarray(counts, np.float64) / max(1, sum(counts))
+        axes.stairs(shares, edges, color=color, fill=len(series) == 1, linewidth=2, label=name)
+    axes.set(xlabel="IoU", ylabel="share of masks", xlim=(0, 1), title=title)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return _finished(figure, axes)
+
+
+def bars_by_set(sets: Sequence[str], series: Mapping[str, Sequence[float]], *, label: str, title: str = "") -> bytes:
+    """Draw a number from 0 to 1 of each data set as a bar a model, as a PNG; the sets by the first model's number."""
+    figure = _figure(6.4, 0.9 + len(sets) * (0.13 + 0.11 * len(series)))
+    axes = figure.subplots()
+    order = np.argsort(next(iter(series.values())), kind="stable")
+    height = 0.8 / len(series)
+    for place, (color, (name, values)) in enumerate(zip(cycle(_SERIES), series.items(), strict=False)):
+        rows = np.arange(len(sets)) + 0.4 - (place + 0.5) * height
+        drawn = axes.barh(rows, np.asarray(values)[order], height, color=color, label=name)
+        axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=7, color=_INK)
+    axes.set(xlabel=label, xlim=(0, 1), yticks=range(len(sets)), ylim=(-0.6, len(sets) - 0.4), title=title)
+    axes.set_yticklabels([sets[index] for index in order])
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _finished(figure, axes)
+
+
+def precision_recall(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> bytes:
+    """Draw precision over recall of one or more methods, each (precision, recall) point by point, as a PNG."""
+    figure = _figure(4.4, 4.0)
+    axes = figure.subplots()
+    for color, (name, (precision, recall)) in zip(cycle(_SERIES), series.items(), strict=False):
+        axes.plot(recall, precision, color=color, linewidth=2, label=name)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title=title)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    return _finished(figure, axes)
+
+
+def _finished(figure: Figure, axes: Axes) -> bytes:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=8)
+    axes.set_axisbelow(True)
+    axes.title.set_fontsize(10)
     return _png(figure)
 
 

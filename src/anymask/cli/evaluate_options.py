@@ -1,0 +1,72 @@
+"""Options that the verbs of `anymask evaluate` share, and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anymask.cli.terminal import everything_progress
+from anymask.cli.weights import open_model
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from anymask.model import Sam
+
+Data = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DATA...",
+        help="Tars or folders of SA-1B's layout, JSON files of COCO's or LVIS', folders of images and masks.",
+    ),
+]
+Images = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where the images of JSON files lie; by default near them.")
+]
+Model = Annotated[str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Where results go; a run that was stopped goes on there."),
+]
+MaxImages = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N images a data set; by default all.")]
+MaxMasks = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N masks an image; by default all.")]
+Seed = Annotated[int, typer.Option(help="Which part of the data is drawn.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+
+
+def open_named(name: str, *, offline: bool, device: str) -> tuple[Sam, str]:
+    """Load a model, and return it with a name that no other weights have."""
+    from anymask.checkpoints.load import model_hash
+
+    label = short_name(name)
+    model = open_model(name, offline=offline, device=device)
+    return model, f"{label} {model_hash(model)[:12]}"
+
+
+def short_name(name: str) -> str:
+    """Return what tables call a model: its name, or its file's without the suffix; raises InputError."""
+    path = Path(name)
+    label = path.name.removesuffix(".safetensors").removesuffix(".pth").removesuffix(".pt")
+    if not label:
+        raise InputError(f"{name!r} names no model; see anymask models list")
+    return label
+
+
+@contextmanager
+def set_progress(total: int) -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far the images of several data sets are, as one bar; those of an earlier run pass at once."""
+    with everything_progress(total) as bar:
+        told = 0
+        bar.begin(0)
+
+        def progress(name: str, done: int, count: int) -> None:
+            nonlocal told
+            told += 1
+            bar.image(told)
+
+        yield progress

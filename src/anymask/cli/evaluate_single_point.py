@@ -1,0 +1,152 @@
+"""`anymask evaluate single-point`: clicks and boxes on any labelled images."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anymask.cli.evaluate_options import (
+    AsJson,
+    Data,
+    Device,
+    Images,
+    MaxImages,
+    MaxMasks,
+    Model,
+    Offline,
+    Output,
+    Seed,
+    open_named,
+    set_progress,
+)
+from anymask.cli.outputs import check_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anymask.evaluation.protocol import Segmenter
+    from anymask.evaluation.sets import ImageSet
+    from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, SinglePointResult
+
+
+class First(StrEnum):
+    """Where the first click is made."""
+
+    centre = "centre"
+    random = "random"
+    both = "both"
+
+
+def single_point(
+    data: Data,
+    model: Model = "anymask-s",
+    images: Images = None,
+    first: Annotated[
+        First, typer.Option(help="The first click: the mask's centre, a random pixel of it, or a table of each.")
+    ] = First.centre,
+    output: Output = None,
+    max_images: MaxImages = None,
+    max_masks: MaxMasks = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    offline: Offline = False,
+) -> None:
+    """Measure what a model makes of one click, of more, and of a box: mIoU, oracle, NoC, and how honest its scores are.
+
+    Writes single_point.json, .md and plots, and with a random first click single_point_random.json and .md.
+    """
+    from anymask.data.files import make_folder
+    from anymask.evaluation import report
+    from anymask.evaluation.model_segmenter import ModelSegmenter
+    from anymask.evaluation.sets import open_sets
+    from anymask.evaluation.single_point import SinglePointConfig, summarise
+
+    if output is not None:
+        check_folder(output)
+    sets = open_sets(data, images=images)
+    loaded, label = open_named(model, offline=offline, device=device)
+    firsts = [First.centre, First.random] if first is First.both else [first]
+    results = {}
+    total = len(firsts) * sum(min(len(s), max_images or len(s)) for s in sets.values())
+    with set_progress(total) as progress:
+        for place in firsts:
+            config = SinglePointConfig(max_images=max_images, max_masks=max_masks, seed=seed, first=place.value)
+            outcomes = play_all(ModelSegmenter(loaded), label, sets, config, output, progress)
+            results[place] = summarise(outcomes, config)
+    if output is not None:
+        make_folder(output)
+        for place, result in results.items():
+            stem = "single_point" if place is First.centre else "single_point_random"
+            report.write(result, output, stem)
+            _plot(result, label.split()[0], output, stem)
+    if as_json:
+        found = {place.value: report.to_dict(result) for place, result in results.items()}
+        typer.echo(json.dumps(found if first is First.both else found[first.value]))
+    else:
+        typer.echo("\n".join(report.to_markdown(result) for result in results.values()), nl=False)
+
+
+def play_all(
+    segmenter: Segmenter,
+    label: str,
+    sets: Mapping[str, ImageSet],
+    config: SinglePointConfig,
+    output: Path | None,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, SetOutcome]:
+    """Play the protocol on every set; with an `output` folder, a journal a set lets a stopped run go on."""
+    from anymask.evaluation.journal import Journal
+    from anymask.evaluation.single_point import evaluate_set, settings
+
+    outcomes = {}
+    for name, images in sets.items():
+        journal = None
+        if output is not None:
+            path = output / "images" / f"{label.replace(' ', '-')}-{name}-{config.first}.jsonl"
+            journal = Journal(path, settings(label, images, config))
+        outcomes[name] = evaluate_set(segmenter, name, images, config, progress=progress, journal=journal)
+    return outcomes
+
+
+def _plot(result: SinglePointResult, label: str, folder: Path, stem: str) -> None:
+    """Write the plots: IoU by clicks, IoU's histogram, IoU by data set, and calibration."""
+    for name, png in plots({label: result}).items():
+        from anymask.data.files import write_bytes_atomic
+
+        write_bytes_atomic(folder / f"{stem}_{name}.png", png)
+
+
+def plots(results: Mapping[str, SinglePointResult]) -> dict[str, bytes]:
+    """Return the plots of one or more models by name, as PNG."""
+    import numpy as np
+
+    from anymask.plots import curves
+
+    names = [found.name for found in next(iter(results.values())).sets]
+    drawn = {
+        "clicks": curves.iou_by_clicks({label: result.mean.miou for label, result in results.items()}),
+        "histogram": curves.iou_histograms(
+            {
+                label: np.sum([found.histogram for found in result.sets], axis=0).tolist()
+                for label, result in results.items()
+            },
+            title="IoU after one click",
+        ),
+        "sets": curves.bars_by_set(
+            names,
+            {label: [found.scores.miou[1] for found in result.sets] for label, result in results.items()},
+            label="mIoU after one click",
+        ),
+    }
+    for label, result in results.items():
+        if result.honesty is not None:
+            bins = result.honesty.bins
+            values = [np.array([getattr(b, name) for b in bins]) for name in ("predicted", "true", "count")]
+            name = "calibration" if len(results) == 1 else f"calibration_{label}"
+            drawn[name] = curves.calibration(*values, title=label)
+    return drawn

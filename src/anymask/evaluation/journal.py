@@ -1,0 +1,75 @@
+"""An image's result a line, appended as it is made, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from anymask.data.files import make_folder, write_text_atomic
+from anymask.errors import OutputError
+
+_VERSION = 1
+
+
+class Journal:
+    """Results by image in a file of JSON lines, the first of which holds what they all depend on.
+
+    A file of other settings, or that is none of ours, is begun anew; a line that a crash cut short is dropped. Raises
+    OutputError where the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        make_folder(self.path.parent)
+        self._head = json.dumps({"version": _VERSION, **settings}, sort_keys=True) + "\n"
+        self._whole = self._length()
+        if not self._whole:
+            write_text_atomic(self.path, self._head)
+            self._whole = len(self._head.encode())
+
+    def read(self) -> Iterator[tuple[str, Any]]:
+        """Yield each image's key and result, a line in memory at a time."""
+        with self.path.open("rb") as file:
+            file.readline()
+            while file.tell() < self._whole:
+                key, result = json.loads(file.readline())
+                yield key, result
+
+    def append(self, key: str, result: object) -> None:
+        """Keep an image's result, which JSON must be able to hold."""
+        line = (json.dumps([key, result], separators=(",", ":")) + "\n").encode()
+        try:
+            with self.path.open("r+b") as file:
+                file.seek(self._whole)
+                file.write(line)
+                file.truncate()
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        self._whole += len(line)
+
+    def _length(self) -> int:
+        """Return how many bytes from the beginning are whole lines of ours; 0 where the settings are others."""
+        try:
+            with self.path.open("rb") as file:
+                if file.readline() != self._head.encode():
+                    return 0
+                whole = file.tell()
+                for line in file:
+                    if not _is_record(line):
+                        break
+                    whole += len(line)
+                return whole
+        except OSError:
+            return 0
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        match json.loads(line):
+            case [str(), _]:
+                return line.endswith(b"\n")
+    except ValueError:
+        pass
+    return False

@@ -1,0 +1,83 @@
+"""Data sets as they are named on the command line: tars, annotation files, folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anymask.data.coco import CocoFiles
+from anymask.data.folder import FolderFiles
+from anymask.data.loader import SampleSet as ImageSet
+from anymask.data.sa1b import IMAGE_SUFFIXES, TarFiles, parse_sample
+from anymask.data.sample import Sample
+from anymask.errors import DataError
+from anymask.evaluation.coco_truth import images_folder
+
+__all__ = ["ImageSet", "Sa1bFolder", "open_set", "open_sets"]
+
+
+class Sa1bFolder:
+    """A folder of `<name>.jpg` beside `<name>.json`, SA-1B's pairs out of their tar, in the order of their names."""
+
+    def __init__(self, folder: str | Path) -> None:
+        files = sorted(Path(folder).iterdir())
+        self._pairs = [
+            (image, image.with_suffix(".json"))
+            for image in files
+            if image.suffix.lower() in IMAGE_SUFFIXES and image.with_suffix(".json").is_file()
+        ]
+        if not self._pairs:
+            raise DataError(f"no image with its JSON in {folder}")
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._pairs)
+
+    def key(self, index: int) -> str:
+        """Return the image's path."""
+        return str(self._pairs[index][0])
+
+    def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
+        """Decode an image and its masks, or `max_masks` of them drawn at random; raises DataError or ImageError."""
+        image, annotations = self._pairs[index]
+        try:
+            encoded, document = image.read_bytes(), annotations.read_bytes()
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror or error}") from error
+        return parse_sample(str(image), encoded, document, max_masks=max_masks, rng=rng)
+
+
+def open_sets(paths: Sequence[str | Path], *, images: str | Path | None = None) -> dict[str, ImageSet]:
+    """Open data sets, each named by its file or folder without "-val" or "-train"; a folder of tars is a set a tar.
+
+    `images` is where the images of annotation files (COCO, LVIS) lie. Raises DataError for what is no data set, and
+    for two of one name.
+    """
+    sets: dict[str, ImageSet] = {}
+    for path in (part for given in paths for part in _parts(Path(given))):
+        name = (path.resolve().name if path.is_dir() else path.stem).removesuffix("-val").removesuffix("-train")
+        if name in sets:
+            raise DataError(f"two data sets are named {name!r}, the second from {path}: rename one")
+        sets[name] = open_set(path, images=images)
+    return sets
+
+
+def open_set(path: Path, *, images: str | Path | None = None) -> ImageSet:
+    """Open a tar or a folder of SA-1B's layout, a folder of images and masks, or a JSON of COCO's or LVIS' layout."""
+    if path.suffix.lower() == ".json" and path.is_file():
+        return CocoFiles(images_folder(path, images), path)
+    if path.is_dir():
+        pairs = any(file.suffix == ".json" and _has_image(file) for file in path.iterdir())
+        return Sa1bFolder(path) if pairs else FolderFiles([path])
+    return TarFiles([path])
+
+
+def _parts(path: Path) -> list[Path]:
+    tars = sorted(path.glob("*.tar")) if path.is_dir() else []
+    return tars or [path]
+
+
+def _has_image(file: Path) -> bool:
+    return any(file.with_suffix(suffix).is_file() for suffix in IMAGE_SUFFIXES)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anymask.errors import DataError
+from anymask.evaluation.sets import open_sets
+from anymask.geometry import rle
+
+
+def _pair(folder: Path, name: str, seed: int) -> np.ndarray:
+    folder.mkdir(exist_ok=True, parents=True)
+    mask = np.random.default_rng(seed).random((12, 16)) < 0.5
+    Image.fromarray(np.full((12, 16, 3), 90, np.uint8)).save(folder / f"{name}.png")
+    (folder / f"{name}.json").write_text(json.dumps({"annotations": [{"segmentation": rle.encode(mask)}]}))
+    return mask
+
+
+def test_a_folder_of_pairs_is_a_set_named_by_the_folder(tmp_path: Path) -> None:
+    masks = [_pair(tmp_path / "things-val", name, seed) for seed, name in enumerate("ab")]
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "things-val" / "alone.png")
+    sets = open_sets([tmp_path / "things-val"])
+    (found,) = sets.values()
+    assert list(sets) == ["things"] and len(found) == 2
+    for index, mask in enumerate(masks):
+        assert (found.sample(index).masks == mask).all()
+
+
+def test_a_folder_of_images_and_masks_is_a_set(tmp_path: Path) -> None:
+    for part, value in (("images", 90), ("masks", 255)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(np.full((12, 16), value, np.uint8)).save(tmp_path / part / "a.png")
+    (found,) = open_sets([tmp_path]).values()
+    assert found.sample(0).masks.all()
+
+
+def test_what_is_no_data_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no tar"):
+        open_sets([tmp_path / "absent.tar"])
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match=r"notes\.txt is not a readable tar"):
+        open_sets([tmp_path / "notes.txt"])
