@@ -1,5 +1,6 @@
 """Losses against slow references in plain Python, and what the minimum over candidates lets through."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -252,3 +253,53 @@ def test_more_candidates_never_cost_more(seed, m, weight):
     every = mask_loss(logits, iou, truth, config).total
     fewer = mask_loss(logits[:, :, :m], iou[:, :, :m], truth, config).total
     assert every <= fewer + 1e-5
+
+
+def slow_best_way(costs, weights):
+    """Least weighted cost over all ways to give answers different candidates; costs (m, t)."""
+    ways = itertools.permutations(range(len(costs)), len(weights))
+    return min(ways, key=lambda way: sum(w * costs[way[t]][t] for t, w in enumerate(weights) if w))
+
+
+@pytest.mark.parametrize("focal", [0.0, 20.0])
+@pytest.mark.parametrize("num_candidates", [3, 4])
+def test_other_right_answers_take_candidates_of_their_own_in_the_cheapest_way(focal, num_candidates):
+    logits, iou, truth, valid = case(b=2, p=3, m=num_candidates)
+    others = torch.rand(2, 3, 2, 6, 5, generator=torch.Generator().manual_seed(5)) > 0.5
+    there = torch.tensor([[[True, True], [True, False], [False, False]], [[False, True], [True, True], [True, True]]])
+    config = LossConfig(focal=focal, bce=2.0, dice=1.0, iou=0.0, nested=0.5)
+    candidates = torch.ones(2, 3, num_candidates, dtype=torch.bool)
+    candidates[1, 2, 0] = num_candidates == 3
+    logits.requires_grad_(True)
+    result = mask_loss(logits, iou, truth, config, candidates=candidates, valid=valid, others=(others, there))
+    result.total.backward()
+
+    total, taught = 0.0, torch.zeros(2, 3, num_candidates, dtype=torch.bool)
+    for i, j in itertools.product(range(2), range(3)):
+        answers = [truth[i, j], *others[i, j]]
+        weights = [1.0, *(0.5 * there[i, j]).tolist()]
+        costs = []
+        for k in range(num_candidates):
+            cells = [pixels(logits[i, j, k].detach(), answer, valid[i]) for answer in answers]
+            each = [focal * slow_focal(c) + 2 * slow_bce(c) + slow_dice(c) for c in cells]
+            costs.append(each if candidates[i, j, k] else [math.inf] * 3)
+        way = slow_best_way(costs, weights)
+        total += sum(w * costs[way[t]][t] for t, w in enumerate(weights) if w) / 6
+        assert result.best[i, j] == way[0]
+        taught[i, j, [way[t] for t, w in enumerate(weights) if w]] = True
+    assert result.total.item() == pytest.approx(total, rel=1e-4)
+    assert torch.equal(logits.grad.flatten(3).abs().sum(3) > 0, taught)
+
+
+def test_without_weight_other_answers_change_nothing():
+    logits, iou, truth, valid = case()
+    others = torch.ones(2, 3, 2, 6, 5, dtype=torch.bool), torch.ones(2, 3, 2, dtype=torch.bool)
+    plain = mask_loss(logits, iou, truth, LossConfig(), valid=valid)
+    assert torch.equal(plain.total, mask_loss(logits, iou, truth, LossConfig(), valid=valid, others=others).total)
+
+
+def test_more_right_answers_than_candidates_are_refused():
+    logits, iou, truth, _ = case(m=2)
+    others = torch.ones(2, 3, 2, 6, 5, dtype=torch.bool), torch.ones(2, 3, 2, dtype=torch.bool)
+    with pytest.raises(ValueError, match="3 right answers and 2 candidates"):
+        mask_loss(logits, iou, truth, LossConfig(nested=1.0), others=others)

@@ -33,7 +33,7 @@ def make_batch(count: int = 2) -> Batch:
             masks[index, k, 5 + 10 * k : 18 + 10 * k, 8 + 9 * index : 40] = True
     valid = torch.ones(count, 64, 64, dtype=torch.bool)
     valid[:, 50:] = False
-    return Batch(images=images, masks=masks, valid=valid, keys=tuple("ab"[:count]))
+    return Batch(images=images, masks=masks, known=masks, valid=valid, keys=tuple("ab"[:count]))
 
 
 def gradients(model: Sam, call: Callable[[], object]) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from anymask.task.losses import (
     mask_loss,
     true_iou,
 )
+from anymask.task.nested import nested_truths
 from anymask.task.prompts import PromptConfig, SimulatedPrompts, correction_points, initial_prompts
 from anymask.task.rounds import PromptableDecoder, Round, RoundsConfig, round_schedule, simulate
 
@@ -26,6 +27,7 @@ __all__ = [
     "focal_loss",
     "initial_prompts",
     "mask_loss",
+    "nested_truths",
     "round_schedule",
     "simulate",
     "true_iou",

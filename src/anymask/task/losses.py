@@ -7,6 +7,7 @@ prompts scales it.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,12 +24,14 @@ class LossConfig:
     `bce` is ours: a small network trained from nothing answers focal loss with empty masks, and needs
     cross-entropy first. `iou_on` says whose predicted IoU is regressed: that of the lowest-loss candidate
     (the paper, as we read it) or of every candidate, which teaches the ranking of the candidates sooner.
+    `nested` weighs the other right answers to an ambiguous point (`anymask.task.nested`); 0 is the paper.
     """
 
     focal: float = 20.0
     dice: float = 1.0
     bce: float = 0.0
     iou: float = 1.0
+    nested: float = 0.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
     iou_on: Literal["best", "all"] = "best"
@@ -123,33 +126,52 @@ def mask_loss(
     candidates: Bool[Tensor, "b p m"] | None = None,
     valid: Bool[Tensor, "b h w"] | None = None,
     present: Bool[Tensor, "b p"] | None = None,
+    others: tuple[Bool[Tensor, "b p o h w"], Bool[Tensor, "b p o"]] | None = None,
 ) -> MaskLoss:
     """Loss of a round: the minimum over candidates of the weighted mask losses, plus the regression of IoU.
 
     Only the candidate of lowest mask loss is back-propagated (SAM, app. A). `candidates` marks those that
     count (None: all; at least one a prompt), `valid` the pixels inside the image rather than its padding,
     `present` the prompts that are real; the scalars are means over the present prompts, and 0 where there are
-    none.
+    none. `others` are further right answers to each prompt and which of them there are: truth and others are
+    then given to different candidates, in the way that costs least, and the others' losses count
+    `config.nested` each; the logged scalars and the IoU remain the truth's.
     """
     if logits.shape[-2:] != truth.shape[-2:]:
         raise ValueError(f"the truth's grid {tuple(truth.shape[-2:])} is not the logits' {tuple(logits.shape[-2:])}")
-    truth_BP1HW = truth[:, :, None]
+    truths, weights = _right_answers(truth, others, config)
+    costs = _pairwise_costs(logits.detach(), truths, valid, config)
+    assigned = _assign(costs, weights, candidates)
+    index = assigned[..., None, None].expand(-1, -1, -1, *logits.shape[-2:])
+    taught = logits.gather(2, index) if logits.shape[2] > 1 else logits
+    terms = _mask_terms(taught, truths, None if valid is None else valid[:, None, None], config)
+    best = assigned[:, :, 0]
     valid_B11HW = None if valid is None else valid[:, None, None]
-    best = _lowest_loss(logits, truth_BP1HW, valid_B11HW, candidates, config)
-    if logits.shape[2] > 1:
-        index = best[:, :, None, None, None].expand(-1, -1, 1, *logits.shape[-2:])
-        best_logits = logits.gather(2, index)[:, :, 0]
-    else:
-        best_logits = logits[:, :, 0]
-    valid_B1HW = None if valid is None else valid[:, None]
-    parts = _mask_terms(best_logits, truth, valid_B1HW, config)
-    truth_of_iou = true_iou(logits, truth_BP1HW, valid=valid_B11HW)
-    parts["iou"] = _iou_error(iou, truth_of_iou, best, candidates, config)
-    means = {name: _mean_over_prompts(values, present) for name, values in parts.items()}
-    total = torch.stack([getattr(config, name) * mean for name, mean in means.items()]).sum()
+    truth_of_iou = true_iou(logits, truth[:, :, None], valid=valid_B11HW)
+    iou_error = _mean_over_prompts(_iou_error(iou, truth_of_iou, best, candidates, config), present)
+    weighted = [getattr(config, name) * (values * weights).sum(2) for name, values in terms.items()]
+    total = config.iou * iou_error + sum(_mean_over_prompts(values, present) for values in weighted)
     zero = total.detach().new_zeros(())
-    logged = {name: means[name].detach() if name in means else zero for name in ("focal", "dice", "bce", "iou")}
-    return MaskLoss(total=total, best=best, true_iou=truth_of_iou, **logged)
+    logged = {name: _mean_over_prompts(values[:, :, 0].detach(), present) for name, values in terms.items()}
+    return MaskLoss(
+        total=total,
+        best=best,
+        true_iou=truth_of_iou,
+        iou=iou_error.detach(),
+        **{name: logged.get(name, zero) for name in ("focal", "dice", "bce")},
+    )
+
+
+def _right_answers(
+    truth: Tensor, others: tuple[Tensor, Tensor] | None, config: LossConfig
+) -> tuple[Bool[Tensor, "b p t h w"], Float[Tensor, "b p t"]]:
+    """The truth and the others beside it, and what each one's loss counts."""
+    truths = truth[:, :, None]
+    weights = torch.ones(truths.shape[:3], device=truth.device)
+    if others is None or not config.nested:
+        return truths, weights
+    masks, there = others
+    return torch.cat((truths, masks), dim=2), torch.cat((weights, config.nested * there), dim=2)
 
 
 def _mask_terms(logits: Tensor, truth: Tensor, valid: Tensor | None, config: LossConfig) -> dict[str, Tensor]:
@@ -166,23 +188,52 @@ def _mask_terms(logits: Tensor, truth: Tensor, valid: Tensor | None, config: Los
 
 
 @torch.no_grad()
-def _lowest_loss(
-    logits: Tensor, truth: Tensor, valid: Tensor | None, candidates: Tensor | None, config: LossConfig
-) -> Tensor:
-    """Index (b, p) of the candidate of lowest mask loss.
+def _pairwise_costs(
+    logits: Float[Tensor, "b p m h w"], truths: Bool[Tensor, "b p t h w"], valid: Tensor | None, config: LossConfig
+) -> Float[Tensor, "b p m t"]:
+    """Weighted mask loss of every candidate against every right answer.
 
-    Found without gradient and computed again with it for the winner: cheaper in time and memory than a graph
-    over every candidate.
+    A pixel's loss is one of two values, so that its sum over a mask is linear in the truth: a matrix product over
+    pixels does all pairs. Found without gradient and computed again with it for those assigned: cheaper in time and
+    memory than a graph over every candidate.
     """
-    if logits.shape[2] == 1:
-        return torch.zeros(logits.shape[:2], dtype=torch.long, device=logits.device)
-    terms = _mask_terms(logits, truth, valid, config)
-    loss = torch.zeros(logits.shape[:3], device=logits.device)
-    for name, values in terms.items():
-        loss = loss + getattr(config, name) * values
+    count = logits.shape[2], truths.shape[2]
+    if count == (1, 1):
+        return logits.new_zeros((*logits.shape[:2], 1, 1), dtype=torch.float32)
+    logits = logits.flatten(3).float()
+    inside = truths.new_ones((1, 1, 1, 1)) if valid is None else valid.flatten(1)[:, None, None]
+    truth = (truths.flatten(3) & inside).float().transpose(2, 3)
+    num_pixels = float(logits.shape[3]) if valid is None else inside.sum(3, keepdim=True).clamp(min=1)
+    costs = logits.new_zeros((*logits.shape[:2], *count))
+    if config.bce:
+        everywhere = (F.softplus(logits) * inside).sum(3, keepdim=True)
+        costs += config.bce * (everywhere - logits @ truth) / num_pixels
+    if config.focal:
+        alpha, gamma = config.focal_alpha, config.focal_gamma
+        if_true = alpha * logits.neg().sigmoid().pow(gamma) * F.softplus(-logits)
+        if_false = (1 - alpha) * logits.sigmoid().pow(gamma) * F.softplus(logits)
+        everywhere = (if_false * inside).sum(3, keepdim=True)
+        costs += config.focal * (everywhere + (if_true - if_false) @ truth) / num_pixels
+    if config.dice:
+        probability = logits.sigmoid() * inside
+        size = probability.sum(3, keepdim=True) + truth.sum(2, keepdim=True)
+        costs += config.dice * (1.0 - (2.0 * (probability @ truth) + 1.0) / (size + 1.0))
+    return costs
+
+
+def _assign(
+    costs: Float[Tensor, "b p m t"], weights: Float[Tensor, "b p t"], candidates: Tensor | None
+) -> Int[Tensor, "b p t"]:
+    """Candidate of each right answer, all different, of least weighted cost; what has no weight takes any that is left."""
+    num_candidates, num_answers = costs.shape[2:]
+    ways = torch.tensor(list(itertools.permutations(range(num_candidates), num_answers)), device=costs.device)
+    if not len(ways):
+        raise ValueError(f"{num_answers} right answers and {num_candidates} candidates: each needs one of its own")
     if candidates is not None:
-        loss = loss.masked_fill(~candidates, torch.inf)
-    return loss.argmin(dim=2)
+        costs = costs.masked_fill(~candidates[..., None], torch.inf)
+    costs = torch.where(weights[:, :, None] > 0, costs * weights[:, :, None], 0.0)
+    answers = torch.arange(num_answers, device=costs.device)
+    return ways[costs[:, :, ways, answers].sum(3).argmin(2)]
 
 
 def _iou_error(iou: Tensor, truth: Tensor, best: Tensor, candidates: Tensor | None, config: LossConfig) -> Tensor:

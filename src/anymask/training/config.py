@@ -119,6 +119,8 @@ class RunConfig:
     batch_size: int = 16
     num_masks: int = 4
     """Masks drawn from each image; where it has fewer, they repeat."""
+    deep: float = 0.0
+    """How much more often a mask is drawn for each mask that it lies within (`anymask.data.loader.BatchStream`)."""
     seed: int = 0
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -135,7 +137,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse values that cannot be run with."""
         _at_least(self, 1, "steps", "batch_size", "num_masks", "processes", "save_every", "log_every")
-        _at_least(self, 0, "seed", "num_workers", "num_threads", "sheet_every")
+        _at_least(self, 0, "deep", "seed", "num_workers", "num_threads", "sheet_every")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

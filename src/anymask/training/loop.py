@@ -7,9 +7,9 @@ import glob
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from anymask.data.loader import Batch, BatchStream, SampleSet, Source, batches
 from anymask.data.sa1b import TarFiles
 from anymask.errors import AnymaskError, CheckpointError, DataError
 from anymask.model import Sam, SamConfig, build_sam
-from anymask.training.config import Recipe, SourceConfig
+from anymask.training.config import OptimConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.log import TrainingLog
 from anymask.training.optim import MovingAverage, build_optimizer, rate_factor, set_rates
 from anymask.training.sam_step import StepResult, sam_step
@@ -34,6 +34,21 @@ Callback = Callable[[M, int], dict[str, float]]
 Take = Callable[[M, Batch, torch.Generator, float], Any]
 """Leaves a share of a batch's gradient in the model's parameters and returns a dataclass of tensors, `loss` among them.
 """
+
+
+class Plan(Protocol):
+    """What the loop reads of a recipe."""
+
+    @property
+    def run(self) -> RunConfig:
+        """How long, how large, how often."""
+        ...
+
+    @property
+    def optim(self) -> OptimConfig:
+        """The optimiser and its schedule."""
+        ...
+
 
 STATE = "state.pt"
 
@@ -59,6 +74,7 @@ def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
         mask_size=4 * config.embedding_size,
         seed=recipe.run.seed,
         start=start * recipe.optim.accumulate,
+        deep=recipe.run.deep,
     )
 
 
@@ -100,7 +116,7 @@ def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> Trainin
     return state_of(model, recipe)
 
 
-def state_of(model: M, recipe: Recipe) -> TrainingState[M]:
+def state_of(model: M, recipe: Plan) -> TrainingState[M]:
     """Put a model on the recipe's device, with the recipe's optimiser and average."""
     model = model.to(recipe.run.device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
@@ -145,11 +161,11 @@ def train(
 
 
 def run(
-    recipe: Recipe,
+    recipe: Plan,
     folder: Path,
     *,
     build: Callable[[], TrainingState[M]],
-    stream_from: Callable[[int], BatchStream],
+    stream_from: Callable[[int], BatchStream | Iterable[Batch]],
     take: Take[M],
     callbacks: Sequence[tuple[int, Callback[M]]] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
@@ -168,7 +184,9 @@ def run(
     state = build()
     if (folder / STATE).exists():
         state.load(folder / STATE)
-    stream = batches(stream_from(state.step), num_workers=every.num_workers)
+    source = stream_from(state.step)
+    # What is no dataset of torch's is quick enough to be read here.
+    stream = batches(source, num_workers=every.num_workers) if isinstance(source, BatchStream) else iter(source)
     folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
     with TrainingLog(folder, state.step) as log:
@@ -208,9 +226,7 @@ def _called(callback: Callback[M], state: TrainingState[M]) -> dict[str, float]:
         return callback(averaged(state).eval(), state.step)
 
 
-def _step(
-    state: TrainingState[M], recipe: Recipe, stream: Iterator[Batch], take: Take[M], skipped: Counter[str]
-) -> Any:
+def _step(state: TrainingState[M], recipe: Plan, stream: Iterator[Batch], take: Take[M], skipped: Counter[str]) -> Any:
     """Take one step of the optimiser, over `accumulate` batches; logged values are means over them."""
     model, optim = state.model.train(), recipe.optim
     set_rates(state.optimizer, optim.learning_rate * rate_factor(state.step, recipe.run.steps, optim))

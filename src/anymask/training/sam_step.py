@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from anymask.data.loader import Batch
 from anymask.model import Embedding, Prompts, Sam
-from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, simulate
+from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, nested_truths, simulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +49,25 @@ def sam_step(
     precision: torch.dtype = torch.float32,
     scale: float = 1.0,
     train_encoder: bool = True,
+    embedding: Embedding | None = None,
 ) -> StepResult:
-    """Play the rounds on a batch and leave `scale` times the gradient of their mean loss in the parameters."""
+    """Play the rounds on a batch and leave `scale` times the gradient of their mean loss in the parameters.
+
+    With the images' `embedding` given they are not encoded, and the encoder is not trained.
+    """
     autocast = torch.autocast(batch.images.device.type, precision, enabled=precision != torch.float32)
-    with autocast, torch.set_grad_enabled(train_encoder):
-        encoded = model.encode(preprocess(model, batch)).features
+    train_encoder = train_encoder and embedding is None
+    if embedding is None:
+        with autocast, torch.set_grad_enabled(train_encoder):
+            embedding = model.encode(preprocess(model, batch))
+    encoded = embedding.features
     features = encoded.detach().requires_grad_(train_encoder)
+    hq = None if embedding.hq is None else embedding.hq.detach()
 
     def decoder(prompts: SimulatedPrompts) -> tuple[Tensor, Tensor]:
         asked = Prompts(points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask)
         with autocast:
-            logits, iou = model.decode(Embedding(features=features), asked)
+            logits, iou = model.decode(Embedding(features=features, hq=hq), asked)
         return logits, iou
 
     played = simulate(
@@ -75,6 +83,13 @@ def sam_step(
     parts: list[Tensor] = []
     ious: list[Tensor] = []
     for turn in played:
+        others = None
+        if loss.nested and turn.index == 0 and rounds.prompts.point > 0:
+            clicks = turn.prompts.points[:, :, 0]
+            masks, there = nested_truths(
+                clicks, batch.masks, batch.known, image_size=model.image_size, generator=generator
+            )
+            others = masks, there & turn.prompts.single[..., None]
         result = mask_loss(
             turn.logits,
             turn.iou,
@@ -82,6 +97,7 @@ def sam_step(
             loss,
             candidates=turn.candidates,
             valid=batch.valid,
+            others=others,
         )
         (result.total * share).backward()
         parts.append(torch.stack([result.total.detach(), result.focal, result.dice, result.bce, result.iou]))
