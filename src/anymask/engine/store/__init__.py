@@ -1,13 +1,20 @@
-"""What a project keeps: images by reference, annotations as versions that are never overwritten, classes."""
+"""What a project keeps: images by reference, annotations as versions that are never overwritten, jobs, models."""
 
-from anymask.engine.store.annotations import Annotation, Annotations, Change, Delete, Put, State
+from anymask.engine.store.annotations import Annotation, Annotations, Change, Delete, Provenance, Put, State, Version
 from anymask.engine.store.classes import Class, Classes, ClassSet
 from anymask.engine.store.conflict import Conflict
-from anymask.engine.store.database import Database
-from anymask.engine.store.images import Images, StoredImage
-from anymask.engine.store.project import Project, open_project
+from anymask.engine.store.database import Database, Unreachable
+from anymask.engine.store.images import Images, NewImage, StoredImage
+from anymask.engine.store.jobs import TRIES, Jobs, JobState, Lease, LeaseLost, NewJob
+from anymask.engine.store.models import Models, StoredModel
+from anymask.engine.store.outcomes import Outcome, Outcomes, Statistics
+from anymask.engine.store.patience import patiently
+from anymask.engine.store.project import Project, init_project, is_project, open_project
+from anymask.engine.store.reviews import Review, Reviews
+from anymask.engine.store.settings import EngineSettings, SettingsHistory
 
 __all__ = [
+    "TRIES",
     "Annotation",
     "Annotations",
     "Change",
@@ -17,10 +24,31 @@ __all__ = [
     "Conflict",
     "Database",
     "Delete",
+    "EngineSettings",
     "Images",
+    "JobState",
+    "Jobs",
+    "Lease",
+    "LeaseLost",
+    "Models",
+    "NewImage",
+    "NewJob",
+    "Outcome",
+    "Outcomes",
     "Project",
+    "Provenance",
     "Put",
+    "Review",
+    "Reviews",
+    "SettingsHistory",
     "State",
+    "Statistics",
     "StoredImage",
+    "StoredModel",
+    "Unreachable",
+    "Version",
+    "init_project",
+    "is_project",
     "open_project",
+    "patiently",
 ]

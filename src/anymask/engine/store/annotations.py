@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,6 +20,27 @@ from anymask.geometry.rle import RLE
 
 Json: TypeAlias = Mapping[str, object]
 
+_PROVENANCE = ("stage", "author", "origin", "model", "seconds", "clicks", "strokes", "derived_from")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a mask comes from: who made it, in which stage, with which model, and what it took."""
+
+    stage: str
+    """"assisted", "semi-automatic", "automatic", "check", "review" or "import"."""
+    author: str
+    origin: str = "added"
+    """"added", "prefilled", "automatic" or "imported": how the object came to the image."""
+    model: str | None = None
+    """Hash of the model that answered the prompts."""
+    seconds: float = 0.0
+    clicks: int = 0
+    strokes: int = 0
+    """Of the brush."""
+    derived_from: int | None = None
+    """Id of the version whose mask this one began as; None takes the annotation's version before, if any."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotation:
@@ -35,6 +55,20 @@ class Annotation:
     source: str = "click"
     prompts: Json | None = None
     parent: str | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """An annotation as it was at some time; deleted if `annotation` is None."""
+
+    id: int
+    image_id: int
+    revision: int
+    at: float
+    client: str
+    key: str
+    annotation: Annotation | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +99,7 @@ class State:
 class Annotations:
     """The annotations of all images, changed by one change set after the other on each image."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._clock = clock
 
@@ -92,13 +126,30 @@ class Annotations:
                 not there.
         """
         digest = _digest(changes)
-        at = self._clock()
-        return self._database.write(
-            lambda connection: _change(connection, image_id, base_revision, client, changes, digest=digest, at=at)
-        )
+
+        def work(connection: Connection) -> int:
+            at = self._database.now(connection) if self._clock is None else self._clock()
+            return change(connection, image_id, base_revision, client, changes, digest=digest, at=at)
+
+        return self._database.write(work)
+
+    def versions(self, image_id: int, key: str | None = None) -> list[Version]:
+        """Return every version on an image, or of one annotation of it, oldest first."""
+        wanted = _versions().where(annotation_heads.c.image_id == image_id)
+        if key is not None:
+            wanted = wanted.where(annotation_heads.c.key == key)
+        with self._database.reading() as connection:
+            _, size = _image(connection, image_id)
+            return [version_of(row, size) for row in connection.execute(wanted.order_by(annotation_versions.c.id))]
 
 
-def _change(
+def append(connection: Connection, image_id: int, client: str, changes: Sequence[Change], *, at: float) -> int:
+    """Apply changes to an image at whatever revision it is, within a transaction; return its new revision."""
+    current, _ = _image(connection, image_id, lock=True)
+    return change(connection, image_id, current, client, changes, digest=_digest(changes), at=at)
+
+
+def change(
     connection: Connection,
     image_id: int,
     base_revision: int,
@@ -108,14 +159,13 @@ def _change(
     digest: str,
     at: float,
 ) -> int:
+    """Apply changes within a transaction, as `Annotations.change` does in one of its own."""
     current, size = _image(connection, image_id, lock=True)
     if current != base_revision:
         if current == base_revision + 1 and _was_sent(connection, image_id, current, client, digest):
             return current
         raise Conflict(f"image {image_id}", base_revision, current)
-    puts = {
-        change.annotation.id: rle.checked(change.annotation.rle, size) for change in changes if isinstance(change, Put)
-    }
+    puts = {each.annotation.id: rle.checked(each.annotation.rle, size) for each in changes if isinstance(each, Put)}
     row = {
         "image_id": image_id,
         "base_revision": base_revision,
@@ -147,7 +197,7 @@ def _apply(
         )
         ids |= {row.key: row.id for row in connection.execute(made, missing)}
     versions = [
-        {"annotation_id": ids[key], "change_set_id": change_set, **_version(change, puts)}
+        {"annotation_id": ids[key], "change_set_id": change_set, **_version(change, puts, _before(present.get(key)))}
         for key, change in changes.items()
     ]
     if versions:
@@ -163,7 +213,12 @@ def _apply(
     return sum(isinstance(change, Put) for change in changes.values()) - before
 
 
-def _version(change: Change, puts: Mapping[str, RLE]) -> dict[str, object]:
+def _before(row: Row[Any] | None) -> int | None:
+    """Return the version that an annotation has, None where it is new or deleted."""
+    return None if row is None or row.deleted else row.version_id
+
+
+def _version(change: Change, puts: Mapping[str, RLE], before: int | None) -> dict[str, object]:
     match change:
         case Put(annotation=new):
             prompts = None if new.prompts is None else json.dumps(new.prompts, separators=(",", ":"), allow_nan=False)
@@ -177,10 +232,18 @@ def _version(change: Change, puts: Mapping[str, RLE]) -> dict[str, object]:
                 "source": new.source,
                 "prompts": prompts,
                 "parent": new.parent,
+                **_provenance_row(new.provenance, before),
             }
         case Delete():
-            nothing = dict.fromkeys(("class_id", "name", "score", "prompts", "parent"))
+            nothing = dict.fromkeys(("class_id", "name", "score", "prompts", "parent", *_PROVENANCE))
             return {"deleted": True, "counts": "", "visible": False, "source": "", **nothing}
+
+
+def _provenance_row(known: Provenance | None, before: int | None) -> dict[str, object]:
+    if known is None:
+        return {**dict.fromkeys(_PROVENANCE), "derived_from": before}
+    row: dict[str, object] = {name: getattr(known, name) for name in _PROVENANCE}
+    return row | {"derived_from": before if known.derived_from is None else known.derived_from}
 
 
 def _last_of_each(changes: Sequence[Change]) -> dict[str, Change]:
@@ -214,7 +277,12 @@ def _was_sent(connection: Connection, image_id: int, revision: int, client: str,
 def _heads(image_id: int, keys: Sequence[str]) -> Select[Any]:
     """Those of the keys that the image has, deleted or not."""
     joined = annotation_heads.join(annotation_versions, annotation_versions.c.id == annotation_heads.c.version_id)
-    columns = (annotation_heads.c.key, annotation_heads.c.id, annotation_versions.c.deleted)
+    columns = (
+        annotation_heads.c.key,
+        annotation_heads.c.id,
+        annotation_heads.c.version_id,
+        annotation_versions.c.deleted,
+    )
     wanted = select(*columns).select_from(joined)
     return wanted.where(annotation_heads.c.image_id == image_id, annotation_heads.c.key.in_(keys))
 
@@ -251,4 +319,30 @@ def _annotation(row: Row[Any], size: tuple[int, int]) -> Annotation:
         source=row.source,
         prompts=None if row.prompts is None else json.loads(row.prompts),
         parent=row.parent,
+        provenance=_provenance(row),
+    )
+
+
+def _provenance(row: Row[Any]) -> Provenance | None:
+    return None if row.stage is None else Provenance(**{name: getattr(row, name) for name in _PROVENANCE})
+
+
+def _versions() -> Select[Any]:
+    joined = annotation_versions.join(
+        annotation_heads, annotation_heads.c.id == annotation_versions.c.annotation_id
+    ).join(change_sets, change_sets.c.id == annotation_versions.c.change_set_id)
+    more = (annotation_heads.c.key, annotation_heads.c.image_id, change_sets.c.revision, change_sets.c.at)
+    return select(annotation_versions, *more, change_sets.c.client).select_from(joined)
+
+
+def version_of(row: Row[Any], size: tuple[int, int]) -> Version:
+    """Return a row of versions, with its annotation's key and its change set, on an image of `size`."""
+    return Version(
+        id=row.id,
+        image_id=row.image_id,
+        revision=row.revision,
+        at=row.at,
+        client=row.client,
+        key=row.key,
+        annotation=None if row.deleted else _annotation(row, size),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +37,7 @@ class ClassSet:
 class Classes:
     """The list of classes, replaced as a whole."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._clock = clock
 
@@ -63,7 +62,7 @@ class Classes:
             row = {
                 "revision": base_revision + 1,
                 "client": client,
-                "at": self._clock(),
+                "at": self._database.now(connection) if self._clock is None else self._clock(),
                 "digest": digest,
                 "classes": text,
             }

@@ -13,19 +13,48 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Double,
+    Engine,
+    cast,
+    create_engine,
+    event,
+    extract,
+    func,
+    inspect,
+    literal_column,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from anymask.errors import DataError, OutputError
+from anymask.errors import DataError, InputError, OutputError
 
 _CONNECTIONS = 16
 _WAIT_SECONDS = 30.0
 _TOGETHER = 32
 """Pieces of work that are written in one transaction at most."""
 
+_LOCK = 0x616E796D61736B
+"""PostgreSQL's advisory lock that is held while tables are made, so that two who open at once take turns."""
+
 T = TypeVar("T")
+
+
+class Unreachable(OutputError):
+    """The database did not answer: it is down, the network is, or its disk is full. Trying again later may help."""
 
 
 class Database:
@@ -36,17 +65,21 @@ class Database:
 
     Raises:
         DataError: the database was made by a newer version, or is none of ours.
+        InputError: the URL is none, or its driver is missing.
         OutputError: it cannot be opened or written to.
     """
 
     def __init__(self, url: str | URL) -> None:
-        self.url = make_url(url)
+        self.url = checked_url(url)
         self._is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = threading.Lock()
         self._queue = threading.Lock()
         self._waiting: list[_Waiting[Any]] = []
         self._has_leader = False
-        self._engine = _engine(self.url) if self._is_sqlite else create_engine(self.url, pool_pre_ping=True)
+        self._engine = _engine(self.url) if self._is_sqlite else _served_engine(self.url)
+        # SQLite's transactions see one state anyway.
+        snapshot = {} if self._is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._snapshots = self._engine.execution_options(**snapshot)
         try:
             with self.writing() as connection:
                 _migrate(connection, self._name)
@@ -57,14 +90,14 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a transaction that sees one state of the database throughout."""
-        with self._said_plainly(), self._engine.begin() as connection:
+        with self._said_plainly(), self._snapshots.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a transaction that writes; it is on the disk when the block ends, or undone if the block fails."""
         if not self._is_sqlite:
-            with self.reading() as connection:
+            with self._said_plainly(), self._engine.begin() as connection:
                 yield connection
             return
         with self._writer, self._transaction() as connection:
@@ -124,6 +157,15 @@ class Database:
             with connection.begin():
                 yield connection
 
+    def now(self, connection: Connection) -> float:
+        """Return the database's own time, in seconds since 1970: the one clock that all workers share."""
+        return float(connection.execute(select(_now(self._is_sqlite))).scalar_one())
+
+    @property
+    def skips_locked(self) -> bool:
+        """Whether rows that another transaction holds can be passed over: on PostgreSQL."""
+        return not self._is_sqlite
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -139,9 +181,8 @@ class Database:
             yield
         except SQLAlchemyError as error:
             reason = getattr(error, "orig", None) or error
-            raise OutputError(
-                f"{self._name}: the database does not answer ({' '.join(str(reason).split())})"
-            ) from error
+            kind = Unreachable if _may_pass(error) else OutputError
+            raise kind(f"{self._name}: the database does not answer ({' '.join(str(reason).split())})") from error
 
 
 class _Waiting(Generic[T]):
@@ -175,6 +216,49 @@ def sqlite_url(path: Path) -> URL:
     return URL.create("sqlite", database=str(path))
 
 
+def checked_url(url: str | URL) -> URL:
+    """Return a URL of a kind of database that serves, with its driver; raises InputError."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InputError(f"{str(url)!r} is no URL of a database; postgresql://user@host/name is one") from error
+    name = parsed.get_backend_name()
+    if name not in ("sqlite", "postgresql"):
+        raise InputError(f"{name}: projects are kept in sqlite or postgresql, in no other database")
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    try:
+        parsed.get_dialect().import_dbapi()
+    except (ImportError, NoSuchModuleError) as error:
+        raise InputError(f"the driver of {parsed.drivername} is missing: pip install 'anymask[postgres]'") from error
+    return parsed
+
+
+def _may_pass(error: SQLAlchemyError) -> bool:
+    """Whether a failure is the server's or the disk's, not the statement's."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+def _now(is_sqlite: bool) -> Any:
+    if is_sqlite:
+        return literal_column("(julianday('now') - 2440587.5) * 86400.0")
+    return cast(extract("epoch", func.clock_timestamp()), Double)
+
+
+def _served_engine(url: URL) -> Engine:
+    """Return an engine for a database with a server: a connection that broke is found out before it is used."""
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=_CONNECTIONS,
+        max_overflow=-1,
+        isolation_level="READ COMMITTED",
+        connect_args={"connect_timeout": 5},
+    )
+
+
 def _engine(url: URL) -> Engine:
     engine = create_engine(url, pool_size=_CONNECTIONS, max_overflow=-1, connect_args={"timeout": _WAIT_SECONDS})
 
@@ -197,6 +281,8 @@ def _engine(url: URL) -> Engine:
 
 def _migrate(connection: Connection, name: str) -> None:
     """Bring the tables up to date; raises DataError for a database of a newer version or of another program."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     with as_file(files("anymask.engine.store") / "migrations") as folder:
         config = Config()
         config.set_main_option("script_location", str(folder).replace("%", "%%"))

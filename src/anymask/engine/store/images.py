@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from anymask.engine.store.database import Database
 from anymask.engine.store.tables import embeddings, images
+
+_TOGETHER = 500
+"""Locations that are asked for in one statement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,8 @@ class NewImage:
     location: str
     size: tuple[int, int]
     """(height, width) in pixels, upright."""
+    split: str | None = None
+    """"train" or "held-out"; None lets a hash of the location decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class StoredImage(NewImage):
 class Images:
     """The images, in the order in which they were added."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._clock = clock
 
@@ -59,22 +63,19 @@ class Images:
         """Add images, all or none of them."""
         if not new:
             return []
-        now = self._clock()
-        rows = [
-            {
-                "name": image.name,
-                "location": image.location,
-                "height": image.size[0],
-                "width": image.size[1],
-                "added": now,
-                "revision": 0,
-                "num_annotations": 0,
-            }
-            for image in new
-        ]
         with self._database.writing() as connection:
-            added = connection.execute(insert(images).returning(images, sort_by_parameter_order=True), rows)
-            return [_stored(row) for row in added]
+            return insert_images(
+                connection, new, at=self._database.now(connection) if not self._clock else self._clock()
+            )
+
+    def find(self, locations: Sequence[str]) -> dict[str, StoredImage]:
+        """Return those images that lie at the locations."""
+        found: dict[str, StoredImage] = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(locations), _TOGETHER):
+                some = images.c.location.in_(locations[start : start + _TOGETHER])
+                found |= {row.location: _stored(row) for row in connection.execute(select(images).where(some))}
+        return found
 
     def resize(self, image_id: int, size: tuple[int, int]) -> bool:
         """Correct the (height, width) of an image; False, and nothing is done, once it has had annotations."""
@@ -105,6 +106,25 @@ class Images:
                 connection.execute(insert(embeddings).values(image_id=image_id, model=model, key=key))
 
 
+def insert_images(connection: Connection, new: Sequence[NewImage], *, at: float) -> list[StoredImage]:
+    """Add images within a transaction, in their order."""
+    rows = [
+        {
+            "name": image.name,
+            "location": image.location,
+            "height": image.size[0],
+            "width": image.size[1],
+            "added": at,
+            "revision": 0,
+            "num_annotations": 0,
+            "split": image.split,
+        }
+        for image in new
+    ]
+    added = connection.execute(insert(images).returning(images, sort_by_parameter_order=True), rows)
+    return [_stored(row) for row in added]
+
+
 def _stored(row: Row[Any]) -> StoredImage:
     return StoredImage(
         id=row.id,
@@ -113,4 +133,5 @@ def _stored(row: Row[Any]) -> StoredImage:
         size=(row.height, row.width),
         revision=row.revision,
         num_annotations=row.num_annotations,
+        split=row.split,
     )

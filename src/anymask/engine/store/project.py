@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from sqlalchemy import URL
 
-from anymask.data.files import make_folder
+from anymask.data.files import make_folder, write_text_atomic
 from anymask.engine.store.annotations import Annotations
 from anymask.engine.store.classes import Classes
-from anymask.engine.store.database import Database, sqlite_url
+from anymask.engine.store.database import Database, checked_url, sqlite_url
 from anymask.engine.store.images import Images
+from anymask.engine.store.jobs import Jobs
+from anymask.engine.store.models import Models
+from anymask.engine.store.outcomes import Outcomes
+from anymask.engine.store.reviews import Reviews
+from anymask.engine.store.settings import SettingsHistory
 from anymask.errors import DataError, OutputError
 
 DATABASE = "project.sqlite"
+PLACE = "project.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +33,15 @@ class Project:
     """An open project: its folder, and what its database holds."""
 
     folder: Path
+    database: Database
     images: Images
     annotations: Annotations
     classes: Classes
+    settings: SettingsHistory
+    jobs: Jobs
+    outcomes: Outcomes
+    models: Models
+    reviews: Reviews
 
     @property
     def name(self) -> str:
@@ -54,19 +66,86 @@ class Project:
         return path
 
 
+def init_project(folder: str | Path, *, url: str | URL | None = None) -> Path:
+    """Make a project, in an empty or missing folder, with its database at `url` or in the folder; return the folder.
+
+    Raises InputError for a URL that is none, OutputError where the folder holds a project or something else.
+    """
+    target = None if url is None else checked_url(url)
+    folder = make_folder(folder).absolute()
+    if is_project(folder):
+        raise OutputError(f"{folder}: is a project already")
+    if any(folder.iterdir()):
+        raise OutputError(f"{folder}: is not empty; a project needs a folder of its own")
+    with open_project(folder, url=target):
+        place = None if target is None else target.render_as_string(hide_password=False)
+        write_text_atomic(folder / PLACE, json.dumps({"database": place}) + "\n")
+        (folder / PLACE).chmod(0o600)  # the URL may have a password in it
+    return folder
+
+
+def is_project(folder: str | Path) -> bool:
+    """Whether a folder holds a project."""
+    return (Path(folder) / PLACE).exists() or (Path(folder) / DATABASE).exists()
+
+
 @contextmanager
 def open_project(
-    folder: str | Path, *, url: str | URL | None = None, clock: Callable[[], float] = time.time
+    folder: str | Path,
+    *,
+    url: str | URL | None = None,
+    clock: Callable[[], float] | None = None,
+    exclusive: bool = True,
+    create: bool = True,
 ) -> Iterator[Project]:
-    """Open the project in a folder, made if need be; with `url` its database is elsewhere than in the folder.
+    """Open the project in a folder, made if need be unless `create` is False.
 
-    Only one process may have it open.
+    Its database is at `url`, or where the project was made with it, or in the folder. Only one process may have it open
+    `exclusive`ly, as a server does; workers share it. Times are the database's unless there is a `clock`.
 
     Raises:
-        DataError: it is of a newer version, or another process has it open.
+        DataError: it is of a newer version, there is none, or another process has it open.
         OutputError: the folder cannot be made or written to.
     """
-    folder = make_folder(folder).absolute()
+    folder = Path(folder).absolute()
+    if not create and not is_project(folder):
+        raise DataError(f"{folder}: holds no project; `anymask engine init` makes one")
+    make_folder(folder)
+    with _locked(folder) if exclusive else nullcontext():
+        database = Database(url or _place(folder) or sqlite_url(folder / DATABASE))
+        try:
+            for name in ("images", "cache"):
+                make_folder(folder / name)
+            yield Project(
+                folder=folder,
+                database=database,
+                images=Images(database, clock=clock),
+                annotations=Annotations(database, clock=clock),
+                classes=Classes(database, clock=clock),
+                settings=SettingsHistory(database),
+                jobs=Jobs(database),
+                outcomes=Outcomes(database),
+                models=Models(database),
+                reviews=Reviews(database),
+            )
+        finally:
+            database.close()
+
+
+def _place(folder: Path) -> str | None:
+    """Return the URL that a project was made with."""
+    path = folder / PLACE
+    if not path.exists():
+        return None
+    try:
+        place = json.loads(path.read_text())["database"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: does not say where the project's database is") from error
+    return None if place is None else str(place)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -75,17 +154,6 @@ def open_project(
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror or error})") from error
     try:
-        database = Database(url or sqlite_url(folder / DATABASE))
-        try:
-            for name in ("images", "cache"):
-                make_folder(folder / name)
-            yield Project(
-                folder=folder,
-                images=Images(database, clock=clock),
-                annotations=Annotations(database, clock=clock),
-                classes=Classes(database, clock=clock),
-            )
-        finally:
-            database.close()
+        yield
     finally:
         lock.release()

@@ -43,6 +43,7 @@ images = Table(
     Column("added", Double, nullable=False),
     Column("revision", KEY, nullable=False, default=0),
     Column("num_annotations", Integer, nullable=False, default=0),
+    Column("split", Text),  # "train" or "held-out"; none is decided by the hash of the location
 )
 
 embeddings = Table(
@@ -91,6 +92,14 @@ annotation_versions = Table(
     Column("source", Text, nullable=False),
     Column("prompts", Text),  # JSON
     Column("parent", Text),  # another annotation's key
+    Column("stage", Text),  # from here on: provenance, none where nothing is known of it
+    Column("author", Text),
+    Column("origin", Text),  # "added", "prefilled", "automatic" or "imported"
+    Column("model", Text),  # hash of the model that answered the prompts
+    Column("seconds", Double),
+    Column("clicks", Integer),
+    Column("strokes", Integer),
+    Column("derived_from", KEY),  # the version whose mask this one began as
     Index(None, "annotation_id"),
     Index(None, "change_set_id"),
 )
@@ -103,4 +112,100 @@ class_sets = Table(
     Column("at", Double, nullable=False),
     Column("digest", Text, nullable=False),
     Column("classes", Text, nullable=False),  # JSON: the whole list
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("revision", KEY, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("values", Text, nullable=False),  # JSON: all of them
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("image_id", KEY, ForeignKey("images.id"), nullable=False),
+    Column("copy", Integer, nullable=False),  # 0, or more where an image is given to several people
+    Column("rank", Double, nullable=False),  # lower comes first
+    Column("state", Text, nullable=False),  # open, leased, done, skipped, quarantined
+    Column("attempts", Integer, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("worker", Text),
+    Column("token", Text),  # of the lease; another lease, another token
+    Column("expires", Double),
+    Column("reason", Text),  # of the last failure, of a skip, of the quarantine
+    UniqueConstraint("kind", "image_id", "copy"),
+    Index("ix_jobs_queue", "kind", "state", "rank", "id"),
+    Index("ix_jobs_image_id", "image_id"),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("job_id", KEY, ForeignKey("jobs.id"), primary_key=True),  # so that no job has two
+    Column("at", Double, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("clicks", Integer, nullable=False),
+    Column("strokes", Integer, nullable=False),
+    Column("masks", Integer, nullable=False),  # on the image when it was done
+    Column("prefilled", Integer, nullable=False),
+    Column("confirmed", Integer, nullable=False),
+    Column("fixed", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("added", Integer, nullable=False),
+    Column("by_hand", Integer, nullable=False),  # masks that the brush touched
+    Column("model", Text),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("path", Text, nullable=False),  # relative to the project's folder, a name, or absolute
+    Column("parent", KEY, ForeignKey("models.id")),
+    Column("trigger", Text, nullable=False),
+    Column("num_masks", Integer, nullable=False),  # it was trained on
+    Column("scores", Text, nullable=False),  # JSON, on the held-out images
+    Column("verdict", Text, nullable=False),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("model_id", KEY, ForeignKey("models.id"), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+truths = Table(
+    "truths",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("image_id", KEY, ForeignKey("images.id"), nullable=False),
+    Column("counts", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Index(None, "image_id"),
+)
+"""Masks that are known to be right and are shown to nobody: honeypots."""
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("version_id", KEY, ForeignKey("annotation_versions.id"), nullable=False),
+    Column("kind", Text, nullable=False),  # "check" or "review"
+    Column("author", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("verdict", Text, nullable=False),  # accept, fix, reject
+    Column("iou", Double),  # of the mask with what it was corrected to
+    Column("reason", Text),
+    UniqueConstraint("version_id", "kind", "author"),
 )

@@ -1,0 +1,9 @@
+"""The three stages: people with the model's help, people after the model, the model alone (SAM, sec. 4)."""
+
+ASSISTED = "assisted"
+PREFILL = "prefill"
+SEMI_AUTOMATIC = "semi-automatic"
+AUTOMATIC = "automatic"
+
+STAGES = (ASSISTED, SEMI_AUTOMATIC, AUTOMATIC)
+"""In their order; each is also the kind of its jobs. `PREFILL` is the machine's part of the second."""

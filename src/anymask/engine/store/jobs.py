@@ -1,0 +1,277 @@
+"""Jobs: an image to be worked on, leased to one worker at a time, finished once.
+
+A lease is a token that is valid until somebody else takes the job, not merely until it expires: who comes late finds
+the door open as long as nobody went in. Time is the database's, so that workers' clocks do not matter. A worker that
+dies, or that fails, costs the job a try; after the last it is put in quarantine with the reason, and the queue goes on.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from anymask.engine.store.annotations import Change, append
+from anymask.engine.store.database import Database
+from anymask.engine.store.outcomes import Outcome, insert_outcome
+from anymask.engine.store.tables import jobs
+from anymask.errors import DataError
+
+TRIES = 3
+_TOGETHER = 500
+
+
+class LeaseLost(DataError):
+    """The job was given to another worker, or is over: what was made of it is not taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to be added; there is one of a kind, an image and a copy."""
+
+    image_id: int
+    rank: float = 0.0
+    """Lower comes first."""
+    copy: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A job that is this worker's for now."""
+
+    job_id: int
+    kind: str
+    image_id: int
+    worker: str
+    token: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """A job as it stands."""
+
+    id: int
+    kind: str
+    image_id: int
+    state: str
+    attempts: int
+    worker: str | None
+    reason: str | None
+
+
+class Jobs:
+    """The queues of all stages."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, kind: str, new: Iterable[NewJob]) -> int:
+        """Add jobs; those that are there already stay as they are. Returns how many were new."""
+        rows = [{"image_id": job.image_id, "rank": job.rank, "copy": job.copy} for job in new]
+
+        def work(connection: Connection) -> int:
+            fixed = {"kind": kind, "state": "open", "attempts": 0, "created": self._database.now(connection)}
+            dialect = postgresql if self._database.skips_locked else sqlite
+            added = 0
+            for start in range(0, len(rows), _TOGETHER):
+                some = [row | fixed for row in rows[start : start + _TOGETHER]]
+                added += len(
+                    connection.execute(
+                        dialect.insert(jobs).values(some).on_conflict_do_nothing().returning(jobs.c.id)
+                    ).all()
+                )
+            return added
+
+        return self._database.write(work)
+
+    def lease(self, kind: str, worker: str, *, seconds: float, tries: int | None = TRIES) -> Lease | None:
+        """Take the first open job, or one whose lease has expired; None where there is none now.
+
+        A job that was let go `tries` times is put in quarantine instead; None never does, as for people, who may go for
+        lunch. Of an image's copies nobody gets two.
+        """
+        return self._database.write(lambda connection: self._lease(connection, kind, worker, seconds, tries))
+
+    def _lease(self, connection: Connection, kind: str, worker: str, seconds: float, tries: int | None) -> Lease | None:
+        now = self._database.now(connection)
+        self._sweep(connection, kind, now, tries)
+        others = jobs.alias()
+        mine = exists().where(
+            others.c.kind == kind,
+            others.c.image_id == jobs.c.image_id,
+            others.c.id != jobs.c.id,
+            others.c.worker == worker,
+        )
+        first = (
+            select(jobs.c.id)
+            .where(jobs.c.kind == kind, jobs.c.state == "open", ~mine)
+            .order_by(jobs.c.rank, jobs.c.id)
+            .limit(1)
+        )
+        if self._database.skips_locked:
+            first = first.with_for_update(skip_locked=True)
+        taken = {
+            "state": "leased",
+            "worker": worker,
+            "token": uuid.uuid4().hex,
+            "expires": now + seconds,
+            "attempts": jobs.c.attempts + 1,
+        }
+        chosen = connection.scalar(first)
+        if chosen is None:
+            return None
+        row = connection.execute(update(jobs).where(jobs.c.id == chosen).values(taken).returning(jobs)).one()
+        return Lease(
+            job_id=row.id, kind=kind, image_id=row.image_id, worker=worker, token=row.token, attempt=row.attempts
+        )
+
+    def _sweep(self, connection: Connection, kind: str, now: float, tries: int | None) -> None:
+        """Open the jobs whose leases have expired, and put those aside that were let go too often."""
+        expired = select(jobs.c.id).where(jobs.c.kind == kind, jobs.c.state == "leased", jobs.c.expires < now)
+        if self._database.skips_locked:
+            expired = expired.with_for_update(skip_locked=True)
+        ids = list(connection.scalars(expired))
+        if not ids:
+            return
+        if tries is not None:
+            said = func.coalesce(jobs.c.reason, "its worker died or hung each time")
+            aside = update(jobs).where(jobs.c.id.in_(ids), jobs.c.attempts >= tries)
+            connection.execute(aside.values(state="quarantined", reason=said))
+        connection.execute(update(jobs).where(jobs.c.id.in_(ids), jobs.c.state == "leased").values(state="open"))
+
+    def renew(self, lease: Lease, *, seconds: float) -> bool:
+        """Put off the end of a lease, also of one that has expired but that nobody took over; False if it is lost."""
+
+        def work(connection: Connection) -> bool:
+            until = self._database.now(connection) + seconds
+            kept = update(jobs).where(_held(lease)).values(state="leased", expires=until)
+            return connection.execute(kept).rowcount == 1
+
+        return self._database.write(work)
+
+    def finish(self, lease: Lease, outcome: Outcome, changes: Sequence[Change] = ()) -> bool:
+        """Note a job's outcome and apply its changes to the image, all in one; said twice, it counts once.
+
+        False if it had been finished under this lease before. Raises LeaseLost if another has the job, or has
+        finished it; nothing is written then.
+        """
+
+        def work(connection: Connection) -> bool:
+            done = connection.execute(update(jobs).where(_held(lease)).values(state="done", expires=None, reason=None))
+            if done.rowcount != 1:
+                row = connection.execute(select(jobs).where(jobs.c.id == lease.job_id)).one()
+                if row.token == lease.token and row.state == "done":
+                    return False
+                raise LeaseLost(f"job {lease.job_id} on image {lease.image_id} is {row.worker}'s now, and {row.state}")
+            at = self._database.now(connection)
+            if changes:
+                append(connection, lease.image_id, lease.worker, changes, at=at)
+            insert_outcome(connection, lease.job_id, lease.image_id, lease.worker, outcome, at=at)
+            return True
+
+        return self._database.write(work)
+
+    def fail(self, lease: Lease, reason: str, *, tries: int = TRIES) -> str:
+        """Give a job back with the reason why it cannot be done; the last try's puts it in quarantine.
+
+        Returns the state that it has now.
+        """
+
+        def work(connection: Connection) -> str:
+            state = "quarantined" if lease.attempt >= tries else "open"
+            given = update(jobs).where(_held(lease)).values(state=state, expires=None, reason=reason)
+            if connection.execute(given).rowcount != 1:
+                state = str(connection.scalar(select(jobs.c.state).where(jobs.c.id == lease.job_id)))
+            return state
+
+        return self._database.write(work)
+
+    def skip(self, lease: Lease, reason: str) -> None:
+        """Take an image out of the queue for a reason that a person gives. Raises LeaseLost."""
+        self._end(lease, {"state": "skipped", "reason": reason})
+
+    def give_back(self, lease: Lease) -> None:
+        """Return a job untouched; this costs it no try. Raises LeaseLost."""
+        self._end(lease, {"state": "open", "attempts": jobs.c.attempts - 1, "worker": None, "token": None})
+
+    def _end(self, lease: Lease, values: dict[str, Any]) -> None:
+        def work(connection: Connection) -> None:
+            if connection.execute(update(jobs).where(_held(lease)).values(expires=None, **values)).rowcount != 1:
+                raise LeaseLost(f"job {lease.job_id} on image {lease.image_id} is another's now, or over")
+
+        self._database.write(work)
+
+    def abandon(self, worker: str) -> int:
+        """Let a dead worker's leases expire now; returns how many it had."""
+
+        def work(connection: Connection) -> int:
+            past = self._database.now(connection) - 1
+            held = update(jobs).where(jobs.c.worker == worker, jobs.c.state == "leased").values(expires=past)
+            return connection.execute(held).rowcount
+
+        return self._database.write(work)
+
+    def reopen(self, kind: str) -> int:
+        """Give the jobs in quarantine, and those skipped, another chance; returns how many there were."""
+        aside = update(jobs).where(jobs.c.kind == kind, jobs.c.state.in_(("quarantined", "skipped")))
+        with self._database.writing() as connection:
+            return connection.execute(aside.values(state="open", attempts=0, reason=None)).rowcount
+
+    def counts(self, kind: str | None = None) -> dict[str, dict[str, int]]:
+        """Return how many jobs of each kind, or of one, are in each state."""
+        wanted = select(jobs.c.kind, jobs.c.state, func.count()).group_by(jobs.c.kind, jobs.c.state)
+        if kind is not None:
+            wanted = wanted.where(jobs.c.kind == kind)
+        found: dict[str, dict[str, int]] = {}
+        with self._database.reading() as connection:
+            for kind, state, number in connection.execute(wanted):
+                found.setdefault(kind, {})[state] = number
+        return found
+
+    def is_over(self, kind: str) -> bool:
+        """Whether no job of a kind is open or leased."""
+        left = select(jobs.c.id).where(jobs.c.kind == kind, or_(jobs.c.state == "open", jobs.c.state == "leased"))
+        with self._database.reading() as connection:
+            return connection.scalar(left.limit(1)) is None
+
+    def in_state(self, state: str, kind: str | None = None, *, limit: int = 1000) -> list[JobState]:
+        """Return jobs in a state, such as those in quarantine, by kind and rank."""
+        wanted = select(jobs).where(jobs.c.state == state).order_by(jobs.c.kind, jobs.c.rank, jobs.c.id).limit(limit)
+        if kind is not None:
+            wanted = wanted.where(jobs.c.kind == kind)
+        with self._database.reading() as connection:
+            return [_state(row) for row in connection.execute(wanted)]
+
+    def next_images(self, kind: str, count: int) -> list[int]:
+        """Return the images at the head of a queue, so that they can be encoded before they are opened."""
+        wanted = select(jobs.c.image_id).where(jobs.c.kind == kind, jobs.c.state == "open")
+        with self._database.reading() as connection:
+            return list(connection.scalars(wanted.order_by(jobs.c.rank, jobs.c.id).limit(count)))
+
+    def of(self, image_id: int) -> list[JobState]:
+        """Return the jobs of one image."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(jobs).where(jobs.c.image_id == image_id).order_by(jobs.c.id))
+            return [_state(row) for row in rows]
+
+
+def _held(lease: Lease) -> ColumnElement[bool]:
+    """Whether a job is still the lease's: nobody else took it, and it is not over."""
+    return (jobs.c.id == lease.job_id) & (jobs.c.token == lease.token) & jobs.c.state.in_(("leased", "open"))
+
+
+def _state(row: Row[Any]) -> JobState:
+    return JobState(
+        id=row.id,
+        kind=row.kind,
+        image_id=row.image_id,
+        state=row.state,
+        attempts=row.attempts,
+        worker=row.worker,
+        reason=row.reason,
+    )

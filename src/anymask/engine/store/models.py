@@ -1,0 +1,113 @@
+"""The history of a project's models: what each was trained on, its scores, and which one is the project's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, insert, select
+
+from anymask.engine.store.database import Database
+from anymask.engine.store.tables import models, promotions
+from anymask.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredModel:
+    """A model that the project had, has, or refused."""
+
+    id: int
+    at: float
+    hash: str
+    path: str
+    """Relative to the project's folder, absolute, or the name of a published model."""
+    parent: int | None
+    trigger: str
+    num_masks: int
+    """It was trained on."""
+    scores: Mapping[str, float]
+    verdict: str
+    """"promoted", or why it was not."""
+
+
+class Models:
+    """Every model, and which is the project's."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> list[StoredModel]:
+        """Return every model, oldest first."""
+        with self._database.reading() as connection:
+            return [_stored(row) for row in connection.execute(select(models).order_by(models.c.id))]
+
+    def current(self) -> StoredModel | None:
+        """Return the project's model; None before there is one."""
+        joined = models.join(promotions, promotions.c.model_id == models.c.id)
+        newest = select(models).select_from(joined).order_by(promotions.c.id.desc()).limit(1)
+        with self._database.reading() as connection:
+            row = connection.execute(newest).one_or_none()
+        return None if row is None else _stored(row)
+
+    def add(
+        self,
+        *,
+        hash: str,
+        path: str,
+        parent: int | None,
+        trigger: str,
+        num_masks: int,
+        scores: Mapping[str, float],
+        verdict: str,
+        promote: bool,
+    ) -> StoredModel:
+        """Note a model and, with `promote`, make it the project's; one of the same hash is noted once."""
+        with self._database.writing() as connection:
+            at = self._database.now(connection)
+            row = connection.execute(select(models).where(models.c.hash == hash)).one_or_none()
+            if row is None:
+                values = {
+                    "at": at,
+                    "hash": hash,
+                    "path": path,
+                    "parent": parent,
+                    "trigger": trigger,
+                    "num_masks": num_masks,
+                    "scores": json.dumps(dict(scores)),
+                    "verdict": verdict,
+                }
+                row = connection.execute(insert(models).values(values).returning(models)).one()
+            if promote:
+                connection.execute(insert(promotions).values(at=at, model_id=row.id, reason=trigger))
+        return _stored(row)
+
+    def roll_back(self, model_id: int | None = None) -> StoredModel:
+        """Make an earlier model the project's again: the one given, or the one before the present.
+
+        Raises DataError where there is no such model, or where it never was the project's.
+        """
+        with self._database.writing() as connection:
+            order = select(promotions.c.model_id).order_by(promotions.c.id.desc())
+            had = list(connection.scalars(order))
+            wanted = next((each for each in had if each != had[0]), None) if model_id is None else model_id
+            if wanted is None:
+                raise DataError("there is no earlier model of this project to go back to")
+            if wanted not in had:
+                raise DataError(f"model {wanted} never was the project's; those that were: {sorted(set(had))}")
+            at = self._database.now(connection)
+            connection.execute(insert(promotions).values(at=at, model_id=wanted, reason="roll-back"))
+            return _stored(connection.execute(select(models).where(models.c.id == wanted)).one())
+
+    def promotions(self) -> list[tuple[float, int, str]]:
+        """Return (time, model, reason) of every change of the project's model, oldest first."""
+        columns = (promotions.c.at, promotions.c.model_id, promotions.c.reason)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(*columns).order_by(promotions.c.id))
+            return [(row.at, row.model_id, row.reason) for row in rows]
+
+
+def _stored(row: Row[Any]) -> StoredModel:
+    values = {name: getattr(row, name) for name in ("id", "at", "hash", "path", "parent", "trigger", "num_masks")}
+    return StoredModel(**values, scores=json.loads(row.scores), verdict=row.verdict)
