@@ -140,7 +140,7 @@ class BatchStream(IterableDataset[Batch]):
         masks = np.stack([item.masks[chosen] for item, chosen in zip(items, drawn, strict=True)])
         known = np.zeros((len(items), self.num_known, *masks.shape[2:]), bool)
         for slots, item in zip(known, items, strict=True):
-            slots[: len(item.masks)] = item.masks
+            slots[: len(item.masks)] = item.masks[: self.num_known]
         images = np.stack([item.image for item in items]).transpose(0, 3, 1, 2)
         return Batch(
             images=torch.from_numpy(np.ascontiguousarray(images)),

@@ -224,7 +224,7 @@ def _pairwise_costs(
 def _assign(
     costs: Float[Tensor, "b p m t"], weights: Float[Tensor, "b p t"], candidates: Tensor | None
 ) -> Int[Tensor, "b p t"]:
-    """Candidate of each right answer, all different, of least weighted cost; what has no weight takes any that is left."""
+    """Candidate of each right answer, all different, of least weighted cost; what has no weight takes what is left."""
     num_candidates, num_answers = costs.shape[2:]
     ways = torch.tensor(list(itertools.permutations(range(num_candidates), num_answers)), device=costs.device)
     if not len(ways):

@@ -1,8 +1,9 @@
 """Other right answers to an ambiguous point: the masks of the same image that it lies in too.
 
-The paper teaches a lone point's three candidates by the best of them alone, and leaves it to millions of images that they
-come to mean whole, part and subpart (SAM, sec. 3). From few images they do not: here each of the masks round the point may
-have a candidate of its own. Shape legend: B images, P prompts an image, O masks known of an image, h × w their grid.
+The paper teaches a lone point's three candidates by the best of them alone, and leaves it to millions of images
+that they come to mean whole, part and subpart (SAM, sec. 3). From few images they do not: here each of the masks round
+the point may have a candidate of its own. Shape legend: B images, P prompts an image, O masks known of an image, h × w
+their grid.
 """
 
 from __future__ import annotations
