@@ -3,7 +3,7 @@
 # make smoke   train, kill, resume, save and predict in small
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
-# make web     build the browser's page into the package (Node 20.19 or later, and npm)
+# make web     build the browser's page, and the model for it, into the package (Node 20.19 or later, and npm)
 # make web-test  check and test the page, in Chromium too where there is one
 #
 # All in a virtual environment in .venv, made with $(PYTHON) and the versions in constraints.txt.
@@ -11,6 +11,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+READYMADE := src/anymask/weights/onnx/model.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .PHONY: run test check smoke bench picture web web-test clean
@@ -38,8 +39,11 @@ bench: $(VENV)/.bench
 picture: $(VENV)/.package
 	$(BIN)/python docs/images/make_picture.py
 
-web: web/node_modules/.installed
+web: web/node_modules/.installed $(READYMADE)
 	cd web && npm run build
+
+$(READYMADE): $(wildcard src/anymask/export/*.py src/anymask/model/*.py src/anymask/weights/*.safetensors) | $(VENV)/.export
+	$(BIN)/python -m anymask.export.readymade
 
 web-test: web/node_modules/.installed
 	cd web && npm run check && npm test
@@ -48,7 +52,7 @@ web-test: web/node_modules/.installed
 
 clean:
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -rf web/node_modules web/e2e/out src/anymask/server/page
+	rm -rf web/node_modules web/e2e/out src/anymask/server/page src/anymask/weights/onnx
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 web/node_modules/.installed: web/package-lock.json
@@ -61,6 +65,10 @@ $(VENV)/.package: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade "pip>=25.1"
 	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.export: $(VENV)/.package
+	$(PIP) --editable ".[export]"
 	@touch $@
 
 # The peers of the parity tests ask for torchvision, which no test needs: without their dependencies.

@@ -61,7 +61,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         find_files([tmp_path])
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": 2}', "\xff"])
 def test_a_model_json_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="does not describe exported files"):

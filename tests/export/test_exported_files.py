@@ -70,7 +70,7 @@ def test_sizes_that_vary_have_names(export: SimpleNamespace) -> None:
     assert shapes["encoder"] == {"image": ("height", "width", 3)}
     assert shapes["decoder"]["points"] == ("num_prompts", "num_points", 2)
     assert shapes["decoder"]["mask_input"] == ("num_prompts", 64, 64)
-    assert shapes["prompt"]["points"] == (1, "num_points", 2)
+    assert shapes["prompt"]["points"] == ("num_prompts", "num_points", 2)
 
 
 def test_meta_has_the_face_of_metas_decoder(export: SimpleNamespace) -> None:

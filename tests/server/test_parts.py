@@ -41,6 +41,18 @@ def test_parts_are_exported_once_for_all_projects(
     assert client.get("/api/models/encoder.onnx").status_code == 422
 
 
+def test_parts_that_came_with_the_package_are_not_exported(
+    make_client: Callable[..., TestClient], asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in PARTS:
+        (tmp_path / f"{part}.onnx").write_bytes(b"ready-made")
+    hashes: list[str] = []
+    monkeypatch.setattr("anymask.server.parts.find_readymade", lambda model: hashes.append(model) or tmp_path)
+    client = make_client(export_at_start=True)
+    assert client.get("/api/models/prompt.onnx").content == b"ready-made"
+    assert asked == [] and hashes == [client.get("/api/info").json()["model"]["hash"]]
+
+
 def test_an_export_that_fails_is_said_plainly(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise InputError("install anymask[onnx]")

@@ -86,8 +86,9 @@ def _prompt(
     model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     side = {name: tensor.numpy() for name, tensor in flatten(model.prepare(ours).side).items()}
-    for num_points, has_mask in ((1, False), (2, True), (12, False), (5, True)):
-        prompts = random_prompts(model, generator, (num_points,), has_mask=has_mask)
+    # Prompts of one length each: every other has a box, which is one point longer than what ends the rest.
+    for counts, has_mask in (((1,), False), ((2,), True), ((12,), False), ((3, 2, 3), False), ((5, 4), True)):
+        prompts = random_prompts(model, generator, counts, has_mask=has_mask)
         found = exported.run(_arrays(ours) | side | _prompt_arrays(model, prompts))
         yield found["logits"], model.decode(ours, prompts)[0][0]
 

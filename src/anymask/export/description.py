@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "model.json"
 METADATA_KEY = "anymask"
-FORMAT = 1
+FORMAT = 2
+"""Rises whenever files are taken in another way; 2: `prompt` takes any number of prompts."""
 
 _PREPROCESSING = (
     "RGB, 0 to 255, resized with an antialiased bilinear filter so that the long side is image_size pixels; "

@@ -5,7 +5,7 @@
 | encoder | once an image      | image → features (and hq, SAM-HQ's)                                          |
 | decoder | for any prompts    | features, points, labels, mask_input, has_mask_input → logits, iou           |
 | image   | once an image      | features → what all prompts share of it                                      |
-| prompt  | once a click       | that, and one prompt → logits, iou; decoder split in two for speed           |
+| prompt  | once a click       | that, and any prompts → logits, iou; decoder split in two for speed          |
 | meta    | once a click       | as Meta's exported decoder → masks, iou_predictions, low_res_masks           |
 
 Frames: `image` is RGB, resized to the long side; points are pixels (x, y) of the padded square. `labels` are
@@ -227,9 +227,9 @@ def _prompt(model: Sam) -> Part:
     return Part(
         module=Decoder(model, padded=False),
         without_mask=PromptSide(model, tuple(tensors)),
-        example=embedded | tensors | _prompt_example(model, 1, 4),
+        example=embedded | tensors | _prompt_example(model, 3, 4),
         outputs=("logits", "iou"),
-        axes={"points": {1: "num_points"}, "labels": {1: "num_points"}},
+        axes=_PROMPT_AXES,
     )
 
 

@@ -12,12 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from anymask.checkpoints.load import model_hash
 from anymask.data.files import make_folder, write_text_atomic
 from anymask.errors import InputError, OutputError
 from anymask.export.description import FILE_NAME, Description
 from anymask.export.extra import require_packages
 from anymask.export.onnx import export_onnx
 from anymask.export.parts import PartName
+from anymask.export.readymade import find_readymade
 from anymask.model import Sam
 from anymask.samples import SAMPLES
 
@@ -79,9 +81,9 @@ def export_web(
 ) -> Description:
     """Write the page, its samples, its configuration and the model's files to `folder`, and return `model.json`.
 
-    With `int8` the files have 8-bit weights, and are a quarter as large. An earlier export gives way when the new one
-    is whole; what else lies beside it stays. `page` is the built page, by default the package's own. `report` hears
-    the name of each model file before it is made.
+    With `int8` the files have 8-bit weights, and are a quarter as large; without, those that came with the package are
+    taken. An earlier export gives way when the new one is whole; what else lies beside it stays. `page` is the built
+    page, by default the package's own. `report` hears the name of each model file before it is made.
 
     Raises:
         InputError: the page is not built, a package of the extra is missing, or the page cannot run the model.
@@ -98,7 +100,11 @@ def export_web(
             site = Path(staging) / "site"
             shutil.copytree(page, site)
             models = site / MODELS
-            description = export_onnx(model, models, name=name, parts=PARTS, licence=licence, int8=int8, report=report)
+            readymade = None if int8 else find_readymade(model_hash(model))
+            if readymade is not None:
+                shutil.copytree(readymade, models)
+            parts = [part for part in PARTS if not (models / f"{part}.onnx").is_file()]
+            description = export_onnx(model, models, name=name, parts=parts, licence=licence, int8=int8, report=report)
             if int8:
                 description = _keep_int8(models, description)
             _describe_site(site, name)

@@ -1,4 +1,4 @@
-"""The decoder as ONNX in two parts, made once a model and kept.
+"""The decoder as ONNX in two parts: the embedded model's come with the package, others are made once and kept.
 
 Tracing takes some ten seconds of Python that would hold up every answer: a process of its own does it.
 """
@@ -20,6 +20,8 @@ from typing import Literal, TypeAlias, get_args
 from anymask.checkpoints import load_model, save_model
 from anymask.data.files import make_folder
 from anymask.errors import AnymaskError
+from anymask.export.description import FORMAT
+from anymask.export.readymade import find_readymade
 from anymask.model import Sam
 
 logger = logging.getLogger("anymask.server")
@@ -29,10 +31,11 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Parts:
-    """The files of one model, by the hash of its weights, in a folder that other projects may share."""
+    """The files of one model: those that came with the package, or in a folder that other projects may share."""
 
     def __init__(self, folder: Path, model: Sam, *, name: str, model_hash: str) -> None:
-        self._folder = folder / model_hash
+        self._folder = folder / f"{model_hash}-{FORMAT}"
+        self._readymade = find_readymade(model_hash)
         self._model = model
         self._name = name
         self._lock = threading.Lock()
@@ -44,7 +47,8 @@ class Parts:
 
     def find(self, part: Part) -> Path | None:
         """Return a part's file, or None while it is not there."""
-        path = self._folder / f"{part}.onnx"
+        folder = self._folder if self._readymade is None else self._readymade
+        path = folder / f"{part}.onnx"
         return path if path.is_file() else None
 
     def make(self) -> Future[None]:
