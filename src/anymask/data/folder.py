@@ -87,7 +87,8 @@ def _pairs(folder: Path, elsewhere: Path | None = None) -> list[tuple[Path, Path
     used = {mask for _, mask in pairs}
     alone = [file for file in alone if file not in used]
     if not pairs:
-        raise DataError(f"no image in {folder} has masks: x.jpg needs x.png or a folder x, here or in {elsewhere or folder / 'masks'}")
+        other = elsewhere or folder / "masks"
+        raise DataError(f"no image in {folder} has masks: x.jpg needs x.png or a folder x, here or in {other}")
     if alone:
         _LOG.warning("skipped %d images of %s without masks, such as %s", len(alone), folder, alone[0].name)
     return pairs
