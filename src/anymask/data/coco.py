@@ -46,6 +46,8 @@ class CocoFiles:
             objects[entry["image_id"]].append(entry)
         files = self._find({key: image for key, image in images.items() if key in objects})
         self._entries = [(files[key], self._size(images[key], files[key]), objects[key]) for key in files]
+        self.categories = _names(values.get("categories"))
+        """The names of categories by their ids, as far as the file has any."""
         for path, size, entries in self._entries:
             for entry in entries:
                 self._check_inside(entry, path, size)
@@ -63,6 +65,14 @@ class CocoFiles:
     def source(self, index: int) -> ImageSource:
         """Return where the image can be read."""
         return self._entries[index][0]
+
+    def objects(self, index: int) -> tuple[tuple[int, int], list[tuple[int, int | None, rle.RLE]]]:
+        """Return an image's (height, width) and, of each annotation, its id, its category's and its mask.
+
+        Raises DataError.
+        """
+        _, size, entries = self._entries[index]
+        return size, [(entry["id"], entry.get("category_id"), self._mask(entry, size)) for entry in entries]
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random; raises DataError or ImageError."""
@@ -180,6 +190,11 @@ def _by_id(entries: list[Any], kind: str, path: Path) -> dict[int, dict[str, Any
             raise DataError(f"{path}: {kind}[{places[key]}] and {kind}[{place}] both have the id {key}")
         found[key], places[key] = entry, place
     return found
+
+
+def _names(categories: object) -> dict[int, str]:
+    entries = categories if isinstance(categories, list) else []
+    return {each["id"]: str(each["name"]) for each in entries if isinstance(each, dict) and {"id", "name"} <= set(each)}
 
 
 def _file_name(image: Mapping[str, Any]) -> str | None:
