@@ -19,8 +19,8 @@ from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, Activation, LayerNorm2d, product
 from anymask.model.two_way import TwoWayTransformer
 
-_BAND = 1 << 16
-"""Numbers that cells drawn together have after the first convolution: a megabyte between the layers that follow."""
+_BAND = 1 << 18
+"""Numbers that cells drawn together have after the first convolution: four MiB between the layers."""
 
 
 class Upscale(nn.ConvTranspose2d):
