@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import anymask
-from anymask.cli import edges, evaluate, everything, export, finetune, models, segment, serve, train
+from anymask.cli import edges, evaluate, everything, export, finetune, instances, models, segment, serve, train
 from anymask.errors import AnymaskError
 
 BAD_INPUT = 2
@@ -32,6 +32,7 @@ app.command(epilog="Example: anymask segment coffee.jpg --point 290,235 -o out")
 app.command(epilog="Example: anymask everything coffee.jpg -o out --format overlay")(everything.everything)
 app.command(epilog="Example: anymask edges coffee.jpg -o edges.png")(edges.edges)
 app.command(epilog="Example: anymask finetune photographs annotations.json -o mine.safetensors")(finetune.finetune)
+app.command(epilog="Example: anymask instances photographs boxes.json -o masks.json")(instances.instances)
 app.command(epilog="Example: anymask serve --images photographs")(serve.serve)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="evaluate")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from anymask.cli import evaluate_edges, evaluate_single_point
+from anymask.cli import evaluate_edges, evaluate_instances, evaluate_proposals, evaluate_single_point
 
 app = typer.Typer(help="Run the experiments of the Segment Anything paper on any model.")
 app.command("single-point", epilog="Example: anymask evaluate single-point photographs-val.tar -o results")(
@@ -12,4 +12,10 @@ app.command("single-point", epilog="Example: anymask evaluate single-point photo
 )
 app.command(epilog="Example: anymask evaluate edges BSR/BSDS500/data --method model -o results/edges")(
     evaluate_edges.edges
+)
+app.command(epilog="Example: anymask evaluate proposals lvis_v1_val.json --images val2017 -o results")(
+    evaluate_proposals.proposals
+)
+app.command(epilog="Example: anymask evaluate instances instances_val2017.json boxes.json --images val2017")(
+    evaluate_instances.instances
 )

@@ -75,7 +75,12 @@ def single_point(
     total = len(firsts) * sum(min(len(s), max_images or len(s)) for s in sets.values())
     with set_progress(total) as progress:
         for place in firsts:
-            config = SinglePointConfig(max_images=max_images, max_masks=max_masks, seed=seed, first=place.value)
+            config = SinglePointConfig(
+                max_images=max_images,
+                max_masks=max_masks,
+                seed=seed,
+                first="centre" if place is First.centre else "random",
+            )
             outcomes = play_all(ModelSegmenter(loaded), label, sets, config, output, progress)
             results[place] = summarise(outcomes, config)
     if output is not None:

@@ -45,10 +45,15 @@ class Truth:
 class TruthSet(Protocol):
     """Images with annotations and random access."""
 
-    frequency: Mapping[int, str]
-    """LVIS: whether a category is rare, common or frequent, as r, c or f; empty elsewhere."""
-    left_out: Mapping[str, int]
-    """How many annotations could not be used, by the reason."""
+    @property
+    def frequency(self) -> Mapping[int, str]:
+        """LVIS: whether a category is rare, common or frequent, as r, c or f; empty elsewhere."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many annotations could not be used so far, by the reason."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -132,7 +137,8 @@ class CocoTruth:
         entry = self.images[index]
         size = (int(entry["height"]), int(entry["width"]))
         kept, masks = [], []
-        for annotation in self.annotations.get(entry["id"], []):
+        # Where categories do not count, pycocotools still goes through them in turn, which decides ties.
+        for annotation in sorted(self.annotations.get(entry["id"], []), key=lambda a: int(a.get("category_id", 1))):
             reason, mask = _mask(annotation, size)
             if mask is None:
                 self.left_out[reason] += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from anymask.data.loader import SampleSet as ImageSet
 from anymask.data.sa1b import IMAGE_SUFFIXES, TarFiles, parse_sample
 from anymask.data.sample import Sample
 from anymask.errors import DataError
-from anymask.evaluation.coco_truth import images_folder
+from anymask.evaluation.coco_truth import CocoTruth, SampleTruth, TruthSet, images_folder
 
-__all__ = ["ImageSet", "Sa1bFolder", "open_set", "open_sets"]
+__all__ = ["ImageSet", "Sa1bFolder", "draw_images", "open_set", "open_sets", "open_truths", "seeded"]
 
 
 class Sa1bFolder:
@@ -55,13 +56,29 @@ def open_sets(paths: Sequence[str | Path], *, images: str | Path | None = None) 
     `images` is where the images of annotation files (COCO, LVIS) lie. Raises DataError for what is no data set, and
     for two of one name.
     """
-    sets: dict[str, ImageSet] = {}
-    for path in (part for given in paths for part in _parts(Path(given))):
-        name = (path.resolve().name if path.is_dir() else path.stem).removesuffix("-val").removesuffix("-train")
-        if name in sets:
-            raise DataError(f"two data sets are named {name!r}, the second from {path}: rename one")
-        sets[name] = open_set(path, images=images)
-    return sets
+    return {name: open_set(path, images=images) for name, path in _named(paths)}
+
+
+def open_truths(paths: Sequence[str | Path], *, images: str | Path | None = None) -> dict[str, TruthSet]:
+    """Open the same with categories, crowds and areas where files know them, images without masks included."""
+    opened: dict[str, TruthSet] = {}
+    for name, path in _named(paths):
+        is_coco = path.suffix.lower() == ".json" and path.is_file()
+        opened[name] = CocoTruth.open(path, images) if is_coco else SampleTruth(open_set(path))
+    return opened
+
+
+def seeded(seed: int, name: str) -> np.random.Generator:
+    """Return a generator of a seed and a name, the same wherever and after whatever else it is asked for."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def draw_images(count: int, limit: int | None, rng: np.random.Generator) -> list[int]:
+    """Return the indices of `count` images, or of `limit` of them drawn at random, in ascending order."""
+    if limit is None or count <= limit:
+        return list(range(count))
+    drawn: list[int] = rng.choice(count, limit, replace=False).tolist()
+    return sorted(drawn)
 
 
 def open_set(path: Path, *, images: str | Path | None = None) -> ImageSet:
@@ -72,6 +89,17 @@ def open_set(path: Path, *, images: str | Path | None = None) -> ImageSet:
         pairs = any(file.suffix == ".json" and _has_image(file) for file in path.iterdir())
         return Sa1bFolder(path) if pairs else FolderFiles([path])
     return TarFiles([path])
+
+
+def _named(paths: Sequence[str | Path]) -> Iterator[tuple[str, Path]]:
+    """Yield each set's name and path; raises DataError where a name comes twice."""
+    names = set()
+    for path in (part for given in paths for part in _parts(Path(given))):
+        name = (path.resolve().name if path.is_dir() else path.stem).removesuffix("-val").removesuffix("-train")
+        if name in names:
+            raise DataError(f"two data sets are named {name!r}, the second from {path}: rename one")
+        names.add(name)
+        yield name, path
 
 
 def _parts(path: Path) -> list[Path]:

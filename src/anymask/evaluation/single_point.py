@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -31,6 +30,7 @@ from anymask.evaluation.metrics import (
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import Outcome, Segmenter, play
 from anymask.evaluation.sets import ImageSet as ImageSet
+from anymask.evaluation.sets import draw_images, seeded
 from anymask.evaluation.sets import open_sets as open_sets
 from anymask.model import Sam
 
@@ -171,7 +171,7 @@ def evaluate_set(
     """
     began, skipped = clock(), Skipped()
     outcomes: dict[int, Outcome] = {}
-    chosen = _draw(len(images), config.max_images, _generator(config.seed, name))
+    chosen = draw_images(len(images), config.max_images, seeded(config.seed, name))
     kept = {} if journal is None else {key: Outcome.from_dict(found) for key, found in journal.read()}
     for done, index in enumerate(chosen, start=1):
         key = images.key(index)
@@ -201,7 +201,7 @@ def evaluate_set(
 def draw_sample(images: ImageSet, index: int, config: SinglePointConfig) -> Sample:
     """Read an image with the masks that a config draws of it, none of them empty; raises AnymaskError."""
     key = images.key(index)
-    sample = images.sample(index, max_masks=config.max_masks, rng=_generator(config.seed, key))
+    sample = images.sample(index, max_masks=config.max_masks, rng=seeded(config.seed, key))
     kept = sample.masks.any(axis=(1, 2))
     if not kept.any():
         raise DataError(f"{key}: all its masks are empty")
@@ -215,7 +215,7 @@ def settings(segmenter: str, images: ImageSet, config: SinglePointConfig) -> dic
 
 
 def _play(segmenter: Segmenter, sample: Sample, config: SinglePointConfig) -> Outcome:
-    rng = _generator(config.seed, f"first click on {sample.key}") if config.first == "random" else None
+    rng = seeded(config.seed, f"first click on {sample.key}") if config.first == "random" else None
     return play(segmenter.prepare(sample.image), sample.masks, config.max_clicks, rng=rng)
 
 
@@ -265,16 +265,6 @@ def quick_validation(
         "oracle": result.mean.oracle,
         "iou_correlation": result.honesty.correlation,
     }
-
-
-def _generator(seed: int, name: str) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
-
-
-def _draw(count: int, limit: int | None, rng: np.random.Generator) -> list[int]:
-    if limit is None or count <= limit:
-        return list(range(count))
-    return sorted(rng.choice(count, limit, replace=False).tolist())
 
 
 def _scores(outcome: Outcome, config: SinglePointConfig) -> Scores:

@@ -1,0 +1,60 @@
+"""`anymask evaluate instances`: AP of the masks of a detector's boxes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anymask.cli.evaluate_options import AsJson, Device, Images, Model, Offline, Output, open_named, set_progress
+from anymask.cli.outputs import check_folder
+
+
+def instances(
+    annotations: Annotated[Path, typer.Argument(metavar="DATA.json", help="Annotations of COCO's or LVIS' layout.")],
+    detections: Annotated[Path, typer.Argument(metavar="DETECTIONS.json", help="A detector's boxes: COCO's results.")],
+    model: Model = "anymask-s",
+    images: Images = None,
+    refinements: Annotated[int, typer.Option(min=0, help="How often a mask is fed back with its box.")] = 1,
+    output: Output = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Take the first N images only.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    offline: Offline = False,
+) -> None:
+    """Measure the masks of a detector's boxes: AP, by IoU, by size, and on LVIS by frequency."""
+    from anymask.evaluation import coco_report
+    from anymask.evaluation.coco_truth import CocoTruth
+    from anymask.evaluation.instances import evaluate_instances
+    from anymask.evaluation.journal import Journal
+    from anymask.inference.instances import Instances, read_detections
+
+    if output is not None:
+        check_folder(output)
+    boxes = read_detections(detections)
+    truths = CocoTruth.open(annotations, images)
+    loaded, label = open_named(model, offline=offline, device=device)
+    journal = None
+    if output is not None:
+        settings = {"protocol": "instances", "model": label, "refinements": refinements}
+        files = [[path.name, path.stat().st_size] for path in (annotations, detections)]
+        path = output / "images" / f"{label.replace(' ', '-')}-{annotations.stem}-instances.jsonl"
+        journal = Journal(path, {**settings, "files": files})
+    with set_progress(min(len(truths), limit or len(truths))) as progress:
+        result = evaluate_instances(
+            Instances(loaded, refinements=refinements).segment,
+            annotations.stem,
+            truths,
+            boxes,
+            max_images=limit,
+            progress=progress,
+            journal=journal,
+        )
+    if output is not None:
+        coco_report.write_instances([result], output)
+    if as_json:
+        typer.echo(json.dumps(coco_report.instances_to_dict([result])))
+    else:
+        typer.echo(coco_report.instances_to_markdown([result]), nl=False)

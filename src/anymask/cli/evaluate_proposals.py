@@ -1,0 +1,62 @@
+"""`anymask evaluate proposals`: the recall of masks made without prompts."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from anymask.cli.evaluate_options import (
+    AsJson,
+    Data,
+    Device,
+    Images,
+    MaxImages,
+    Model,
+    Offline,
+    Output,
+    Seed,
+    open_named,
+    set_progress,
+)
+from anymask.cli.outputs import check_folder
+
+
+def proposals(
+    data: Data,
+    model: Model = "anymask-s",
+    images: Images = None,
+    points_per_side: Annotated[int, typer.Option(min=1, help="Points of the grid along either side.")] = 64,
+    output: Output = None,
+    max_images: MaxImages = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    offline: Offline = False,
+) -> None:
+    """Measure how many annotated masks the best 10, 100 and 1,000 masks of an image find: AR by size and frequency."""
+    from anymask.evaluation import coco_report
+    from anymask.evaluation.journal import Journal
+    from anymask.evaluation.proposals import ProposalConfig, evaluate_proposals, model_proposer
+    from anymask.evaluation.sets import open_truths
+
+    if output is not None:
+        check_folder(output)
+    truths = open_truths(data, images=images)
+    loaded, label = open_named(model, offline=offline, device=device)
+    config = ProposalConfig(max_images=max_images, seed=seed)
+    propose = model_proposer(loaded, points_per_side)
+    results = []
+    with set_progress(sum(min(len(t), max_images or len(t)) for t in truths.values())) as progress:
+        for name, truth in truths.items():
+            settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": len(truth)}
+            path = None if output is None else output / "images" / f"{label.replace(' ', '-')}-{name}-proposals.jsonl"
+            journal = None if path is None else Journal(path, {**settings, "limits": config.limits})
+            results.append(evaluate_proposals(propose, name, truth, config, progress=progress, journal=journal))
+    if output is not None:
+        coco_report.write_proposals(results, output)
+    if as_json:
+        typer.echo(json.dumps(coco_report.proposals_to_dict(results)))
+    else:
+        typer.echo(coco_report.proposals_to_markdown(results), nl=False)

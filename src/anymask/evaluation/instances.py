@@ -1,0 +1,92 @@
+"""The instance protocol: a detector's boxes, our masks, COCO's and LVIS' AP (SAM, sec. 7.4 and app. D.4)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from anymask.data.sa1b import Skipped
+from anymask.errors import AnymaskError, DataError
+from anymask.evaluation.average_precision import PrecisionScores, PrecisionTally, Scored, judge
+from anymask.evaluation.coco_truth import CocoTruth
+from anymask.evaluation.journal import Journal
+from anymask.inference.instances import Detection, ImageId, Instance
+
+BoxSegmenter = Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Detection]], Sequence[Instance]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceResult:
+    """AP over the images of a file, and what of it could not be used."""
+
+    name: str
+    scores: PrecisionScores
+    num_images: int
+    num_masks: int
+    """Annotated ones that count, crowds left out."""
+    num_boxes: int
+    num_skipped: int
+    left_out: dict[str, int]
+
+
+def evaluate_instances(
+    segment: BoxSegmenter,
+    name: str,
+    truths: CocoTruth,
+    detections: Mapping[ImageId, Sequence[Detection]],
+    *,
+    max_images: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    journal: Journal | None = None,
+) -> InstanceResult:
+    """Evaluate the masks of boxes on every image, or the first `max_images` by id, an image in memory at a time.
+
+    Images without a box count as well, what is on them being missed. Boxes without an area and those of images that
+    are not in the file are left out and counted. Images that a journal has are not done again. Raises DataError where
+    no detection is of any image of the file.
+    """
+    ids = {entry["id"] for entry in truths.images}
+    strange = sum(len(boxes) for image_id, boxes in detections.items() if image_id not in ids)
+    if not ids & detections.keys():
+        raise DataError(f"{name}: none of the boxes' {len(detections)} images is in the annotation file")
+    skipped, tally, num_boxes, done = Skipped(), PrecisionTally(), 0, 0
+    lost = Counter({"boxes of images that are not in the file": strange})
+    kept = {} if journal is None else dict(journal.read())
+    chosen = range(len(truths))[:max_images]
+    for done, index in enumerate(chosen, start=1):
+        key = truths.key(index)
+        boxes = detections.get(truths.images[index]["id"], ())
+        try:
+            record = kept.pop(key, None)
+            if record is None:
+                truth = truths.truth(index)
+                found = segment(truths.read_pixels(index), boxes) if boxes else []
+                masks = [Scored(mask=i.rle, category=i.detection.category_id, score=i.detection.score) for i in found]
+                record = {"boxes": len(found), "judged": judge(masks, truth)}
+                if journal is not None:
+                    journal.append(key, record)
+            tally.add(record["judged"])
+            num_boxes += record["boxes"]
+            lost["boxes without an area in their image"] += len(boxes) - record["boxes"]
+        except AnymaskError as error:
+            skipped.add(key, error)
+        if progress is not None:
+            progress(name, done, len(chosen))
+    if skipped.total == len(chosen):
+        raise DataError(f"{name}: none of its {len(chosen)} images can be evaluated")
+    return InstanceResult(
+        name=name,
+        scores=tally.scores(truths.frequency),
+        num_images=len(chosen) - skipped.total,
+        num_masks=tally.num_truths(),
+        num_boxes=num_boxes,
+        num_skipped=skipped.total,
+        left_out={
+            **{f"annotations {reason}": count for reason, count in truths.left_out.items() if count},
+            **{reason: count for reason, count in lost.items() if count},
+        },
+    )

@@ -1,0 +1,157 @@
+"""Boxes of any detector to masks: each box a prompt, then once more with the mask that it gave (SAM, sec. 7.4)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from anymask.data.images import ImageSource, read_image
+from anymask.errors import DataError, InputError
+from anymask.geometry import boxes as box_geometry
+from anymask.geometry import rle
+from anymask.inference.answers import EncodedImage, answer, encode
+from anymask.inference.prompts import Prompt, to_model_all
+from anymask.model import Sam
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """A detector's box for an object."""
+
+    category_id: int
+    score: float
+    box: tuple[float, float, float, float]
+    """(x0, y0, x1, y1) in pixels of the image; it may reach beyond it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A detection's mask."""
+
+    detection: Detection
+    rle: rle.RLE
+    predicted_iou: float
+
+    def to_coco(self, image_id: int | str) -> dict[str, Any]:
+        """Return an entry of COCO's results: the mask, its own box, and the detector's category and score."""
+        return {
+            "image_id": image_id,
+            "category_id": self.detection.category_id,
+            "segmentation": self.rle,
+            "bbox": list(rle.bbox(self.rle)),
+            "score": self.detection.score,
+            "predicted_iou": round(self.predicted_iou, 6),
+        }
+
+
+ImageId = int | str
+
+
+def read_detections(path: str | Path) -> dict[ImageId, list[Detection]]:
+    """Read COCO's results, [{image_id, category_id, bbox [x, y, width, height], score}, …], by image in their order.
+
+    `category_id` may be left out (1) and so may `score` (1). Raises DataError, naming the entry, for any other file.
+    """
+    try:
+        entries = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON: {error}") from error
+    if not isinstance(entries, list):
+        kind = "an annotation file" if isinstance(entries, dict) and "annotations" in entries else "no list"
+        raise DataError(f"{path} is {kind}; COCO's results, a list of boxes, were expected")
+    found: dict[ImageId, list[Detection]] = defaultdict(list)
+    for number, entry in enumerate(entries):
+        image_id, detection = _checked(entry, f"{path}: entry {number}")
+        found[image_id].append(detection)
+    return dict(found)
+
+
+def _checked(entry: object, where: str) -> tuple[ImageId, Detection]:
+    match entry:
+        case {"image_id": int() | str() as image_id, "bbox": [_, _, _, _] as bbox, **rest}:
+            category: object = rest.get("category_id", 1)
+            numbers = [float(n) for n in (*bbox, rest.get("score", 1.0)) if isinstance(n, int | float)]
+            if isinstance(category, int) and len(numbers) == 5 and all(map(math.isfinite, numbers)):
+                x, y, width, height, score = numbers
+                box = (x, y, x + width, y + height)
+                return image_id, Detection(category_id=category, score=score, box=box)
+    shown = json.dumps(entry)[:80]
+    raise DataError(f"{where} is no box of COCO's results, with image_id, category_id, bbox and score: {shown}")
+
+
+def usable(detections: Sequence[Detection], size: tuple[int, int]) -> Bool[np.ndarray, " n"]:
+    """Say which boxes have an area within an image of `size` = (height, width)."""
+    corners = np.array([d.box for d in detections], np.float64).reshape(-1, 4)
+    return np.asarray(box_geometry.area(box_geometry.clip(corners, size)) > 0)
+
+
+class Instances:
+    """Makes masks of detections, images encoded `batch_size` at a time.
+
+    `refinements` is how often a mask is fed back with its box; the paper does so once. The model is left in its mode.
+    """
+
+    def __init__(self, model: Sam, *, refinements: int = 1, batch_size: int = 4) -> None:
+        if refinements < 0 or batch_size < 1:
+            raise InputError(f"{refinements} refinements and batches of {batch_size}; give 0 or more, and 1 or more")
+        self.model, self.refinements, self.batch_size = model, refinements, batch_size
+
+    def segment(self, image: ImageSource, detections: Sequence[Detection]) -> list[Instance]:
+        """Return a mask for each detection of one image that has an area in it, in their order; raises ImageError."""
+        pixels = read_image(image)
+        return self._answer(encode(self.model, [pixels])[0], detections)
+
+    def segment_many(
+        self, images: Iterable[tuple[ImageSource, Sequence[Detection]]]
+    ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], list[Instance]]]:
+        """Yield each image's pixels and what `segment` returns for it, in their order.
+
+        While a batch is answered a thread reads the next, so two are held. Raises ImageError when it comes to an image
+        that cannot be read.
+        """
+        sources = iter(images)
+        with ThreadPoolExecutor(1, thread_name_prefix="anymask-reader") as reader:
+
+            def submit() -> list[tuple[Any, Sequence[Detection]]]:
+                return [
+                    (reader.submit(read_image, source), boxes) for source, boxes in islice(sources, self.batch_size)
+                ]
+
+            waiting = submit()
+            while waiting:
+                batch = [(future.result(), boxes) for future, boxes in waiting]
+                waiting = submit()
+                encoded = encode(self.model, [pixels for pixels, _ in batch])
+                for image, (pixels, boxes) in zip(encoded, batch, strict=True):
+                    yield pixels, self._answer(image, boxes)
+
+    def _answer(self, image: EncodedImage, detections: Sequence[Detection]) -> list[Instance]:
+        size = image.frame.original
+        kept = [d for d, fits in zip(detections, usable(detections, size), strict=True) if fits]
+        corners = box_geometry.clip(np.array([d.box for d in kept], np.float64).reshape(-1, 4), size)
+        prompts = [Prompt(box=box) for box in corners]
+        for _ in range(self.refinements):
+            logits = self._logits(image, prompts)
+            prompts = [Prompt(box=box, mask=mask) for box, mask in zip(corners, logits, strict=True)]
+        checked = to_model_all(prompts, image.frame, self.model.mask_size)
+        answers = answer(self.model, image, checked, multimask=False)
+        return [
+            Instance(detection=detection, rle=rle.encode(masks.best), predicted_iou=float(masks.scores[0]))
+            for detection, masks in zip(kept, answers, strict=True)
+        ]
+
+    def _logits(self, image: EncodedImage, prompts: Sequence[Prompt]) -> list[Float[np.ndarray, "h w"]]:
+        checked = to_model_all(prompts, image.frame, self.model.mask_size)
+        return [masks.logits[0] for masks in answer(self.model, image, checked, multimask=False)]

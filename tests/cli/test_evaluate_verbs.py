@@ -1,0 +1,116 @@
+"""`anymask evaluate` and `anymask instances` on a small COCO data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Four images of a bright box each, in COCO's layout, the annotations of the last of them of no use."""
+    (tmp_path / "pictures").mkdir()
+    images, annotations = [], []
+    for number in range(1, 5):
+        pixels = np.full((48, 64, 3), 30, np.uint8)
+        pixels[8:30, 4 * number : 4 * number + 24] = 220
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number:03}.png")
+        images.append({"id": number, "file_name": f"{number:03}.png", "width": 64, "height": 48})
+        left, right = 4 * number, 4 * number + 24
+        outline = [left, 8, right, 8, right, 30, left, 30]
+        annotations.append(
+            {"id": number, "image_id": number, "category_id": 1, "segmentation": [outline], "iscrowd": 0}
+        )
+    annotations[3] |= {"segmentation": []}
+    path = tmp_path / "boxes-val.json"
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "box"}]})
+    )
+    return path
+
+
+@pytest.fixture
+def detections(tmp_path: Path) -> Path:
+    boxes = [{"image_id": n, "category_id": 1, "bbox": [4 * n, 8, 24, 22], "score": 0.9} for n in (1, 2, 3)]
+    boxes += [{"image_id": 1, "category_id": 1, "bbox": [70, 8, 10, 10], "score": 0.5}]
+    boxes += [{"image_id": 99, "category_id": 1, "bbox": [0, 0, 10, 10], "score": 0.5}]
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps(boxes))
+    return path
+
+
+def test_single_point_takes_coco_and_goes_on_where_it_was(anymask: Run, coco: Path, tmp_path: Path) -> None:
+    command = ["evaluate", "single-point", coco, "--images", tmp_path / "pictures", "-o", tmp_path / "out", "--json"]
+    ran = anymask(*command, "--first", "both")
+    assert ran.status == 0, ran.err
+    values = json.loads(ran.out)
+    assert values["centre"]["sets"][0]["name"] == "boxes" and values["centre"]["sets"][0]["num_masks"] == 3
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"single_point.json", "single_point.md", "single_point_random.md", "single_point_sets.png"} <= written
+    again = anymask(*command)
+    assert json.loads(again.out) | {"seconds": 0} == values["centre"] | {"seconds": 0}
+    assert "SAM ViT-H (published)" in (tmp_path / "out" / "single_point.md").read_text()
+
+
+def test_proposals_of_coco_and_of_folders(anymask: Run, coco: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = ["evaluate", "proposals", coco, "--images", tmp_path / "pictures", "--points-per-side", 2, "-o", output]
+    ran = anymask(*command)
+    assert ran.status == 0, ran.err
+    assert "AR@1000" in ran.out and "1 without a mask" in ran.out and "SAM ViT-H on LVIS v1 (published)" in ran.out
+    first = json.loads((output / "proposals.json").read_text())
+    assert first["sets"][0]["num_images"] == 4 and first["sets"][0]["num_masks"] == 3
+    assert 0 <= first["sets"][0]["recall"]["all"]["1000"] <= 1 and first["sets"][0]["recall"]["rare"]["10"] is None
+    assert json.loads(anymask(*command, "--json").out)["sets"][0]["recall"] == first["sets"][0]["recall"]
+
+
+def test_instances_are_evaluated_with_counts_of_what_is_left_out(
+    anymask: Run, coco: Path, detections: Path, tmp_path: Path
+) -> None:
+    command = ["evaluate", "instances", coco, detections, "--images", tmp_path / "pictures", "-o", tmp_path / "out"]
+    ran = anymask(*command)
+    assert ran.status == 0, ran.err
+    assert "1 boxes of images that are not in the file" in ran.out and "1 boxes without an area" in ran.out
+    values = json.loads((tmp_path / "out" / "instances.json").read_text())["sets"][0]
+    assert (values["num_images"], values["num_boxes"], values["num_masks"]) == (4, 3, 3)
+    assert 0 <= values["scores"]["ap"] <= 1
+
+
+def test_boxes_become_masks_in_cocos_layout(anymask: Run, coco: Path, detections: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "masks.json"
+    ran = anymask("instances", tmp_path / "pictures", detections, "-o", output, "--json", "--batch-size", 2)
+    assert ran.status == 0, ran.err
+    record = json.loads(ran.out)
+    assert (record["images"], record["masks"]) == (3, 3)
+    assert (record["boxes_without_area"], record["boxes_without_image"]) == (1, 1)
+    entries = json.loads(output.read_text())
+    assert [entry["image_id"] for entry in entries] == [1, 2, 3]
+    assert all(entry["segmentation"]["size"] == [48, 64] and entry["score"] == 0.9 for entry in entries)
+    named = anymask("instances", tmp_path / "pictures", detections, "-o", output, "--annotations", coco)
+    assert named.status == 0 and "1 boxes without an area" in named.out
+    assert json.loads(output.read_text()) == entries
+
+
+def test_bad_input_is_refused_on_one_line(refused: Run, coco: Path, detections: Path, tmp_path: Path) -> None:
+    pictures, output = tmp_path / "pictures", tmp_path / "out.json"
+    assert "is an annotation file" in refused("instances", pictures, coco, "-o", output)
+    assert "there is no image or folder" in refused("instances", tmp_path / "no", detections, "-o", output)
+    (tmp_path / "empty").mkdir()
+    assert "such as 1" in refused("instances", tmp_path / "empty", detections, "-o", output)
+    assert not output.exists()
+    assert "is a list" in refused("evaluate", "proposals", detections, "--images", pictures)
+    assert "there is no folder" in refused("evaluate", "single-point", coco, "--images", tmp_path / "nowhere")
+    assert "there is no tar" in refused("evaluate", "single-point", tmp_path / "absent")
+    strange = tmp_path / "strange.json"
+    strange.write_text('{"images": [{"id": 1}], "annotations": []}')
+    assert "an image is no object with id" in refused(
+        "evaluate", "instances", strange, detections, "--images", pictures
+    )
