@@ -14,6 +14,7 @@ import torch
 from anymask.data.loader import Batch, BatchStream, Source, batches
 from anymask.data.sa1b import TarFiles
 from anymask.data.sample import Sample
+from anymask.data.schedule import Schedule
 from anymask.data.transforms import TransformConfig
 from anymask.errors import DataError
 
@@ -78,7 +79,7 @@ def test_a_stream_goes_on_where_it_was_left(source: Source, workers: int) -> Non
 def test_seeds_numbers_and_ranks_differ(source: Source) -> None:
     first, second = take(make(source), 2)
     (other,) = take(make(source, seed=4), 1)
-    elsewhere = BatchStream([source], batch_size=3, num_masks=4, image_size=64, mask_size=32, seed=3, rank=1)
+    elsewhere = BatchStream([source], batch_size=3, num_masks=4, image_size=64, mask_size=32, seed=3, rank=2, count=3)
     images = [b.images for b in (first, second, other, elsewhere.batch(0))]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(images, 2))
 
@@ -169,3 +170,42 @@ def test_all_masks_that_were_read_go_along_and_empty_ones_fill_up() -> None:
     assert batch.known.any((2, 3)).tolist() == [[True] * 3 + [False] * 5] * 3
     for masks, known in zip(batch.masks, batch.known, strict=True):
         assert all(any(torch.equal(mask, other) for other in known) for mask in masks)
+
+
+def part(source: Source, batch_size: int, rank: int = 0, count: int = 1) -> BatchStream:
+    return BatchStream(
+        [source], batch_size=batch_size, num_masks=2, image_size=64, mask_size=32, seed=3, rank=rank, count=count
+    )
+
+
+def test_processes_together_read_what_one_alone_would() -> None:
+    source = Source(files=Drawn([4] * 11), weight=1.0, transforms=VARIED)
+    alone = [part(source, 6).batch(n) for n in range(4)]
+    shared = [[part(source, 2, rank, 3).batch(n) for rank in range(3)] for n in range(4)]
+    for whole, parts in zip(alone, shared, strict=True):
+        assert whole.keys == tuple(key for batch in parts for key in batch.keys)
+        assert torch.equal(whole.images, torch.cat([batch.images for batch in parts]))
+        assert torch.equal(whole.masks, torch.cat([batch.masks for batch in parts]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_of_two_processes_holds_every_sample_once(workers: int) -> None:
+    source = Source(files=Drawn([4] * 24), weight=1.0, transforms=TransformConfig(min_cells=1))
+    read = [[key for batch in take(part(source, 3, rank, 2), 8, workers) for key in batch.keys] for rank in range(2)]
+    first, second = ([key for keys in read for key in keys[epoch * 12 : epoch * 12 + 12]] for epoch in range(2))
+    assert sorted(first) == sorted(second) == sorted(f"drawn/{i}" for i in range(24))
+    assert first != second
+
+
+def test_each_of_several_sources_has_epochs_of_its_own() -> None:
+    schedule = Schedule([7, 50], [1.0, 3.0], seed=5)
+    drawn = [schedule(n) for n in range(2000)]
+    for source, length in ((0, 7), (1, 50)):
+        indices = [index for which, index in drawn if which == source]
+        for epoch in range(len(indices) // length):
+            assert sorted(indices[epoch * length : (epoch + 1) * length]) == list(range(length))
+    assert [sum(which == source for which, _ in drawn) for source in (0, 1)] == [500, 1500]
+
+
+def test_a_source_of_little_weight_still_has_its_turn() -> None:
+    assert {Schedule([5, 5], [1e-6, 1.0], seed=5)(n)[0] for n in range(1001)} == {0, 1}

@@ -1,6 +1,7 @@
 """Endless, seeded batches from weighted sources, resumable at any step.
 
-Batch k of a stream depends on the seed and k alone, whatever the number of workers: to resume is to start at k.
+Item n of a stream depends on the seed and n alone, and batch k of a process is as many items in a row. However many
+processes and workers share a stream, together they read the same items; to resume is to start at k.
 Legend: B images, P masks an image, S model size, G grid of the logits.
 """
 
@@ -19,10 +20,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from anymask.data.sa1b import Skipped
 from anymask.data.sample import Sample
+from anymask.data.schedule import Schedule
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError
 
 _MAX_TRIES = 50
+_CROPS = 3
 
 
 class SampleSet(Protocol):
@@ -74,8 +77,9 @@ class Source:
 class BatchStream(IterableDataset[Batch]):
     """Batches `start`, `start + 1`, … of the endless stream that a seed defines.
 
-    A mask that lies within d others is drawn 1 + `deep` · d times as often as one that lies in none. Of an image
-    4 · `num_masks` masks are read, twice as many where `deep` is above 0.
+    Of `count` processes the one of that `rank` takes every `count`-th batch of the stream. A mask that lies within d
+    others is drawn 1 + `deep` · d times as often as one that lies in none. Of an image 4 · `num_masks` masks are read,
+    twice as many where `deep` is above 0.
     """
 
     def __init__(
@@ -89,15 +93,18 @@ class BatchStream(IterableDataset[Batch]):
         seed: int,
         start: int = 0,
         rank: int = 0,
+        count: int = 1,
         deep: float = 0.0,
     ) -> None:
         super().__init__()
         if not sources or sum(s.weight for s in sources) <= 0:
             raise DataError("no source of training data has a weight above 0")
         self.sources = list(sources)
+        self._weights = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
+        self._schedule = Schedule([len(s.files) for s in sources], [s.weight for s in sources], seed)
         self.batch_size, self.num_masks = batch_size, num_masks
         self.image_size, self.mask_size = image_size, mask_size
-        self.seed, self.start, self.rank = seed, start, rank
+        self.seed, self.start, self.rank, self.count = seed, start, rank, count
         self.deep, self.num_known = deep, num_masks * (8 if deep else 4)
         self.skipped = Skipped()
 
@@ -111,33 +118,44 @@ class BatchStream(IterableDataset[Batch]):
             number += step
 
     def batch(self, number: int) -> Batch:
-        """Make one batch; raises DataError where 50 samples running give no mask."""
-        rng = np.random.default_rng((self.seed, self.rank, number))
+        """Make one batch of this process; raises DataError where 50 samples running give no mask."""
+        first = (number * self.count + self.rank) * self.batch_size
         skipped: list[str] = []
-        items = [self._item(rng, skipped) for _ in range(self.batch_size)]
-        return self._collate(items, rng, tuple(skipped))
+        drawn: list[tuple[Item, Int[np.ndarray, " p"]]] = []
+        for n in range(first, first + self.batch_size):
+            rng = np.random.default_rng((self.seed, n))
+            item = self._item(n, rng, skipped)
+            drawn.append((item, np.resize(self._order(item.masks, rng), self.num_masks)))
+        return self._collate(drawn, tuple(skipped))
 
-    def _item(self, rng: np.random.Generator, skipped: list[str]) -> Item:
-        """Draw until a sample is readable and its crop shows a mask; to miss all masks is no event."""
-        weights = np.array([s.weight for s in self.sources])
+    def _item(self, n: int, rng: np.random.Generator, skipped: list[str]) -> Item:
+        """Make item n: the sample whose turn it is, or random ones until one is readable and its crops show a mask.
+
+        To miss all masks is no event.
+        """
+        place = self._schedule(n)
         for _ in range(_MAX_TRIES):
-            source = self.sources[int(rng.choice(len(weights), p=weights / weights.sum()))]
-            index = int(rng.integers(len(source.files)))
+            source, files = self.sources[place[0]], self.sources[place[0]].files
             try:
-                sample = source.files.sample(index, max_masks=self.num_known, rng=rng)
+                sample = files.sample(place[1], max_masks=self.num_known, rng=rng)
             except AnymaskError as error:
-                skipped.append(source.files.key(index))
+                skipped.append(files.key(place[1]))
                 self.skipped.add(skipped[-1], error)
-                continue
-            item = transform(sample, source.transforms, image_size=self.image_size, mask_size=self.mask_size, rng=rng)
-            if item is not None:
-                return item
+            else:
+                for _ in range(_CROPS):
+                    item = transform(
+                        sample, source.transforms, image_size=self.image_size, mask_size=self.mask_size, rng=rng
+                    )
+                    if item is not None:
+                        return item
+            instead = int(rng.choice(len(self._weights), p=self._weights))
+            place = instead, int(rng.integers(len(self.sources[instead].files)))
         unreadable = f", {len(skipped)} of them unreadable, such as {skipped[-1]}" if skipped else ""
         raise DataError(f"{_MAX_TRIES} samples in a row gave no mask{unreadable}: are the sources the right ones?")
 
-    def _collate(self, items: Sequence[Item], rng: np.random.Generator, skipped: tuple[str, ...]) -> Batch:
-        drawn = [np.resize(self._order(item.masks, rng), self.num_masks) for item in items]
-        masks = np.stack([item.masks[chosen] for item, chosen in zip(items, drawn, strict=True)])
+    def _collate(self, drawn: Sequence[tuple[Item, Int[np.ndarray, " p"]]], skipped: tuple[str, ...]) -> Batch:
+        items = [item for item, _ in drawn]
+        masks = np.stack([item.masks[chosen] for item, chosen in drawn])
         known = np.zeros((len(items), self.num_known, *masks.shape[2:]), bool)
         for slots, item in zip(known, items, strict=True):
             slots[: len(item.masks)] = item.masks[: self.num_known]
