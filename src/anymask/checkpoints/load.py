@@ -100,12 +100,14 @@ def load_model(
     """
     if dtype is not None and dtype not in _FLOATS:
         raise CheckpointError(f"a model cannot have the type {dtype}; float32, bfloat16 or float16 would do")
-    config, state, _ = read_checkpoint(_resolve(name_or_path))
+    path = _resolve(name_or_path)
+    config, state, kind = read_checkpoint(path)
     if image_size is not None:
         config = replace(config, image_size=image_size)
     model = empty_model(config)
     own = {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=True) for name, x in state.items()}
     model.load_state_dict(own, assign=True)
+    model.channels = native.read_channels(path) if kind == "native" else None
     return model.to(device=device, dtype=dtype or torch.float32).eval()
 
 
@@ -145,6 +147,8 @@ def save_model(model: Sam, path: str | Path, format: Format = "native", dtype: t
         raise CheckpointError(f"no checkpoint format is called {format!r}; there are {', '.join(_WRITERS)}")
     if dtype is not None and dtype not in _FLOATS:
         raise CheckpointError(f"weights cannot be stored as {dtype}; float32, bfloat16 or float16 would do")
+    if model.channels is not None and format != "native":
+        raise CheckpointError(f"{path}: the format {format} cannot keep the model's mapping of channels; native can")
     _WRITERS[format](model, path, dtype)
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from anymask.checkpoints.tensors import State, stored_state
+from anymask.data.channels import ChannelMapping
 from anymask.data.files import write_whole
 from anymask.errors import CheckpointError
 from anymask.model import Sam, SamConfig
 
 FORMAT = "anymask.format"
 CONFIG = "anymask.config"
+CHANNELS = "anymask.channels"
+"""How pictures become RGB (`anymask.data.channels`), as JSON; left out where they are RGB."""
 _VERSION = "1"
 
 
@@ -51,6 +55,22 @@ def understand(state: State, notes: dict[str, str]) -> tuple[SamConfig, State]:
     return SamConfig.from_dict(values), state
 
 
+def read_channels(path: Path) -> dict[str, Any] | None:
+    """Return the mapping of channels that a file of anymask's keeps, as plain values; None where it keeps none.
+
+    Raises:
+        CheckpointError: there is one, but not what anymask writes.
+    """
+    with safe_open(path, framework="pt") as file:
+        notes = file.metadata() or {}
+    if CHANNELS not in notes:
+        return None
+    try:
+        return ChannelMapping.from_dict(json.loads(notes[CHANNELS])).to_dict()
+    except (ValueError, TypeError) as error:
+        raise CheckpointError("has no readable mapping of channels in its header") from error
+
+
 def write_native(model: Sam, path: str | Path, dtype: torch.dtype | None) -> None:
     """Write a model, its parameters in `dtype` (None: as they are).
 
@@ -59,6 +79,8 @@ def write_native(model: Sam, path: str | Path, dtype: torch.dtype | None) -> Non
         CheckpointError: `dtype` cannot hold a value.
     """
     notes = {"format": "pt", FORMAT: _VERSION, CONFIG: json.dumps(model.config.to_dict())}
+    if model.channels is not None:
+        notes[CHANNELS] = json.dumps(model.channels)
     state = stored_state(model, dtype)
     write_whole(path, lambda temporary: save_safetensors(state, temporary, notes))
 

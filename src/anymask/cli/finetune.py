@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _SCENES = "generated scenes"
 _SAMPLES = "bundled photographs"
-_SCENES_TO_CHOOSE, _SCENES_TO_REPORT = 6, 6
+_CHOSEN_IMAGES, _SCENES_TO_REPORT = 8, 6
 _CHOSEN_MASKS = 8
 
 
@@ -87,6 +87,10 @@ def finetune(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A TOML file with other settings, as recipes/finetune.toml.")
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(metavar="BANDS:LOW..HIGH", help="What of deep or multi-band pictures is shown: 3,2,1:0..10000."),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -100,6 +104,7 @@ def finetune(
     config = _config(recipe, mode, steps, pick_device(device).type if device == "auto" else device)
     _check_output(output)
     start = open_model(model, device=device)
+    _set_channels(start, channels, output)
     data = _open(images, annotations, hold_out, keep or [], report or [], config, start)
     from anymask.training.footprint import check_memory
 
@@ -139,6 +144,16 @@ def _check_output(output: Path) -> None:
         raise OutputError(f"{output}: is a folder, the name of a file was expected")
 
 
+def _set_channels(start: Sam, stated: str | None, output: Path) -> None:
+    """Give the model a mapping of channels; every tuned copy and the file will have it."""
+    from anymask.data.channels import ChannelMapping
+
+    if stated is not None:
+        start.channels = ChannelMapping.parse(stated).to_dict()
+    if start.channels is not None and output.suffix != ".safetensors":
+        raise OutputError(f"{output}: Meta's format cannot keep a mapping of channels; end the name in .safetensors")
+
+
 def _open(
     images: Path,
     annotations: Path | None,
@@ -149,17 +164,19 @@ def _open(
     start: Sam,
 ) -> _Data:
     """Open and split every set; whatever is wrong with one is told now."""
+    from anymask.data.channels import ChannelMapping
     from anymask.data.labelled import Held, open_labelled, split
     from anymask.data.synthetic import SceneConfig
     from anymask.data.synthetic.endless import GeneratedScenes
 
-    name, files = _name(images), open_labelled(images, annotations)
+    channels = None if start.channels is None else ChannelMapping.from_dict(start.channels)
+    name, files = _name(images), open_labelled(images, annotations, channels=channels)
     reported: SampleSet
     if hold_out is None:
         new, chosen, reported = split(files, (config.choose_on, config.hold_out))
     else:
         new, chosen = split(files, (config.choose_on,))
-        reported = open_labelled(hold_out)
+        reported = open_labelled(hold_out, channels=channels)
     old: list[SampleSet] = []
     choose_old: dict[str, SampleSet] = {}
     report_old: dict[str, SampleSet] = {}
@@ -170,8 +187,8 @@ def _open(
         report_old[_unused(_name(path), report_old)] = to_report
     if not keep:
         scenes = SceneConfig(size=min(start.image_size, 256))
-        old = [GeneratedScenes(config.scenes, scenes, seed=1)]
-        choose_old[_SCENES] = GeneratedScenes(_SCENES_TO_CHOOSE, scenes, seed=2)
+        old = [GeneratedScenes(config.old_images, scenes, seed=1)]
+        choose_old[_SCENES] = GeneratedScenes(_CHOSEN_IMAGES, scenes, seed=2)
         report_old[_SCENES] = GeneratedScenes(_SCENES_TO_REPORT, scenes, seed=3)
         known = _own_masks(start)
         if known:
@@ -255,7 +272,8 @@ def _choose(start: Sam, tuned: Sam, data: _Data, config: FinetuneConfig) -> tupl
             nonlocal done
             marks = []
             for sets in (data.choose_new, data.choose_old):
-                found = quick_validation(model, sets, num_images=_SCENES_TO_CHOOSE, num_masks=_CHOSEN_MASKS)
+                each = max(1, _CHOSEN_IMAGES // len(sets))
+                found = quick_validation(model, sets, num_images=each, num_masks=_CHOSEN_MASKS)
                 marks.append(sum(found[name] for name in ("miou_1", "miou_3", "box")) / 3)
             done += 1
             heard("", done, 1 + len(SHARES))

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from anymask.data.images import ImageSource, read_header, read_image
+from anymask.data.channels import ChannelMapping, read_bands, read_mapped
+from anymask.data.images import ImageSource, read_header
 from anymask.data.sa1b import pick
 from anymask.data.sample import Sample
 from anymask.errors import DataError
@@ -33,9 +34,11 @@ class CocoFiles:
     `folder` holds the images, under their names in the file or without the folders that those begin with. Raises
     DataError, naming the entry by its id, where the file is no such file, an id is there twice, an image is missing
     or of another size, or a mask lies outside its image. Sizes are in the frame of the image as it is shown, upright.
+    `channels` says how images are read that are no plain pictures.
     """
 
-    def __init__(self, folder: str | Path, annotations: str | Path) -> None:
+    def __init__(self, folder: str | Path, annotations: str | Path, *, channels: ChannelMapping | None = None) -> None:
+        self.channels = channels
         self.folder, self.path = Path(folder), Path(annotations)
         if not self.folder.is_dir():
             raise DataError(f"there is no folder {self.folder}")
@@ -77,7 +80,7 @@ class CocoFiles:
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random; raises DataError or ImageError."""
         path, size, entries = self._entries[index]
-        image = read_image(path)
+        image = read_mapped(path, self.channels)
         if image.shape[:2] != size:
             raise DataError(f"{path} has changed: it is {image.shape[1]}×{image.shape[0]} pixels now")
         stored = [self._mask(entries[i], size) for i in pick(len(entries), max_masks, rng)]
@@ -122,7 +125,7 @@ class CocoFiles:
 
     def _size(self, image: Mapping[str, Any], path: Path) -> tuple[int, int]:
         """Return an image's (height, width) from its file's header; raises DataError where the annotations differ."""
-        size = read_header(path).size
+        size = read_header(path).size if self.channels is None else read_bands(path).shape[:2]
         named = (image.get("height", size[0]), image.get("width", size[1]))
         if tuple(named) != size:
             turned = "; its EXIF tag turns it, the annotations do not" if tuple(named) == size[::-1] else ""

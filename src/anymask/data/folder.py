@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from PIL import Image
 
 from anymask.data.cache import ImageCache
-from anymask.data.images import read_image
+from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.sa1b import pick
 from anymask.data.sample import Sample
 from anymask.errors import DataError
@@ -32,14 +32,20 @@ MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 class FolderFiles:
     """The images of folders that have masks, in the order of their names.
 
-    `masks` is the folder that the masks lie in, where they lie elsewhere. Images without masks are counted and named in
-    the log. Raises DataError where a folder is missing or none of its images has masks.
+    `masks` is the folder that the masks lie in, where they lie elsewhere; `channels` says how images are read that are
+    no plain pictures. Images without masks are counted and named in the log. Raises DataError where a folder is missing
+    or none of its images has masks.
     """
 
     def __init__(
-        self, folders: Sequence[str | Path], *, masks: str | Path | None = None, cache: ImageCache | None = None
+        self,
+        folders: Sequence[str | Path],
+        *,
+        masks: str | Path | None = None,
+        channels: ChannelMapping | None = None,
+        cache: ImageCache | None = None,
     ) -> None:
-        self.cache = cache
+        self.cache, self.channels = cache, channels
         beside = None if masks is None else Path(masks)
         self._pairs = [pair for folder in folders for pair in _pairs(Path(folder), beside)]
 
@@ -58,8 +64,10 @@ class FolderFiles:
         """
         path, beside = self._pairs[index]
         try:
-            encoded = path.read_bytes()
-            image = read_image(encoded) if self.cache is None else self.cache.read(encoded)
+            if self.cache is None or self.channels is not None:
+                image = read_mapped(path, self.channels)
+            else:
+                image = self.cache.read(path.read_bytes())
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
         size = (image.shape[0], image.shape[1])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anymask.data.channels import ChannelMapping
 from anymask.data.coco import CocoFiles
 from anymask.data.folder import FolderFiles
 from anymask.data.loader import SampleSet
@@ -16,24 +17,29 @@ from anymask.data.sample import Sample
 from anymask.errors import DataError
 
 
-def open_labelled(images: str | Path, annotations: str | Path | None = None) -> SampleSet:
+def open_labelled(
+    images: str | Path, annotations: str | Path | None = None, *, channels: ChannelMapping | None = None
+) -> SampleSet:
     """Open a COCO or LVIS file with its images, SA-1B's tars, or a folder of images and one of masks.
 
     `images` is a folder, or a tar or a folder of tars that need no `annotations`; `annotations` is a .json file, a
-    folder of masks, or None where the masks lie with the images. Raises DataError.
+    folder of masks, or None where the masks lie with the images. `channels` says how images are read; those in tars are
+    RGB. Raises DataError.
     """
     images = Path(images)
     if annotations is not None:
         annotations = Path(annotations)
         if annotations.is_dir():
-            return FolderFiles([images], masks=annotations)
+            return FolderFiles([images], masks=annotations, channels=channels)
         if not annotations.exists():
             raise DataError(f"there is no file or folder {annotations}")
-        return CocoFiles(images, annotations)
+        return CocoFiles(images, annotations, channels=channels)
     if not images.exists():
         raise DataError(f"there is no file or folder {images}")
     tars = sorted(images.glob("*.tar")) if images.is_dir() else [images]
-    return TarFiles(tars) if tars else FolderFiles([images])
+    if tars and channels is not None:
+        raise DataError(f"{images}: channels can be stated for files in a folder, not for pictures in tars")
+    return TarFiles(tars) if tars else FolderFiles([images], channels=channels)
 
 
 class Subset:

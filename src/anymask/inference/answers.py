@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from anymask.data.channels import ChannelMapping, read_mapped
+from anymask.data.images import ImageSource
 from anymask.geometry.frames import Frame
 from anymask.inference.prompts import ModelPrompt, join
 from anymask.inference.resize import resize_image, upsample_logits
@@ -65,6 +67,11 @@ def evaluating(model: Sam) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def read(model: Sam, source: ImageSource) -> UInt8[np.ndarray, "h w 3"]:
+    """Read an image as the model wants it: by its own mapping of channels where it has one; raises ImageError."""
+    return read_mapped(source, None if model.channels is None else ChannelMapping.from_dict(model.channels))
 
 
 def encode(model: Sam, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[EncodedImage]:

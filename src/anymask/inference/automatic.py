@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from anymask.data.images import ImageSource, read_image
+from anymask.data.images import ImageSource
 from anymask.errors import ImageError
 from anymask.geometry import boxes, crops, nms, rle, run_regions
 from anymask.geometry.crops import Crop
-from anymask.inference.answers import EncodedImage, encode, evaluating
+from anymask.inference.answers import EncodedImage, encode, evaluating, read
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.candidates import find_candidates
 from anymask.inference.mask_record import MaskRecord
@@ -40,7 +40,7 @@ class AutomaticMasks:
 
         An empty list where none is confident. Raises ImageError.
         """
-        pixels = read_image(image)
+        pixels = read(self.model, image)
         return self._records(pixels, encode(self.model, [pixels])[0])
 
     def generate_many(self, images: Iterable[ImageSource], *, batch_size: int = 4) -> Iterator[list[MaskRecord]]:
@@ -54,10 +54,10 @@ class AutomaticMasks:
         sources = iter(images)
         reader = ThreadPoolExecutor(1, thread_name_prefix="anymask-reader")
         try:
-            waiting = _submitted(reader, sources, batch_size)
+            waiting = _submitted(reader, self.model, sources, batch_size)
             while waiting:
                 batch = [waiting.popleft().result() for _ in range(len(waiting))]
-                waiting = _submitted(reader, sources, batch_size)
+                waiting = _submitted(reader, self.model, sources, batch_size)
                 for pixels, encoded in zip(batch, encode(self.model, batch), strict=True):
                     yield self._records(pixels, encoded)
         finally:
@@ -96,9 +96,9 @@ class AutomaticMasks:
 
 
 def _submitted(
-    reader: ThreadPoolExecutor, sources: Iterator[ImageSource], count: int
+    reader: ThreadPoolExecutor, model: Sam, sources: Iterator[ImageSource], count: int
 ) -> deque[Future[UInt8[np.ndarray, "h w 3"]]]:
-    return deque(reader.submit(read_image, source) for source in islice(sources, count))
+    return deque(reader.submit(read, model, source) for source in islice(sources, count))
 
 
 def _suppressed(

@@ -11,10 +11,10 @@ from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 
 from anymask.checkpoints.load import model_hash
-from anymask.data.images import ImageSource, read_image
+from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
 from anymask.geometry.frames import Frame
-from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating
+from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
 from anymask.inference.prompts import Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.session import Session
@@ -48,7 +48,7 @@ class Predictor:
 
         Raises ImageError; the image set before then stays.
         """
-        self._image = self._encode([read_image(image)])[0]
+        self._image = self._encode([read(self.model, image)])[0]
 
     def set_embedding(self, embedding: Embedding | str | os.PathLike[str], size: tuple[int, int]) -> None:
         """Set an image by the embedding it left, (1, c, h, w), and its original (height, width).
@@ -135,7 +135,7 @@ class Predictor:
         results: list[list[Masks]] = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            for image in self._encode([read_image(source) for source in batch]):
+            for image in self._encode([read(self.model, source) for source in batch]):
                 try:
                     checked = to_model_all(prompts[len(results)], image.frame, self.model.mask_size)
                 except PromptError as error:

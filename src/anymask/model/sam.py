@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -46,6 +47,8 @@ class Sam(nn.Module):
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
         self.config = config
+        self.channels: dict[str, Any] | None = None
+        """How pictures become RGB for these weights, as plain values; None: as any picture does."""
         self.image_encoder = _build_encoder(config.encoder, config.width)
         self.prompt_encoder = PromptEncoder(config)
         has_hq = config.decoder.hq_feature_width is not None

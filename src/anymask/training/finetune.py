@@ -15,9 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 
+from anymask.data.labelled import Subset
 from anymask.data.loader import Batch, BatchStream, SampleSet, Source
 from anymask.data.transforms import TransformConfig
 from anymask.model import Embedding, Sam
@@ -54,8 +56,8 @@ class FinetuneConfig:
     """Disk for embeddings, shared by the new data and the old; where it is too little, views and then images go."""
     replay: float = 0.4
     """Share of the images in a batch that are data from before."""
-    scenes: int = 160
-    """Scenes generated to stand for the data from before, where none is given."""
+    old_images: int = 160
+    """Images from before whose embeddings are kept, over all sets; scenes generated where there is no such data."""
     hold_out: float = 0.15
     """Share of the images that are kept for the report, and never learned from."""
     choose_on: float = 0.1
@@ -69,12 +71,12 @@ class FinetuneConfig:
     )
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(
-            learning_rate=2e-4, weight_decay=0.0, warmup=20, final_factor=0.05, ema=0.98
+            learning_rate=3e-4, weight_decay=0.0, warmup=20, final_factor=0.05, ema=0.98
         )
     )
     rounds: RoundsConfig = field(
         default_factory=lambda: RoundsConfig(
-            num_corrections=2, num_refinements=0, prompts=PromptConfig(point=2.0, box=1.0, mask=0.5)
+            num_corrections=2, num_refinements=0, prompts=PromptConfig(point=2.0, box=1.0, mask=1.0)
         )
     )
     loss: LossConfig = field(default_factory=lambda: LossConfig(focal=0.0, bce=2.0, iou=2.0, iou_on="all"))
@@ -85,7 +87,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be run with; raises ValueError."""
-        for name in ("views", "old_views", "max_objects", "cache_mib", "scenes"):
+        for name in ("views", "old_views", "max_objects", "cache_mib", "old_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.replay < 1:
@@ -184,7 +186,7 @@ def _on_embeddings(
     encoding: Progress | None,
 ) -> tuple[Streams, Build]:
     """Encode every image, and train what comes after the encoder."""
-    sets = _weighted(new, old, config.replay)
+    sets = _weighted(new, [_drawn(files, config, len(old)) for files in old], config.replay)
     counts = [config.views] + [config.old_views] * (len(sets) - 1)
     total = sum(len(files) * count for (files, _), count in zip(sets, counts, strict=True))
     views, done = [], 0
@@ -254,6 +256,15 @@ def _weighted(new: SampleSet, old: Sequence[SampleSet], replay: float) -> list[t
     if not old or not replay:
         return [(new, 1.0)]
     return [(new, 1 - replay), *((files, replay / len(old)) for files in old)]
+
+
+def _drawn(files: SampleSet, config: FinetuneConfig, num_sets: int) -> SampleSet:
+    """Return a set's share of the images from before, drawn at random."""
+    most = max(1, config.old_images // num_sets)
+    if len(files) <= most:
+        return files
+    drawn = np.random.default_rng(config.run.seed).permutation(len(files))[:most]
+    return Subset(files, sorted(drawn.tolist()))
 
 
 def _after(progress: Progress, done: int, total: int) -> Progress:
