@@ -15,6 +15,9 @@ from anymask.engine.store.conflict import Conflict
 from anymask.engine.store.database import Database
 from anymask.engine.store.tables import class_sets
 
+_COLORS = ("#e4572e", "#2e86ab", "#76b041", "#ffc914", "#8e5ea2", "#17bebb", "#d64933", "#5d737e")
+"""Of classes that come without one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Class:
@@ -71,6 +74,24 @@ class Classes:
             except IntegrityError as error:  # PostgreSQL: another transaction was first
                 raise Conflict("the list of classes", base_revision, base_revision + 1) from error
         return base_revision + 1
+
+
+def ensure_classes(connection: Connection, names: Sequence[str], *, client: str, at: float) -> dict[str, int]:
+    """Add the classes of those names that are missing, within a transaction; return the id of each."""
+    current, _ = _current(connection)
+    ids = {each.name: each.id for each in current.classes}
+    missing = [name for name in names if name not in ids]
+    if missing:
+        first = max(ids.values(), default=0) + 1
+        made = [
+            Class(id=first + place, name=name, color=_COLORS[(first + place) % len(_COLORS)])
+            for place, name in enumerate(missing)
+        ]
+        text = json.dumps([dataclasses.asdict(each) for each in (*current.classes, *made)])
+        row = {"revision": current.revision + 1, "client": client, "at": at, "classes": text}
+        connection.execute(insert(class_sets).values(digest=hashlib.sha256(text.encode()).hexdigest(), **row))
+        ids |= {each.name: each.id for each in made}
+    return {name: ids[name] for name in names}
 
 
 def _current(connection: Connection) -> tuple[ClassSet, tuple[str, str] | None]:

@@ -1,0 +1,230 @@
+"""Our own detector: a head of objectness and boxes on the frozen image embedding, trained from random weights.
+
+As in FCOS (Tian et al., 2019), each cell of the embedding says whether it lies in the middle of an object and how far
+the object's sides are; of several objects the smallest is meant. Legend: B images, C channels, G cells a side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anymask.checkpoints.load import model_hash
+from anymask.data.files import write_whole
+from anymask.engine.detectors.interface import Detections
+from anymask.errors import DataError
+from anymask.geometry import boxes as box_geometry
+from anymask.geometry import nms
+from anymask.inference.answers import EncodedImage, encode
+from anymask.model import Sam
+
+_MIDDLE = 0.4
+"""The share of a box's sides whose cells are to find it."""
+_MAX_BOXES = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallDetectorConfig:
+    """The head and how it is trained; the defaults take about a minute on one core."""
+
+    width: int = 64
+    depth: int = 2
+    steps: int = 300
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    max_images: int = 400
+    """Whose embeddings are held in memory while it trains."""
+    seed: int = 0
+
+
+class DetectorHead(nn.Module):
+    """From an embedding to the objectness logit and the four distances, in cells, of every cell."""
+
+    def __init__(self, channels: int, width: int, depth: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(depth):
+            layers += [nn.Conv2d(width if index else channels, width, 3, 1, 1), nn.GroupNorm(8, width), nn.GELU()]
+        self.trunk = nn.Sequential(*layers)
+        self.objectness = nn.Conv2d(width, 1, 3, 1, 1)
+        self.sides = nn.Conv2d(width, 4, 3, 1, 1)
+        nn.init.constant_(self.objectness.bias, -3.0)  # type: ignore[arg-type]  # most cells are no object's
+        nn.init.constant_(self.sides.bias, 1.0)  # type: ignore[arg-type]
+
+    def forward(
+        self, features_BCGG: Float[Tensor, "b c g g"]
+    ) -> tuple[Float[Tensor, "b g g"], Float[Tensor, "b 4 g g"]]:
+        """Return logits and distances (left, top, right, bottom), in cells."""
+        x = self.trunk(features_BCGG)
+        return self.objectness(x)[:, 0], self.sides(x).clamp(max=6).exp()
+
+
+class SmallDetector:
+    """A trained head and the model whose embeddings it reads."""
+
+    def __init__(self, model: Sam, head: DetectorHead, config: SmallDetectorConfig) -> None:
+        self.model, self.head, self.config = model, head.eval(), config
+
+    def detect(self, image: UInt8[np.ndarray, "h w 3"]) -> Detections:
+        """Return boxes by falling score, those suppressed that overlap a better one by more than 0.6."""
+        return self.detect_encoded(encode(self.model, [image])[0])
+
+    @torch.inference_mode()
+    def detect_encoded(self, encoded: EncodedImage) -> Detections:
+        """Do the same where the image is encoded already."""
+        logits, sides = self.head(encoded.embedding.features.float())
+        stride = self.model.image_size / self.model.embedding_size
+        height, width = encoded.frame.resized
+        scores = logits[0].sigmoid()
+        scores[int(np.ceil(height / stride)) :] = 0
+        scores[:, int(np.ceil(width / stride)) :] = 0
+        found, places = scores.flatten().topk(min(_MAX_BOXES, scores.numel()))
+        corners = _corners(sides)[0].flatten(1)[:, places].T.numpy() * stride
+        scale = np.array(encoded.frame.original)[[1, 0, 1, 0]] / np.array([width, height, width, height])
+        original = box_geometry.clip(corners * scale, encoded.frame.original)
+        kept = nms.box_nms(original.astype(np.float32), found.numpy(), 0.6)
+        return Detections(boxes=original[kept], scores=found.numpy()[kept])
+
+    def save(self, path: Path) -> None:
+        """Write the head, with the hash of the model that it belongs to."""
+        notes = {"anymask.detector": json.dumps(asdict(self.config)), "anymask.model": model_hash(self.model)}
+        state = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
+        write_whole(path, lambda temporary: save_file(state, temporary, notes))
+
+
+def load_detector(path: Path, model: Sam) -> SmallDetector:
+    """Read what `save` wrote; raises DataError where it belongs to another model."""
+    with safe_open(path, framework="pt") as file:
+        notes = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    if notes.get("anymask.model") != model_hash(model):
+        raise DataError(f"{path}: this detector was trained on another model's embeddings; train it anew")
+    config = SmallDetectorConfig(**json.loads(notes["anymask.detector"]))
+    head = DetectorHead(model.config.width, config.width, config.depth)
+    head.load_state_dict(state)
+    return SmallDetector(model, head, config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledImage:
+    """An RGB image and its objects' boxes, in pixels of the original."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    boxes: Float[np.ndarray, "n 4"]
+
+
+def train_detector(
+    model: Sam,
+    images: Sequence[Callable[[], LabelledImage]],
+    config: SmallDetectorConfig | None = None,
+    *,
+    progress: Callable[[int, float], None] | None = None,
+) -> SmallDetector:
+    """Train a head from random weights; each image is encoded twice, as it is and mirrored, and not again.
+
+    `progress` hears the step and the loss. Raises DataError where there is no image with a box.
+    """
+    config = config or SmallDetectorConfig()
+    generator = torch.Generator().manual_seed(config.seed)
+    features, corners = _prepare(model, images, config)
+    if not features:
+        raise DataError("the detector has nothing to learn from: no image has a mask yet")
+    with torch.random.fork_rng([]):
+        torch.manual_seed(config.seed)
+        head = DetectorHead(model.config.width, config.width, config.depth)
+    optimizer = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.steps, pct_start=0.1)
+    for step in range(config.steps):
+        chosen = torch.randint(len(features), (min(config.batch_size, len(features)),), generator=generator).tolist()
+        logits, sides = head(torch.stack([features[i] for i in chosen]).float())
+        loss = detector_loss(logits, sides, [corners[i] for i in chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if progress is not None:
+            progress(step + 1, float(loss))
+    return SmallDetector(model, head, config)
+
+
+def _prepare(
+    model: Sam, images: Sequence[Callable[[], LabelledImage]], config: SmallDetectorConfig
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return embeddings (float16) and boxes in cells, each image also mirrored."""
+    order = np.random.default_rng(config.seed).permutation(len(images))[: config.max_images]
+    features, corners = [], []
+    stride = model.image_size / model.embedding_size
+    for index in order.tolist():
+        labelled = images[index]()
+        if not len(labelled.boxes):
+            continue
+        width = labelled.image.shape[1]
+        mirrored = labelled.boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1) + (width, 0, width, 0)
+        for pixels, boxes in ((labelled.image, labelled.boxes), (labelled.image[:, ::-1], mirrored)):
+            encoded = encode(model, [np.ascontiguousarray(pixels)])[0]
+            features.append(encoded.embedding.features[0].half().clone())
+            in_model = encoded.frame.boxes_to_model(boxes.astype(np.float32))
+            corners.append(torch.from_numpy(np.asarray(in_model, np.float32).reshape(-1, 4) / stride))
+    return features, corners
+
+
+def detector_loss(
+    logits_BGG: Float[Tensor, "b g g"], sides_B4GG: Float[Tensor, "b 4 g g"], corners: Sequence[Float[Tensor, "n 4"]]
+) -> Tensor:
+    """Return focal loss of the objectness plus, where an object is, one minus the generalised IoU of its box."""
+    cells = logits_BGG.shape[-1]
+    predicted = _corners(sides_B4GG)
+    losses = []
+    for logits, boxes_4GG, truth in zip(logits_BGG, predicted, corners, strict=True):
+        owner = _owners(truth, cells)
+        inside = owner >= 0
+        count = inside.sum().clamp(min=1)
+        target = inside.float()
+        weight = 0.25 * target + 0.75 * (1 - target)
+        chance = torch.where(inside, logits.sigmoid(), 1 - logits.sigmoid())
+        focal = weight * (1 - chance) ** 2 * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        loss = focal.sum() / count
+        if inside.any():
+            loss = loss + (1 - _generalised_iou(boxes_4GG[:, inside].T, truth[owner[inside]])).mean()
+        losses.append(loss)
+    return torch.stack(losses).mean()
+
+
+def _owners(truth_N4: Float[Tensor, "n 4"], cells: int) -> Int[Tensor, "g g"]:
+    """Return which box each cell is to find, the smallest of those whose middle it lies in; -1 for none."""
+    owner = torch.full((cells, cells), -1, dtype=torch.int64)
+    areas = (truth_N4[:, 2:] - truth_N4[:, :2]).prod(1)
+    for index in torch.argsort(areas, descending=True).tolist():
+        x0, y0, x1, y1 = truth_N4[index].tolist()
+        trim_x, trim_y = (x1 - x0) * (1 - _MIDDLE) / 2, (y1 - y0) * (1 - _MIDDLE) / 2
+        rows = slice(max(int(y0 + trim_y), 0), max(int(np.ceil(y1 - trim_y)), int(y0 + trim_y) + 1))
+        columns = slice(max(int(x0 + trim_x), 0), max(int(np.ceil(x1 - trim_x)), int(x0 + trim_x) + 1))
+        owner[rows, columns] = index
+    return owner
+
+
+def _corners(sides_B4GG: Float[Tensor, "b 4 g g"]) -> Float[Tensor, "b 4 g g"]:
+    """Turn distances from the cells' centres into (x0, y0, x1, y1), in cells."""
+    centres = torch.arange(sides_B4GG.shape[-1], device=sides_B4GG.device) + 0.5
+    x, y = centres[None, None, :], centres[None, :, None]
+    left, top, right, bottom = sides_B4GG.unbind(1)
+    return torch.stack([x - left, y - top, x + right, y + bottom], 1)
+
+
+def _generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, " n"]:
+    """Return the generalised IoU of pairs of boxes (Rezatofighi et al., 2019)."""
+    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+    shared = (high - low).clamp(min=0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
+    return shared / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)

@@ -1,0 +1,63 @@
+"""The project's model: kept in its folder by the hash of its weights, so that provenance can be followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from anymask.checkpoints.load import load_model, model_hash, save_model
+from anymask.data.files import make_folder
+from anymask.engine.store import Project, StoredModel
+from anymask.errors import DataError
+from anymask.model import Sam
+
+FOLDER = "models"
+
+
+def take_up(project: Project, model: Sam, *, trigger: str = "by hand") -> StoredModel:
+    """Make a model the project's, as it is, with no gate."""
+    return keep(project, model, trigger=trigger, num_masks=0, scores={}, verdict="promoted", promote=True)
+
+
+def keep(
+    project: Project,
+    model: Sam,
+    *,
+    trigger: str,
+    num_masks: int,
+    scores: Mapping[str, float],
+    verdict: str,
+    promote: bool,
+) -> StoredModel:
+    """Write a model into the project's folder and note it in the history."""
+    digest = model_hash(model)
+    path = make_folder(project.folder / FOLDER) / f"{digest}.safetensors"
+    if not path.exists():
+        save_model(model, path)
+    current = project.models.current()
+    return project.models.add(
+        hash=digest,
+        path=f"{FOLDER}/{path.name}",
+        parent=None if current is None else current.id,
+        trigger=trigger,
+        num_masks=num_masks,
+        scores=scores,
+        verdict=verdict,
+        promote=promote,
+    )
+
+
+def model_path(project: Project, stored: StoredModel | None = None) -> Path:
+    """Return the file of the project's model, or of one of its history. Raises DataError where there is none."""
+    chosen = stored or project.models.current()
+    if chosen is None:
+        raise DataError(f"{project.folder}: this project has no model yet; `anymask engine init` gives it one")
+    path = project.path(chosen.path)
+    if not path.is_file():
+        raise DataError(f"{path}: the file of model {chosen.id} is gone")
+    return path
+
+
+def open_project_model(project: Project, *, device: str = "cpu") -> Sam:
+    """Load the project's model."""
+    return load_model(model_path(project), device=device)
