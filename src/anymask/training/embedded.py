@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import IterableDataset
 
 from anymask.data.files import make_folder
 from anymask.data.loader import Batch, SampleSet
@@ -174,12 +175,13 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-class EmbeddedStream:
+class EmbeddedStream(IterableDataset[Batch]):
     """Batches `start`, `start + 1`, … of weighted sets of views; each depends on the seed and its number alone."""
 
     def __init__(
         self, sets: Sequence[tuple[EmbeddedViews, float]], *, batch_size: int, num_masks: int, seed: int, start: int = 0
     ) -> None:
+        super().__init__()
         self.sets = list(sets)
         self.batch_size, self.num_masks, self.seed, self.start = batch_size, num_masks, seed, start
 

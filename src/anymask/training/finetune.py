@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from anymask.data.labelled import Subset
 from anymask.data.loader import Batch, BatchStream, SampleSet, Source
@@ -159,7 +160,7 @@ def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float, con
 
 
 def steps_within(
-    minutes: float, model: Sam, stream: Iterable[Batch], config: FinetuneConfig, *, clock: Callable[[], float]
+    minutes: float, model: Sam, stream: IterableDataset[Batch], config: FinetuneConfig, *, clock: Callable[[], float]
 ) -> int:
     """Return how many steps fit into some minutes, by the time of a few; the first, which warms up, is not counted."""
     generator = torch.Generator(config.run.device).manual_seed(0)
@@ -173,7 +174,7 @@ def steps_within(
     return max(1, int(60 * minutes / seconds))
 
 
-Streams = Callable[[int], BatchStream | Iterable[Batch]]
+Streams = Callable[[int], IterableDataset[Batch]]
 Build = Callable[[], TrainingState[Sam]]
 
 
