@@ -1,13 +1,16 @@
 """How long does a hover take in a web browser, on the CPU? Our page and Meta's exported decoder, in one page by turns.
 
     make web
-    python benchmarks/browser.py [--hovers 1000] [--decoder vit_b --decoder anymask-s]
+    python benchmarks/browser.py [--hovers 1000] [--decoder vit_b --decoder anymask-s] [--frames]
 
 vit_b's decoder has random weights (and an encoder of one block, which is not timed); anymask-s is the embedded model.
 Ours is the page as `anymask export web` writes it. Meta's is SamOnnxModel of segment-anything-py with the same
 weights, at the model's width, exported by torch and run by the same ONNX Runtime with as many threads in a worker of
 its own; it returns one mask, as for Meta's demo page, and ours three. A decode's time is that within the worker.
 Chromium is headless and has no GPU. `relative_error` is how far our logits are from Meta's in ONNX Runtime.
+
+With --frames: how many frames a second does the page show while the view pans and zooms, with 300 masks and with a
+picture of 50 megapixels? No model runs then.
 """
 
 from __future__ import annotations
@@ -95,8 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hovers", type=int, default=1000)
     parser.add_argument("--decoder", action="append", choices=DECODERS)
+    parser.add_argument("--frames", action="store_true", help="measure drawing, and no decoder")
     arguments = parser.parse_args()
     check_tools()
+    if arguments.frames:
+        print(json.dumps(measure_frames()))
+        return
     results = {name: measure(name, arguments.hovers) for name in arguments.decoder or DECODERS}
     print_table(results)
     print(json.dumps(as_record(results, arguments.hovers)))
@@ -172,19 +179,43 @@ def hover(site: Path, hovers: int) -> dict[str, Any]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Isolated, directory=site)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/"
-        command = [WEB / "node_modules/.bin/tsx", "e2e/hover.ts", url, str(hovers)]
-        chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
-        ran = subprocess.run(
-            command, cwd=WEB, env=os.environ | {"CHROMIUM": chromium}, stdout=subprocess.PIPE, text=True
-        )
-        server.shutdown()
+        try:
+            timed = in_browser("hover.ts", url, str(hovers))
+        finally:
+            server.shutdown()
+    timed["decode"] = timed.pop("ours")
+    return timed
+
+
+def in_browser(script: str, *arguments: str) -> dict[str, Any]:
+    """Run a script of `web/e2e`, and return what its last line says."""
+    command = [WEB / "node_modules/.bin/tsx", f"e2e/{script}", *arguments]
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+    ran = subprocess.run(command, cwd=WEB, env=os.environ | {"CHROMIUM": chromium}, stdout=subprocess.PIPE, text=True)
     if ran.returncode:
         raise SystemExit(f"the browser failed: {ran.stdout.strip() or 'its message is above'}")
     *talk, last = ran.stdout.splitlines()
     print(*talk, sep="\n", end="", file=sys.stderr)
-    timed: dict[str, Any] = json.loads(last)
-    timed["decode"] = timed.pop("ours")
-    return timed
+    told: dict[str, Any] = json.loads(last)
+    return told
+
+
+def measure_frames() -> dict[str, Any]:
+    """Let the page pan and zoom, print a table, and return the JSON object."""
+    told = in_browser("frames.ts")
+    rows = {
+        f"{what}, {motion}": {
+            "frames_per_second": round(1e3 / statistics.mean(times), 1),
+            "median_ms": round(statistics.median(times), 1),
+            "p95_ms": round(percentile(times, 95), 1),
+        }
+        for what, motions in told["motions"].items()
+        for motion, times in motions.items()
+    }
+    print(f"{'':40s} {'frames/s':>8s} {'median ms':>10s} {'95 %':>8s}")
+    for name, row in rows.items():
+        print(f"{name:40s} {row['frames_per_second']:8.1f} {row['median_ms']:10.1f} {row['p95_ms']:8.1f}")
+    return {"benchmark": "browser frames", "size": told["size"], "masks": told["masks"], **rows, "cpus": os.cpu_count()}
 
 
 def relative_error(site: Path, width: int, cells: int) -> float:

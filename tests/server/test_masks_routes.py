@@ -63,7 +63,7 @@ def test_searches_are_bounded(make_client: Callable[..., TestClient], upload: Ca
 def test_without_a_text_model_the_answer_is_501(client: TestClient, upload: Callable[..., Any]) -> None:
     upload(client)
     answer = client.post("/api/images/1/text", json={"phrases": ["a cup"]})
-    assert answer.status_code == 501 and "no model for words" in answer.json()["error"]
+    assert answer.status_code == 501 and "anymask[text]" in answer.json()["error"]
 
 
 class Quarter:

@@ -33,6 +33,7 @@ def test_the_built_page_is_served(page: TestClient) -> None:
     assert missing.status_code == 404 and set(missing.json()) == {"error"}
     assert page.post("/").status_code == 405
     assert page.get("/api/info").status_code == 200
+    assert page.get("/config.json").json() == {"backend": "server"}
 
 
 def test_without_a_page_it_says_how_to_build_one(client: TestClient) -> None:

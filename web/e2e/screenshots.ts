@@ -12,9 +12,9 @@ const SIZES = [
 ] as const;
 
 mkdirSync(OUT, { recursive: true });
-const site = await Site.start();
 for (const [width, height] of SIZES) {
   for (const dark of [false, true]) {
+    const site = await Site.start();
     const browser = await Browser.start({
       width,
       height,
@@ -25,12 +25,11 @@ for (const [width, height] of SIZES) {
     const page = await browser.open(site.url);
     const name = `${width}x${height}-${dark ? "dark" : "light"}`;
     const shoot = (what: string) => page.screenshot({ path: `${OUT}${name}-${what}.png` });
-    await page.waitForTimeout(800);
-    if (await page.locator(".sample").count()) {
-      await shoot("1-start");
-      for (const sample of ["rocket", "cat", "coffee"])
-        await page.evaluate((n) => globalThis.anymask.app.addSample(n), sample);
-    } else await page.locator(".frame").last().click();
+    await page.locator(".sample img").last().waitFor();
+    await page.waitForTimeout(300);
+    await shoot("1-start");
+    for (const sample of ["rocket", "cat", "coffee"])
+      await page.evaluate((n) => globalThis.anymask.app.addSample(n), sample);
     await promptable(page);
     await page.waitForTimeout(300);
     const spots = [
@@ -80,6 +79,6 @@ for (const [width, height] of SIZES) {
     await page.waitForTimeout(200);
     await shoot("6-polygon");
     await browser.stop();
+    await site.stop();
   }
 }
-await site.stop();

@@ -12,7 +12,7 @@ import type { Desk } from "./ui/commands";
 import { Page } from "./ui/page";
 import "./ui/page.css";
 
-/** config.json beside the page; without one a server is asked. */
+/** config.json beside the page: a server of ours answers it, a site has it as a file. */
 type Config =
   { readonly backend: "server"; readonly decoder?: "onnx" | "fake" } | ({ readonly backend: "local" } & LocalConfig);
 

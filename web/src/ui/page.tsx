@@ -28,7 +28,7 @@ export function Page({ desk }: { desk: Desk }) {
     <div class={`page ${isOpen ? "open" : "bare"}`}>
       <Rail desk={desk} />
       <div class="stage">
-        <StageView desk={desk} ready={() => (staged.value = true)} />
+        <StageView desk={desk} isOpen={isOpen} ready={() => (staged.value = true)} />
         <Options desk={desk} />
         {staged.value && <Status desk={desk} />}
         <Start desk={desk} />
@@ -52,7 +52,7 @@ export function Page({ desk }: { desk: Desk }) {
   );
 }
 
-function StageView({ desk, ready }: { desk: Desk; ready: () => void }) {
+function StageView({ desk, isOpen, ready }: { desk: Desk; isOpen: boolean; ready: () => void }) {
   const { app } = desk;
   const base = useRef<HTMLCanvasElement>(null);
   const over = useRef<HTMLCanvasElement>(null);
@@ -60,15 +60,28 @@ function StageView({ desk, ready }: { desk: Desk; ready: () => void }) {
     if (!base.current || !over.current) return;
     desk.stage = new Stage(base.current, over.current, app, desk.editor);
     const stop = desk.stage.start();
-    over.current.focus();
     ready();
     return stop;
   }, []);
+  // Keys belong to the picture as soon as there is one.
+  useEffect(() => {
+    if (isOpen) over.current?.focus({ preventScroll: true });
+  }, [isOpen]);
+  // A ring tells those who come by Tab where they are; it would only frame the picture for all others.
+  const entered = useSignal(false);
   const tool = desk.stage?.spaceHeld.value ? "pan" : app.tool.value;
   return (
     <>
       <canvas ref={base} aria-hidden="true" />
-      <canvas ref={over} class={`over ${tool}`} tabIndex={0} role="application" aria-label={app.t("stage")} />
+      <canvas
+        ref={over}
+        class={`over ${tool} ${entered.value ? "entered" : ""}`}
+        tabIndex={isOpen ? 0 : -1}
+        role="application"
+        aria-label={app.t("stage")}
+        onFocus={(event) => (entered.value = event.relatedTarget !== null)}
+        onBlur={() => (entered.value = false)}
+      />
     </>
   );
 }

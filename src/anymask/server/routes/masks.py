@@ -36,7 +36,11 @@ async def text(bench: AtBench, image: OfImage, wanted: schemas.TextRequest) -> s
     """Find what words say."""
     model = bench.text
     if model is None:
-        raise Refused(501, "this server has no model for words; click, draw a box, or look for everything instead")
+        raise Refused(
+            501,
+            "this server was started without a text model, which words need (pip install 'anymask[text]' brings its "
+            "packages); click, draw a box, or look for everything instead",
+        )
 
     def find() -> schemas.Texts:
         found = model.find(bench.pixels(image), wanted.phrases, wanted.box_threshold)

@@ -29,6 +29,12 @@ class _Page(StaticFiles):
 
 def add_page(app: FastAPI, folder: Path) -> None:
     """Serve the page, or where there is none a word on how to build it."""
+
+    @app.get("/config.json", include_in_schema=False)
+    def config() -> dict[str, str]:
+        """What an exported site has as a file: here the page has a server to ask."""
+        return {"backend": "server"}
+
     if (folder / "index.html").is_file():
         app.mount("/", _Page(directory=folder, html=True), name="page")
         return
