@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from anymask.data.images import ImageSource, read_image
+from anymask.data.images import ImageSource
 from anymask.errors import InputError
 from anymask.geometry import nms, points, rle
 from anymask.geometry.edges import thin_ridges
-from anymask.inference.answers import EncodedImage, encode, evaluating
+from anymask.inference.answers import EncodedImage, encode, evaluating, read
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.candidates import Candidate, find_candidates
 from anymask.inference.upsampling import column_bands, num_samples
@@ -76,7 +76,7 @@ class Edges:
 
         All 0 where there is no mask. Raises ImageError.
         """
-        return self.detect_encoded(encode(self.model, [read_image(image)])[0])
+        return self.detect_encoded(encode(self.model, [read(self.model, image)])[0])
 
     def detect_encoded(self, image: EncodedImage) -> Float[np.ndarray, "h w"]:
         """Do the same for an image that is encoded."""
