@@ -186,7 +186,7 @@ def _depth(masks: Bool[np.ndarray, "m g g"]) -> Int[np.ndarray, " m"]:
     return depth
 
 
-def batches(stream: BatchStream, *, num_workers: int) -> Iterator[Batch]:
+def batches(stream: IterableDataset[Batch], *, num_workers: int) -> Iterator[Batch]:
     """Run a stream through `num_workers` processes (0: in this one), in the stream's order.
 
     Neither this nor the workers draw from torch's global generator, on whose state a resumed run depends.
