@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import anymask
-from anymask.cli import edges, evaluate, everything, export, finetune, instances, models, segment, serve, train
+from anymask.cli import edges, engine, evaluate, everything, export, finetune, instances, models, segment, serve, train
 from anymask.errors import AnymaskError
 
 BAD_INPUT = 2
@@ -35,6 +35,7 @@ app.command(epilog="Example: anymask finetune photographs annotations.json -o mi
 app.command(epilog="Example: anymask instances photographs boxes.json -o masks.json")(instances.instances)
 app.command(epilog="Example: anymask serve --images photographs")(serve.serve)
 app.add_typer(models.app, name="models")
+app.add_typer(engine.app, name="engine")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(export.app, name="export")
 app.add_typer(train.app, name="train")

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from anymask.data.files import make_folder
 from anymask.data.transforms import TransformConfig
 from anymask.engine.detectors import SmallDetectorConfig
 from anymask.engine.imports import FoundImage, import_found, read_source
@@ -31,6 +32,7 @@ from anymask.engine.stages.semi_automatic import PrefillTask, SemiAutomaticSimul
 from anymask.engine.stages.truth import Truth
 from anymask.engine.store import Project, StoredImage, init_project, open_project
 from anymask.model import SIZES, build_sam
+from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig
 
 Say = Callable[[str], None]
@@ -57,13 +59,16 @@ class LapPlan:
     )
     retraining: RetrainPlan = field(
         default_factory=lambda: RetrainPlan(
-            steps=120,
+            steps=160,
             batch_size=8,
             num_masks=4,
-            learning_rate=2e-3,
+            optimizer="muon",
+            learning_rate=2e-2,
             ema=0.9,
-            rounds=RoundsConfig(num_corrections=2, num_refinements=0),
-            transforms=TransformConfig(scale=(0.9, 1.6), flip=True),
+            rounds=RoundsConfig(num_corrections=1, num_refinements=0),
+            loss=LossConfig(focal=0.0, bce=2.0),
+            transforms=TransformConfig(scale=(0.9, 1.6), flip=True, min_cells=12),
+            test_points=8,
             test_masks=10,
         )
     )
@@ -183,6 +188,19 @@ class _Lap:
         self.seconds[what] = round(now - self._last, 1)
         self._last = now
         self.say(f"{what}: {self.seconds[what]} s")
+
+
+def synthetic_tars(folder: Path, *, seed: int = 0) -> tuple[list[Path], list[Path]]:
+    """Render scenes to run a lap on where there are no pictures; return the tars, and those to judge models by."""
+    from anymask.data.synthetic import SceneConfig, render_shards
+
+    config = SceneConfig(size=160)
+    parts = [
+        list(render_shards(make_folder(folder / name), config, num_shards=1, scenes_per_shard=count, seed=seed + place))
+        for place, (name, count) in enumerate((("train", 40), ("held-out", 6)))
+    ]
+    renamed = parts[1][0].rename(parts[1][0].with_name("held-out.tar"))
+    return parts[0], [renamed]
 
 
 def _small_model(plan: LapPlan) -> Any:

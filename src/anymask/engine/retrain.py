@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from sqlalchemy import func, select
@@ -26,8 +27,9 @@ from anymask.evaluation.single_point import SinglePointConfig, evaluate
 from anymask.geometry import rle
 from anymask.inference.automatic import AutomaticMasks
 from anymask.model import SIZES, Sam, SamConfig, build_sam
+from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig
-from anymask.training.config import ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
+from anymask.training.config import CacheConfig, ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.loop import averaged, train
 
 GATES = ("miou_1", "miou_3", "box", "everything")
@@ -42,17 +44,23 @@ class RetrainPlan:
     steps: int = 500
     batch_size: int = 8
     num_masks: int = 8
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-4
     ema: float = 0.99
     rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(num_corrections=3, num_refinements=1))
+    loss: LossConfig = field(default_factory=LossConfig)
     transforms: TransformConfig = field(default_factory=lambda: TransformConfig(scale=(0.8, 1.5), flip=True, color=0.2))
     num_workers: int = 0
+    cache_mib: int = 256
+    """Of decoded images, for each process that loads data."""
     device: str = "cpu"
     seed: int = 0
     test_images: int = 40
     """Held-out images that the gate looks at."""
     test_masks: int = 20
     """Of each."""
+    test_points: int = 16
+    """A side, of the grid that is asked for everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,14 +159,14 @@ def judge(before: Mapping[str, float], after: Mapping[str, float], tolerance: fl
 def score(model: Sam, tars: Sequence[Path], plan: RetrainPlan) -> dict[str, float]:
     """Score a model on held-out images: mean IoU after 1 and 3 clicks and for a box; and of everything.
 
-    For everything it is the mean over true masks of the best IoU that any mask of a grid of 16² points has with it.
+    For everything it is the mean over true masks of the best IoU that any mask of a grid of points has with it.
     """
     files = TarFiles(tars)
     config = SinglePointConfig(
         clicks=(1, 3), max_clicks=3, max_images=plan.test_images, max_masks=plan.test_masks, seed=plan.seed
     )
     result = evaluate(ModelSegmenter(model), {HELD_OUT: files}, config)
-    generator = AutomaticMasks(model, points_per_side=16, pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    generator = AutomaticMasks(model, points_per_side=plan.test_points, pred_iou_thresh=0.0, stability_score_thresh=0.0)
     best: list[float] = []
     for index in range(min(len(files), plan.test_images)):
         sample = files.sample(index)
@@ -198,8 +206,12 @@ def build_recipe(config: SamConfig, data: TrainingData, plan: RetrainPlan, manua
         ),
         sources=sources,
         model=ModelConfig(size=_size_of(config), image_size=config.image_size),
-        optim=OptimConfig(learning_rate=plan.learning_rate, warmup=max(1, plan.steps // 20), ema=plan.ema),
+        optim=OptimConfig(
+            kind=plan.optimizer, learning_rate=plan.learning_rate, warmup=max(1, plan.steps // 20), ema=plan.ema
+        ),
         rounds=plan.rounds,
+        loss=plan.loss,
+        cache=CacheConfig(mib=plan.cache_mib),
     )
 
 

@@ -29,7 +29,8 @@ def write_card(folder: Path, name: str, measures: Measures, formats: Sequence[st
     (folder / "README.md").write_text(
         f"# {name}\n\n"
         f"{summary['images']:,} images with {summary['masks']:,} masks, {summary['masks_per_image']} an image. Masks "
-        "have no classes unless the files name some. `val` are the images that no model of the project was trained on.\n\n"
+        "have no classes unless the files name some. `val` are the images that no model of the project was "
+        "trained on.\n\n"
         f"| masks by origin | |\n| --- | ---: |\n{origins}\n"
         "`added`: drawn by people with a model's help; `prefilled`: proposed by a model and kept by people; "
         "`automatic`: a model's alone; `imported`: from elsewhere.\n\n"

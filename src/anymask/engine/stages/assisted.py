@@ -33,6 +33,9 @@ from anymask.evaluation.protocol import PreparedImage
 from anymask.geometry import rle
 from anymask.model import Sam
 
+SECOND = "second"
+"""The kind of hidden masks that the second person on an image draws."""
+
 Progress = Callable[[int], None]
 """Hears of each image that is done, how many there are so far."""
 
@@ -150,8 +153,12 @@ class Simulation:
                 self.put(lease, image, [Put(annotation=annotation)])
 
     def put(self, lease: Lease, image: StoredImage, changes: Sequence[Change]) -> None:
-        """Put masks on the image, and show that one is still at work."""
-        put(self.project, image.id, lease.worker, changes)
+        """Put masks on the image, and show that one is still at work; a second person's are kept apart."""
+        if lease.copy:
+            drawn = [change.annotation.rle for change in changes if isinstance(change, Put)]
+            patiently(lambda: self.project.reviews.hide(image.id, drawn, kind=SECOND, author=lease.worker))
+        else:
+            put(self.project, image.id, lease.worker, changes)
         patiently(lambda: self.project.jobs.renew(lease, seconds=self.settings.lease_seconds))
 
     def describe(

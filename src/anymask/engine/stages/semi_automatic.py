@@ -155,10 +155,9 @@ def _prefilled(index: int, mask: rle.RLE, score: float, box: list[float], digest
 
 def open_people_queue(project: Project) -> int:
     """Queue the images that were prefilled, for people; returns how many are new."""
-    settings = project.settings.current()
     ready = {job.image_id for job in project.jobs.in_state("done", PREFILL, limit=1 << 30)}
     chosen = [image for image in project.images.all() if image.id in ready]
-    return enqueue(project, SEMI_AUTOMATIC, chosen, doubly=settings.doubly_assigned)
+    return enqueue(project, SEMI_AUTOMATIC, chosen)
 
 
 class SemiAutomaticSimulation(Simulation):

@@ -49,6 +49,8 @@ class Lease:
     worker: str
     token: str
     attempt: int
+    copy: int = 0
+    """Above 0 where somebody else has the same image, to see whether they agree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,13 @@ class Jobs:
             return None
         row = connection.execute(update(jobs).where(jobs.c.id == chosen).values(taken).returning(jobs)).one()
         return Lease(
-            job_id=row.id, kind=kind, image_id=row.image_id, worker=worker, token=row.token, attempt=row.attempts
+            job_id=row.id,
+            kind=kind,
+            image_id=row.image_id,
+            worker=worker,
+            token=row.token,
+            attempt=row.attempts,
+            copy=row.copy,
         )
 
     def _sweep(self, connection: Connection, kind: str, now: float, tries: int | None) -> None:

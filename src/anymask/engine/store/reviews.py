@@ -1,21 +1,21 @@
-"""What reviewers say of versions, and masks that are known to be right: honeypots."""
+"""What reviewers say of versions, and masks that annotators are not shown but compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from anymask.engine.store.database import Database
-from anymask.engine.store.tables import images, reviews, truths
+from anymask.engine.store.tables import annotation_heads, annotation_versions, images, reviews, truths
 from anymask.errors import InputError
 from anymask.geometry import rle
 from anymask.geometry.rle import RLE
 
 VERDICTS = ("accept", "fix", "reject")
+_NAMES = ("version_id", "kind", "author", "verdict", "iou", "reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,54 +39,54 @@ class Review:
 
 
 class Reviews:
-    """Verdicts and honeypots."""
+    """Verdicts and hidden masks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, new: Sequence[Review]) -> None:
         """Note verdicts; who says the same of the same version twice has said it once."""
-        names = ("version_id", "kind", "author", "verdict", "iou", "reason")
 
         def work(connection: Connection) -> None:
             at = self._database.now(connection)
-            rows = [{name: getattr(each, name) for name in names} | {"at": at} for each in new]
+            rows = [{name: getattr(each, name) for name in _NAMES} | {"at": at} for each in new]
             dialect = postgresql if self._database.skips_locked else sqlite
             if rows:
                 connection.execute(dialect.insert(reviews).on_conflict_do_nothing(), rows)
 
         self._database.write(work)
 
-    def ious(self, kind: str) -> list[float]:
-        """Return the IoU of every mask of a kind of review with its correction."""
-        wanted = select(reviews.c.iou).where(reviews.c.kind == kind, reviews.c.iou.is_not(None))
+    def of(self, kind: str) -> list[tuple[int, Review]]:
+        """Return every verdict of a kind, with its image, in their order."""
+        versions = annotation_versions
+        joined = reviews.join(versions, versions.c.id == reviews.c.version_id).join(
+            annotation_heads, annotation_heads.c.id == versions.c.annotation_id
+        )
+        wanted = select(reviews, annotation_heads.c.image_id).select_from(joined).where(reviews.c.kind == kind)
         with self._database.reading() as connection:
-            return [float(value) for value in connection.scalars(wanted.order_by(reviews.c.id))]
+            rows = connection.execute(wanted.order_by(reviews.c.id))
+            return [(row.image_id, Review(**{name: getattr(row, name) for name in _NAMES})) for row in rows]
 
-    def verdicts(self, kind: str) -> dict[str, int]:
-        """Return how often each verdict was given."""
-        wanted = select(reviews.c.verdict, func.count()).where(reviews.c.kind == kind).group_by(reviews.c.verdict)
-        with self._database.reading() as connection:
-            return {row[0]: row[1] for row in connection.execute(wanted)}
+    def hide(self, image_id: int, masks: Sequence[RLE], *, kind: str, author: str) -> None:
+        """Keep masks of an image that no annotator is shown. Raises DataError."""
 
-    def add_truths(self, image_id: int, masks: Sequence[RLE], author: str) -> None:
-        """Keep masks that are known to be right on an image, and that nobody is shown. Raises DataError."""
-        with self._database.writing() as connection:
+        def work(connection: Connection) -> None:
             size = connection.execute(select(images.c.height, images.c.width).where(images.c.id == image_id)).one()
-            at = self._database.now(connection)
-            counts = [rle.checked(mask, (size.height, size.width))["counts"] for mask in masks]
-            rows: list[dict[str, Any]] = [
-                {"image_id": image_id, "counts": each, "author": author, "at": at} for each in counts
-            ]
+            fixed = {"image_id": image_id, "kind": kind, "author": author, "at": self._database.now(connection)}
+            rows = [{"counts": rle.checked(mask, (size.height, size.width))["counts"], **fixed} for mask in masks]
             if rows:
                 connection.execute(insert(truths), rows)
 
-    def truths(self) -> dict[int, list[RLE]]:
-        """Return the honeypots' masks by image."""
+        self._database.write(work)
+
+    def hidden(self, kind: str) -> dict[tuple[int, str], list[RLE]]:
+        """Return the hidden masks of a kind by image and author."""
         joined = truths.join(images, images.c.id == truths.c.image_id)
-        wanted = select(truths.c.image_id, truths.c.counts, images.c.height, images.c.width).select_from(joined)
-        found: dict[int, list[RLE]] = {}
+        columns = (truths.c.image_id, truths.c.author, truths.c.counts, images.c.height, images.c.width)
+        wanted = select(*columns).select_from(joined).where(truths.c.kind == kind).order_by(truths.c.id)
+        found: dict[tuple[int, str], list[RLE]] = {}
         with self._database.reading() as connection:
-            for row in connection.execute(wanted.order_by(truths.c.id)):
-                found.setdefault(row.image_id, []).append({"size": [row.height, row.width], "counts": row.counts})
+            for row in connection.execute(wanted):
+                mask: RLE = {"size": [row.height, row.width], "counts": row.counts}
+                found.setdefault((row.image_id, row.author), []).append(mask)
         return found

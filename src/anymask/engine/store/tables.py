@@ -190,11 +190,12 @@ truths = Table(
     Column("id", KEY, primary_key=True),
     Column("image_id", KEY, ForeignKey("images.id"), nullable=False),
     Column("counts", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # "honeypot", or "second" for another person's masks of the same image
     Column("author", Text, nullable=False),
     Column("at", Double, nullable=False),
     Index(None, "image_id"),
 )
-"""Masks that are known to be right and are shown to nobody: honeypots."""
+"""Masks that no annotator is shown, to compare theirs with."""
 
 reviews = Table(
     "reviews",

@@ -103,6 +103,7 @@ def _quality() -> None:
         sa.Column("id", KEY, nullable=False),
         sa.Column("image_id", KEY, nullable=False),
         sa.Column("counts", sa.Text, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
         sa.Column("author", sa.Text, nullable=False),
         sa.Column("at", sa.Double, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_truths"),

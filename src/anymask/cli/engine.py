@@ -1,0 +1,151 @@
+"""`anymask engine`: the data engine on a team's own pictures; the verbs of stages and models are in their own files."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anymask.cli import engine_models, engine_stages
+from anymask.cli.weights import open_model
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    help="The data engine: a model helps people, people's masks improve the model, until it annotates alone.",
+    epilog="Example: anymask engine init herbarium && anymask engine import herbarium images photographs",
+)
+app.command(epilog="Example: anymask engine assist herbarium --simulate masks.tar")(engine_stages.assist)
+app.command(epilog="Example: anymask engine prefill herbarium --workers 2")(engine_stages.prefill)
+app.command(epilog="Example: anymask engine auto herbarium --workers 4")(engine_stages.auto)
+app.command(epilog="Example: anymask engine retrain herbarium --steps 1000")(engine_models.retrain)
+app.command(epilog="Example: anymask engine check herbarium --sample 50")(engine_models.check)
+app.command(epilog="Example: anymask engine release herbarium -o herbarium-1.0 --format sa1b --format coco")(
+    engine_models.release
+)
+app.command(epilog="Example: anymask engine demo -o lap --data masks-train.tar --held-out masks-val.tar")(
+    engine_models.demo
+)
+
+
+class Split(StrEnum):
+    """What images are for, where that is not left to chance."""
+
+    train = "train"
+    held_out = "held-out"
+
+
+class Format(StrEnum):
+    """What can be imported."""
+
+    coco = "coco"
+    sa1b = "sa1b"
+    labelme = "labelme"
+    masks = "masks"
+    images = "images"
+
+
+@app.command(epilog="Example: anymask engine init herbarium --set mask_seconds=45")
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder, made if need be.")],
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="postgresql://user@host/name; a file in the folder by default.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="What helps at first: a name of `anymask models list`, or a path.")
+    ] = "anymask-s",
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; may be repeated.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Make a project: a folder, a database, and a model that helps at first."""
+    engine_stages.need_packages()
+    from anymask.engine.project_model import take_up
+    from anymask.engine.store import EngineSettings, init_project, open_project
+
+    settings = EngineSettings().replace(_settings(values or []))
+    loaded = open_model(model, offline=offline, device="cpu")
+    made = init_project(folder, url=database)
+    with open_project(made, exclusive=False) as project:
+        project.settings.replace(settings)
+        stored = take_up(project, loaded, trigger=f"the first: {model}")
+    typer.echo(f"project  {made}\nmodel    {model} ({stored.hash})")
+
+
+def _settings(values: Sequence[str]) -> dict[str, Any]:
+    pairs = [value.partition("=") for value in values]
+    for name, sign, _ in pairs:
+        if not sign:
+            raise InputError(f"--set {name}: NAME=VALUE was expected, such as mask_seconds=45")
+    return {name: value for name, _, value in pairs}
+
+
+@app.command("import", epilog="Example: anymask engine import herbarium coco annotations.json --images photographs")
+def import_(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")],
+    kind: Annotated[Format, typer.Argument(metavar="FORMAT", help="coco, sa1b, labelme, masks or images.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a tar, a folder, or an address of images.")],
+    images: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Of a COCO file's images; the file's own by default.")
+    ] = None,
+    images_only: Annotated[bool, typer.Option("--images-only", help="Leave the masks out.")] = False,
+    split: Annotated[Split | None, typer.Option(help="Use all of them for this; by chance otherwise.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was new, as JSON.")] = False,
+) -> None:
+    """Add images, by reference, and masks: all of a source or nothing; what the project has already stays as it is."""
+    engine_stages.need_packages()
+    import dataclasses
+
+    from anymask.engine.imports import import_found, read_source
+    from anymask.engine.store import open_project
+
+    with open_project(project, exclusive=False, create=False) as opened:
+        found = read_source(kind.value, source, images=images, masks=not images_only)
+        done = import_found(opened, found, source=source, split=None if split is None else split.value)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(done)))
+    else:
+        typer.echo(f"new      {done.images} images, {done.masks} masks")
+        typer.echo(f"known    {done.known_images} images, {done.known_masks} masks")
+
+
+@app.command(epilog="Example: anymask engine status herbarium --json")
+def status(
+    project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Say where a project stands: stages, queues, people, models, and images in quarantine."""
+    engine_stages.need_packages()
+    from anymask.engine.status import status as look
+    from anymask.engine.store import open_project
+
+    with open_project(project, exclusive=False, create=False) as opened:
+        found = look(opened)
+    typer.echo(json.dumps(found) if as_json else _described(found))
+
+
+def _described(found: dict[str, Any]) -> str:
+    """Return the status as lines of text."""
+    lines = [f"project   {found['project']}", f"images    {found['images']:,} with {found['masks']:,} masks"]
+    for kind, numbers in found["stages"].items():
+        queue = ", ".join(f"{count} {state}" for state, count in sorted(found["queues"].get(kind, {}).items()))
+        if queue:
+            lines.append(
+                f"{kind:<15} {queue}; {numbers['masks_per_image']} masks an image, {numbers['seconds_per_mask']} s and "
+                f"{numbers['clicks_per_mask']} clicks a mask, {numbers['by_hand']:.0%} by hand"
+            )
+    for model in found["models"]:
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in model["scores"].items())
+        mark = "*" if model["is_current"] else " "
+        lines.append(f"model {model['id']}{mark}  {model['hash']}  {model['verdict']}  {scores}".rstrip())
+    for each in found["quarantined"]:
+        lines.append(f"{each['state']}  {each['image']} ({each['stage']}, {each['tries']} tries): {each['reason']}")
+    if found["due"]:
+        lines.append(f"a new model is due: {found['due']}")
+    return "\n".join(lines)

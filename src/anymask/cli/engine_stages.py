@@ -1,0 +1,190 @@
+"""`anymask engine assist`, `prefill` and `auto`: the three stages."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anymask.errors import InputError
+
+if TYPE_CHECKING:
+    from anymask.engine.pool import PoolProgress
+
+SOME_FAILED = 1
+_SAY_SECONDS = 2.0
+
+ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")]
+Workers = Annotated[int, typer.Option(metavar="N", min=0, help="Processes; 0 works in this one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+
+def need_packages() -> None:
+    """Raise InputError where the engine's own packages are missing."""
+    try:
+        import alembic  # noqa: F401
+        import sqlalchemy  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"the engine's packages are missing ({error.name}): pip install 'anymask[engine]'") from error
+
+
+def assist(
+    project: ProjectFolder,
+    simulate: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="TRUTH", help="Let a simulated annotator work, who knows these tars' or folders' masks."),
+    ] = None,
+    worker: Annotated[str, typer.Option(metavar="NAME", help="What the annotator is called.")] = "simulated",
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Images that it does at most.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 1, assisted-manual: queue every image for people, who draw with the model's help in `anymask serve`."""
+    need_packages()
+    from anymask.engine.project_model import open_project_model
+    from anymask.engine.stages import ASSISTED, assisted
+    from anymask.engine.stages.truth import Truth
+    from anymask.engine.store import open_project
+
+    with open_project(project, exclusive=False, create=False) as opened:
+        truth = Truth(simulate) if simulate else None
+        images = [each for each in opened.images.all() if truth is None or each in truth]
+        added = assisted.open_queue(opened, images)
+        if truth is not None:
+            assisted.Simulation(opened, open_project_model(opened), truth).run(worker, limit=limit)
+        found = opened.outcomes.statistics(ASSISTED).summary()
+    if as_json:
+        typer.echo(json.dumps({"queued": added, **found}))
+        return
+    typer.echo(f"queued   {added} images")
+    if truth is None:
+        typer.echo(f"anymask serve {project} opens them for people")
+    else:
+        typer.echo(_stage_line(found))
+
+
+def prefill(
+    project: ProjectFolder,
+    workers: Workers = 1,
+    detector: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A detector of transformers; by default our own, trained on the project."),
+    ] = None,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="For which our own is trained.")] = 300,
+    simulate: Annotated[
+        list[Path] | None, typer.Option(metavar="TRUTH", help="Let a simulated annotator work on what is prefilled.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 2, semi-automatic: prefill the images that nobody has worked on, and queue them for people."""
+    need_packages()
+    from anymask.engine.detectors import SmallDetectorConfig
+    from anymask.engine.pool import run_pool
+    from anymask.engine.project_model import model_path, open_project_model
+    from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC, semi_automatic
+    from anymask.engine.stages.truth import Truth
+    from anymask.engine.store import open_project
+
+    with open_project(project, exclusive=False, create=False) as opened:
+        model = open_project_model(opened)
+        if detector is None:
+            semi_automatic.train_on_project(opened, model, SmallDetectorConfig(steps=steps))
+        semi_automatic.open_queue(opened, [each for each in opened.images.all() if not each.num_annotations])
+        task = semi_automatic.PrefillTask(
+            model=str(model_path(opened)), detector=None if detector is None else str(detector)
+        )
+        with _progress() as report:
+            run_pool(opened, PREFILL, task, workers=workers, progress=report)
+        semi_automatic.open_people_queue(opened)
+        if simulate:
+            people = semi_automatic.SemiAutomaticSimulation(opened, model, Truth(simulate))
+            people.run(kind=SEMI_AUTOMATIC)
+        filled = opened.outcomes.statistics(PREFILL).summary()
+        found = opened.outcomes.statistics(SEMI_AUTOMATIC).summary()
+    if as_json:
+        typer.echo(json.dumps({"prefilled_images": filled["images"], "prefilled_masks": filled["added"], **found}))
+        return
+    typer.echo(f"prefilled  {filled['images']} images with {filled['added']} masks")
+    if simulate:
+        typer.echo(_stage_line(found))
+
+
+def auto(
+    project: ProjectFolder,
+    workers: Workers = 1,
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Of `anymask everything`.")] = "paper",
+    points_per_side: Annotated[int | None, typer.Option(min=1, help="Of the grid, in place of the preset's.")] = None,
+    crop_n_layers: Annotated[int | None, typer.Option(min=0, help="Of crops, in place of the preset's.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Give images in quarantine another chance first.")] = False,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Stage 3, fully automatic: masks of everything in every image; a run that was killed goes on where it was.
+
+    Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any.
+    """
+    need_packages()
+    from anymask.engine.pool import run_pool
+    from anymask.engine.project_model import model_path
+    from anymask.engine.stages import AUTOMATIC, automatic
+    from anymask.engine.store import open_project
+
+    given = {"points_per_side": points_per_side, "crop_n_layers": crop_n_layers}
+    with open_project(project, exclusive=False, create=False) as opened:
+        task = automatic.AutomaticTask(
+            model=str(model_path(opened)),
+            preset=preset,
+            device=device,
+            overrides={name: value for name, value in given.items() if value is not None},
+        )
+        task.options(opened)  # refused now rather than by every worker
+        automatic.open_queue(opened)
+        if retry:
+            opened.jobs.reopen(AUTOMATIC)
+        with _progress() as report:
+            done = run_pool(opened, AUTOMATIC, task, workers=workers, progress=report)
+    record = {
+        "images": done.done,
+        "masks": done.masks,
+        "quarantined": done.quarantined,
+        "images_per_second": round(done.images_per_second, 4),
+        "seconds": round(done.seconds, 2),
+    }
+    if as_json:
+        typer.echo(json.dumps(record))
+    else:
+        typer.echo(f"images   {done.done} with {done.masks} masks, {done.quarantined} in quarantine")
+    if done.quarantined:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _stage_line(found: dict[str, Any]) -> str:
+    return (
+        f"done     {found['images']} images, {found['masks_per_image']} masks an image, {found['seconds_per_mask']} s "
+        f"and {found['clicks_per_mask']} clicks a mask, {found['by_hand']:.0%} by hand"
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[PoolProgress], None]]:
+    """Say every few seconds, on standard error, how far a queue is, how fast it goes and how long it takes yet."""
+    last = time.monotonic()
+
+    def report(seen: PoolProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last < _SAY_SECONDS:
+            return
+        last = time.monotonic()
+        left = seen.seconds_left
+        rest = "" if left is None else f"  {left / 60:.0f} min left"
+        per_image = seen.masks / max(seen.done, 1)
+        said = (
+            f"{seen.done}/{seen.done + seen.left}  {seen.images_per_second:.2f} images/s  {per_image:.0f} masks/image"
+        )
+        typer.echo(said + rest, err=True)
+
+    yield report
