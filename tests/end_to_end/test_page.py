@@ -19,8 +19,8 @@ from pycocotools.coco import COCO
 from anymask.errors import InputError
 from anymask.export.web import packaged_page
 
-PATIENCE = 20
-"""Times to ask for a file that is being made; each waits for 20 seconds."""
+PATIENCE = 30
+"""Times to ask for a file that is being made; each waits for eight seconds."""
 
 
 @pytest.fixture(scope="module")

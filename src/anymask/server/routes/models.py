@@ -15,7 +15,8 @@ from anymask.server.sending import send_file
 
 router = APIRouter(prefix="/models")
 
-_WAIT_SECONDS = 20.0
+_WAIT_SECONDS = 8.0
+"""Less than clients and proxies are ready to wait; who comes again finds it made."""
 _BINARY = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
