@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anymask.checkpoints import load
+
 Run = Callable[..., Any]
 
 
@@ -113,4 +115,50 @@ def test_bad_input_is_refused_on_one_line(refused: Run, coco: Path, detections: 
     strange.write_text('{"images": [{"id": 1}], "annotations": []}')
     assert "an image is no object with id" in refused(
         "evaluate", "instances", strange, detections, "--images", pictures
+    )
+
+
+def test_the_whole_report_is_one_page_with_everything_on_it(anymask: Run, coco: Path, tmp_path: Path) -> None:
+    pictures, output = tmp_path / "pictures", tmp_path / "report"
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(Path(load.EMBEDDED["anymask-s"]).read_bytes())
+    command = ["evaluate", "all", coco, "--images", pictures, "--model", "anymask-s", "--model", other, "-o", output]
+    command += ["--points-per-side", 2, "--num-cases", 2, "--boxes", coco]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([{"image_id": 1, "bbox": [4, 8, 24, 22]}]))
+    ran = anymask(*command, boxes)
+    assert ran.status == 0, ran.err
+    page = (output / "index.html").read_text()
+    for words in ("Clicks and boxes", "Proposals", "Instances", "SAM ViT-H (published)", "Worst of each set", "other"):
+        assert words in page
+    # Two models: three shared plots, two of calibration, and five rows of two cases.
+    assert page.count("<img") == 15 and "http:" not in page and "https:" not in page
+    values = json.loads((output / "report.json").read_text())
+    assert list(values["single_point"]) == ["anymask-s", "other"]
+    assert values["single_point"]["other"]["mean"] == values["single_point"]["anymask-s"]["mean"]
+    assert "## Instances: other" in (output / "report.md").read_text()
+
+
+def test_two_models_of_one_name_are_refused(refused: Run, coco: Path, tmp_path: Path) -> None:
+    said = refused(
+        *("evaluate", "all", coco, "--images", tmp_path / "pictures", "-o", tmp_path / "report"),
+        *("--model", "a/sam.pth", "--model", "b/sam.pth"),
+    )
+    assert "called the same" in said
+
+
+def test_similar_things_are_written_with_an_overlay(anymask: Run, refused: Run, coco: Path, tmp_path: Path) -> None:
+    pictures, output = tmp_path / "pictures", tmp_path / "similar"
+    (pictures / "broken.jpg").write_bytes(b"no image")
+    command = ["similar", pictures / "001.png", pictures, "--box", "4,8,28,30", "-o", output, "--min-similarity", -1]
+    ran = anymask(*command, "--json")
+    assert ran.status == 0
+    record = json.loads(ran.out)
+    assert record["skipped"] == 1 and len(record["images"]) == 4 and "broken.jpg" in ran.err
+    assert json.loads((output / "similar.json").read_text()) == record
+    for entry in record["images"]:
+        assert bool(entry["annotations"]) == (entry["overlay"] is not None)
+    assert "give one thing" in refused(*command, "--box", "1,1,5,5")
+    assert "there is no image" in refused(
+        "similar", pictures / "001.png", tmp_path / "no", "--point", "9,9", "-o", output
     )

@@ -16,7 +16,20 @@ from typing import Annotated
 import typer
 
 import anymask
-from anymask.cli import edges, engine, evaluate, everything, export, finetune, instances, models, segment, serve, train
+from anymask.cli import (
+    edges,
+    engine,
+    evaluate,
+    everything,
+    export,
+    finetune,
+    instances,
+    models,
+    segment,
+    serve,
+    similar,
+    train,
+)
 from anymask.errors import AnymaskError
 
 BAD_INPUT = 2
@@ -34,6 +47,7 @@ app.command(epilog="Example: anymask edges coffee.jpg -o edges.png")(edges.edges
 app.command(epilog="Example: anymask finetune photographs annotations.json -o mine.safetensors")(finetune.finetune)
 app.command(epilog="Example: anymask instances photographs boxes.json -o masks.json")(instances.instances)
 app.command(epilog="Example: anymask serve --images photographs")(serve.serve)
+app.command(epilog="Example: anymask similar coffee.jpg photographs --point 290,235 -o out")(similar.similar)
 app.add_typer(models.app, name="models")
 app.add_typer(engine.app, name="engine")
 app.add_typer(evaluate.app, name="evaluate")

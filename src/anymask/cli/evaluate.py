@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from anymask.cli import evaluate_edges, evaluate_instances, evaluate_proposals, evaluate_single_point
+from anymask.cli import (
+    evaluate_all,
+    evaluate_edges,
+    evaluate_instances,
+    evaluate_proposals,
+    evaluate_single_point,
+)
 
 app = typer.Typer(help="Run the experiments of the Segment Anything paper on any model.")
 app.command("single-point", epilog="Example: anymask evaluate single-point photographs-val.tar -o results")(
@@ -18,4 +24,7 @@ app.command(epilog="Example: anymask evaluate proposals lvis_v1_val.json --image
 )
 app.command(epilog="Example: anymask evaluate instances instances_val2017.json boxes.json --images val2017")(
     evaluate_instances.instances
+)
+app.command("all", epilog="Example: anymask evaluate all photographs --model anymask-s --model sam-vit-b -o report")(
+    evaluate_all.everything
 )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anymask.cli.evaluate_options import open_named
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import open_model
-from anymask.errors import InputError
 
 if TYPE_CHECKING:
-    from anymask.evaluation.edges import Detector
+    from anymask.evaluation.edges import Detector, EdgeResult
+    from anymask.model import Sam
 
 
 class EdgeMethod(StrEnum):
@@ -51,16 +51,34 @@ def edges(
 ) -> None:
     """Measure edges on BSDS500: ODS, OIS, AP and R50, with the paper's beside them."""
     from anymask.evaluation import edge_report
-    from anymask.evaluation.bsds import list_images, require_scipy
-    from anymask.evaluation.edges import EdgeConfig, evaluate_edges
+    from anymask.evaluation.bsds import require_scipy
 
     if output is not None:
         check_folder(output)
     require_scipy()
-    total = len(list_images(folder)[:limit])
     name, detect = method.value, None
     if method is EdgeMethod.model:
-        name, detect = model_detector(model, points_per_side, offline=offline, device=device)
+        name, detect = model_detector(*open_named(model, offline=offline, device=device), points_per_side)
+    result = measure_edges(folder, name, detect, limit=limit, workers=workers, output=output)
+    if output is not None:
+        edge_report.write(result, output)
+    typer.echo(json.dumps(edge_report.to_dict(result)) if as_json else edge_report.to_markdown([result]), nl=as_json)
+
+
+def measure_edges(
+    folder: Path,
+    name: str,
+    detect: Detector | None,
+    *,
+    limit: int | None = None,
+    workers: int | None = None,
+    output: Path | None = None,
+) -> EdgeResult:
+    """Evaluate a detector, or the baseline of that name, with a progress bar."""
+    from anymask.evaluation.bsds import list_images
+    from anymask.evaluation.edges import EdgeConfig, evaluate_edges
+
+    total = len(list_images(folder)[:limit])
     config = EdgeConfig(max_images=limit, num_workers=min(workers or os.cpu_count() or 1, total))
     with everything_progress(total) as bar:
         told = 0
@@ -72,20 +90,11 @@ def edges(
             told += 1
             bar.image(told)
 
-        result = evaluate_edges(folder, name, detect, config, output=output, progress=progress)
-    if output is not None:
-        edge_report.write(result, output)
-    typer.echo(json.dumps(edge_report.to_dict(result)) if as_json else edge_report.to_markdown([result]), nl=as_json)
+        return evaluate_edges(folder, name, detect, config, output=output, progress=progress)
 
 
-def model_detector(name: str, points_per_side: int, *, offline: bool, device: str) -> tuple[str, Detector]:
+def model_detector(model: Sam, label: str, points_per_side: int = 16) -> tuple[str, Detector]:
     """Return a name that no other weights or grid have, and what finds edges by them."""
-    from anymask.checkpoints.load import model_hash
     from anymask.inference.edges import EdgeOptions, Edges
 
-    loaded = open_model(name, offline=offline, device=device)
-    label = Path(name).name
-    if not label:
-        raise InputError(f"{name!r} names no model; see anymask models list")
-    detector = Edges(loaded, EdgeOptions(points_per_side=points_per_side))
-    return f"{label} {model_hash(loaded)[:12]} {points_per_side}²", detector.detect
+    return f"{label} {points_per_side}²", Edges(model, EdgeOptions(points_per_side=points_per_side)).detect

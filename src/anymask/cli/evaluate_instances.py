@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anymask.cli.evaluate_options import AsJson, Device, Images, Model, Offline, Output, open_named, set_progress
 from anymask.cli.outputs import check_folder
+
+if TYPE_CHECKING:
+    from anymask.evaluation.instances import InstanceResult
+    from anymask.model import Sam
 
 
 def instances(
@@ -26,35 +30,48 @@ def instances(
 ) -> None:
     """Measure the masks of a detector's boxes: AP, by IoU, by size, and on LVIS by frequency."""
     from anymask.evaluation import coco_report
-    from anymask.evaluation.coco_truth import CocoTruth
-    from anymask.evaluation.instances import evaluate_instances
-    from anymask.evaluation.journal import Journal
-    from anymask.inference.instances import Instances, read_detections
 
     if output is not None:
         check_folder(output)
-    boxes = read_detections(detections)
-    truths = CocoTruth.open(annotations, images)
     loaded, label = open_named(model, offline=offline, device=device)
-    journal = None
-    if output is not None:
-        settings = {"protocol": "instances", "model": label, "refinements": refinements}
-        files = [[path.name, path.stat().st_size] for path in (annotations, detections)]
-        path = output / "images" / f"{label.replace(' ', '-')}-{annotations.stem}-instances.jsonl"
-        journal = Journal(path, {**settings, "files": files})
-    with set_progress(min(len(truths), limit or len(truths))) as progress:
-        result = evaluate_instances(
-            Instances(loaded, refinements=refinements).segment,
-            annotations.stem,
-            truths,
-            boxes,
-            max_images=limit,
-            progress=progress,
-            journal=journal,
-        )
+    result = segment_all(
+        loaded, label, annotations, detections, images, refinements=refinements, limit=limit, output=output
+    )
     if output is not None:
         coco_report.write_instances([result], output)
     if as_json:
         typer.echo(json.dumps(coco_report.instances_to_dict([result])))
     else:
         typer.echo(coco_report.instances_to_markdown([result]), nl=False)
+
+
+def segment_all(
+    model: Sam,
+    label: str,
+    annotations: Path,
+    detections: Path,
+    images: Path | None,
+    *,
+    refinements: int = 1,
+    limit: int | None = None,
+    output: Path | None = None,
+) -> InstanceResult:
+    """Evaluate a model on a detector's boxes; with an `output` folder, a journal lets a stopped run go on."""
+    from anymask.evaluation.coco_truth import CocoTruth
+    from anymask.evaluation.instances import evaluate_instances
+    from anymask.evaluation.journal import Journal
+    from anymask.inference.instances import Instances, read_detections
+
+    boxes = read_detections(detections)
+    truths = CocoTruth.open(annotations, images)
+    journal = None
+    if output is not None:
+        settings = {"protocol": "instances", "model": label, "refinements": refinements}
+        files = [[path.name, path.stat().st_size] for path in (annotations, detections)]
+        path = output / "journal" / f"{label.replace(' ', '-')}-{annotations.stem}-instances.jsonl"
+        journal = Journal(path, {**settings, "files": files})
+    segment = Instances(model, refinements=refinements).segment
+    with set_progress(min(len(truths), limit or len(truths))) as progress:
+        return evaluate_instances(
+            segment, annotations.stem, truths, boxes, max_images=limit, progress=progress, journal=journal
+        )

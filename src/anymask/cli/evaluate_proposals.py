@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,14 @@ from anymask.cli.evaluate_options import (
 )
 from anymask.cli.outputs import check_folder
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from anymask.evaluation.proposals import ProposalConfig, ProposalResult
+    from anymask.evaluation.sets import TruthSet
+    from anymask.model import Sam
+
 
 def proposals(
     data: Data,
@@ -37,8 +45,7 @@ def proposals(
 ) -> None:
     """Measure how many annotated masks the best 10, 100 and 1,000 masks of an image find: AR by size and frequency."""
     from anymask.evaluation import coco_report
-    from anymask.evaluation.journal import Journal
-    from anymask.evaluation.proposals import ProposalConfig, evaluate_proposals, model_proposer
+    from anymask.evaluation.proposals import ProposalConfig
     from anymask.evaluation.sets import open_truths
 
     if output is not None:
@@ -46,17 +53,36 @@ def proposals(
     truths = open_truths(data, images=images)
     loaded, label = open_named(model, offline=offline, device=device)
     config = ProposalConfig(max_images=max_images, seed=seed)
-    propose = model_proposer(loaded, points_per_side)
-    results = []
     with set_progress(sum(min(len(t), max_images or len(t)) for t in truths.values())) as progress:
-        for name, truth in truths.items():
-            settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": len(truth)}
-            path = None if output is None else output / "images" / f"{label.replace(' ', '-')}-{name}-proposals.jsonl"
-            journal = None if path is None else Journal(path, {**settings, "limits": config.limits})
-            results.append(evaluate_proposals(propose, name, truth, config, progress=progress, journal=journal))
+        results = propose_all(loaded, label, truths, config, points_per_side, output, progress)
     if output is not None:
         coco_report.write_proposals(results, output)
     if as_json:
         typer.echo(json.dumps(coco_report.proposals_to_dict(results)))
     else:
         typer.echo(coco_report.proposals_to_markdown(results), nl=False)
+
+
+def propose_all(
+    model: Sam,
+    label: str,
+    truths: Mapping[str, TruthSet],
+    config: ProposalConfig,
+    points_per_side: int,
+    output: Path | None,
+    progress: Callable[[str, int, int], None],
+) -> list[ProposalResult]:
+    """Evaluate a model's proposals on every set; with an `output` folder, a journal a set lets a stopped run go on."""
+    from anymask.evaluation.journal import Journal
+    from anymask.evaluation.proposals import evaluate_proposals, model_proposer
+
+    propose = model_proposer(model, points_per_side)
+    results = []
+    for name, truth in truths.items():
+        journal = None
+        if output is not None:
+            settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": len(truth)}
+            path = output / "journal" / f"{label.replace(' ', '-')}-{name}-proposals.jsonl"
+            journal = Journal(path, {**settings, "limits": config.limits})
+        results.append(evaluate_proposals(propose, name, truth, config, progress=progress, journal=journal))
+    return results

@@ -112,7 +112,7 @@ def play_all(
     for name, images in sets.items():
         journal = None
         if output is not None:
-            path = output / "images" / f"{label.replace(' ', '-')}-{name}-{config.first}.jsonl"
+            path = output / "journal" / f"{label.replace(' ', '-')}-{name}-{config.first}.jsonl"
             journal = Journal(path, settings(label, images, config))
         outcomes[name] = evaluate_set(segmenter, name, images, config, progress=progress, journal=journal)
     return outcomes

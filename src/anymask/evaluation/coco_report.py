@@ -59,6 +59,22 @@ def instances_to_dict(results: Sequence[InstanceResult]) -> dict[str, Any]:
 
 def proposals_to_markdown(results: Sequence[ProposalResult]) -> str:
     """Return a table of a row a data set, the published rows below, a note on what differs."""
+    header, rows, published = proposal_rows(results)
+    return "\n".join([table(header, [*rows, *published]), "", *_losses(results), PROPOSALS_NOTE]) + "\n"
+
+
+def instances_to_markdown(results: Sequence[InstanceResult]) -> str:
+    """Return a table of a row a data set, the published rows below, a note on what differs."""
+    header, rows, published = instance_rows(results)
+    return "\n".join([table(header, [*rows, *published]), "", *_losses(results), INSTANCES_NOTE]) + "\n"
+
+
+Rows = tuple[list[str], list[list[str]], list[list[str]]]
+"""A table's header, its rows, and the published ones."""
+
+
+def proposal_rows(results: Sequence[ProposalResult]) -> Rows:
+    """Return a row a data set; ranges of which nothing is annotated anywhere are left out."""
     limits = list(results[0].recall["all"])
     shown = [r for r in RANGES[1:] if any(result.recall[r][limits[-1]] is not None for result in results)]
     header = ["set", "images", "masks", *(f"AR@{limit}" for limit in limits), *(_SHORT[r] for r in shown)]
@@ -70,14 +86,15 @@ def proposals_to_markdown(results: Sequence[ProposalResult]) -> str:
         ]
         for result in results
     ]
+    published = []
     for name, row in PUBLISHED_PROPOSALS.items():
         blank = [""] * (len(limits) - 1)
-        rows.append([f"{name} (published)", "", "", *blank, *(_cell(row.get(r)) for r in ("all", *shown))])
-    return "\n".join([table(header, rows), "", *_losses(results), PROPOSALS_NOTE]) + "\n"
+        published.append([f"{name} (published)", "", "", *blank, *(_cell(row.get(r)) for r in ("all", *shown))])
+    return header, rows, published
 
 
-def instances_to_markdown(results: Sequence[InstanceResult]) -> str:
-    """Return a table of a row a data set, the published rows below, a note on what differs."""
+def instance_rows(results: Sequence[InstanceResult]) -> Rows:
+    """Return a row a data set; figures that no set has are left out."""
     names = [field.name for field in dataclasses.fields(results[0].scores)]
     names = [n for n in names if any(getattr(r.scores, n) is not None for r in results)] or ["ap"]
     header = ["set", "images", "boxes", *(_heading(name) for name in names)]
@@ -88,9 +105,11 @@ def instances_to_markdown(results: Sequence[InstanceResult]) -> str:
         ]
         for result in results
     ]
-    for name, ap in PUBLISHED_INSTANCES.items():
-        rows.append([f"{name} (published)", "", "", *(_cell(ap if n == "ap" else None) for n in names)])
-    return "\n".join([table(header, rows), "", *_losses(results), INSTANCES_NOTE]) + "\n"
+    published = [
+        [f"{name} (published)", "", "", *(_cell(ap if n == "ap" else None) for n in names)]
+        for name, ap in PUBLISHED_INSTANCES.items()
+    ]
+    return header, rows, published
 
 
 def write_proposals(results: Sequence[ProposalResult], folder: str | Path) -> None:

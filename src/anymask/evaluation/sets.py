@@ -16,7 +16,7 @@ from anymask.data.sample import Sample
 from anymask.errors import DataError
 from anymask.evaluation.coco_truth import CocoTruth, SampleTruth, TruthSet, images_folder
 
-__all__ = ["ImageSet", "Sa1bFolder", "draw_images", "open_set", "open_sets", "open_truths", "seeded"]
+__all__ = ["ImageSet", "Sa1bFolder", "TruthSet", "draw_images", "open_set", "open_sets", "open_truths", "seeded"]
 
 
 class Sa1bFolder:

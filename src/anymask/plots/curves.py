@@ -80,7 +80,7 @@ def iou_histograms(series: Mapping[str, Sequence[int]], *, title: str = "") -> b
 
 def bars_by_set(sets: Sequence[str], series: Mapping[str, Sequence[float]], *, label: str, title: str = "") -> bytes:
     """Draw a number from 0 to 1 of each data set as a bar a model, as a PNG; the sets by the first model's number."""
-    figure = _figure(6.4, 0.9 + len(sets) * (0.13 + 0.11 * len(series)))
+    figure = _figure(4.8, 0.9 + len(sets) * (0.13 + 0.11 * len(series)))
     axes = figure.subplots()
     order = np.argsort(next(iter(series.values())), kind="stable")
     height = 0.8 / len(series)

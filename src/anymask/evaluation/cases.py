@@ -1,0 +1,98 @@
+"""Single masks to look at: those a model did best and worst on, and those on which two models differ most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from anymask.evaluation.protocol import PreparedImage, Request, Segmenter
+from anymask.evaluation.sets import ImageSet
+from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, draw_sample
+from anymask.geometry import points
+
+Order = Literal["best", "middle", "worst"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """One mask, the first click on it, and what each segmenter made of that."""
+
+    set_name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    truth: Bool[np.ndarray, "h w"]
+    point: tuple[int, int]
+    masks: dict[str, Bool[np.ndarray, "h w"]]
+    ious: dict[str, float]
+
+
+def pick(values: Mapping[str, Float[np.ndarray, " n"]], order: Order, count: int) -> list[tuple[str, int]]:
+    """Return (set, mask) of the most extreme values, from each set in turn so that all sets are seen.
+
+    The middle is what lies nearest to the set's median. Ties go to the first.
+    """
+    ranked: dict[str, list[int]] = {}
+    for name, numbers in values.items():
+        keys = {"best": -numbers, "worst": numbers, "middle": np.abs(numbers - np.median(numbers))}
+        ranked[name] = np.argsort(keys[order], kind="stable").tolist()
+    chosen: list[tuple[str, int]] = []
+    for turn in range(max(map(len, ranked.values()), default=0)):
+        layer = [(name, found[turn]) for name, found in ranked.items() if turn < len(found)]
+        sign = {"best": -1, "worst": 1, "middle": 0}[order]
+        layer.sort(key=lambda place: sign * float(values[place[0]][place[1]]))
+        chosen += layer
+        if len(chosen) >= count:
+            break
+    return chosen[:count]
+
+
+def first_ious(outcomes: Mapping[str, SetOutcome]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Return each set's IoU after one click, mask by mask."""
+    return {name: found.outcome.clicks[:, 0] for name, found in outcomes.items()}
+
+
+def look(
+    places: Sequence[tuple[str, int]],
+    sets: Mapping[str, ImageSet],
+    outcomes: Mapping[str, Mapping[str, SetOutcome]],
+    segmenters: Mapping[str, Callable[[], Segmenter]],
+    config: SinglePointConfig,
+) -> list[Case]:
+    """Play the first click of some masks, at their centre, again for every segmenter; return what came of it.
+
+    `outcomes` is by segmenter, then by set; a segmenter is made when its turn comes, so that one is held at a time.
+    """
+    anyone = next(iter(outcomes.values()))
+    drawn = []
+    for name, mask in places:
+        index, number = anyone[name].places[mask].tolist()
+        sample = draw_sample(sets[name], index, config)
+        point = points.centre(sample.masks[number])
+        assert point is not None  # as `draw_sample` leaves empty masks out
+        drawn.append((sample.image, sample.masks[number].copy(), point))
+    answers: list[dict[str, Bool[np.ndarray, "h w"]]] = [{} for _ in drawn]
+    for segmenter_name, make in segmenters.items():
+        segmenter = make()
+        for answer, (image, _, point) in zip(answers, drawn, strict=True):
+            answer[segmenter_name] = _after_one_click(segmenter.prepare(image), point)
+    return [
+        Case(
+            set_name=name,
+            image=image,
+            truth=truth,
+            point=point,
+            masks=answer,
+            ious={s: float(outcomes[s][name].outcome.clicks[mask, 0]) for s in segmenters},
+        )
+        for (name, mask), (image, truth, point), answer in zip(places, drawn, answers, strict=True)
+    ]
+
+
+def _after_one_click(image: PreparedImage, point: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    request = Request(points=np.array([point], np.float32), labels=np.ones(1, np.int64))
+    (reply,) = image.segment([request])
+    mask: Bool[np.ndarray, "h w"] = reply.masks[0]
+    return mask

@@ -1,0 +1,70 @@
+"""More like this: on a model whose embedding is the image itself, what is found is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anymask.errors import InputError, PromptError
+from anymask.geometry import rle
+from anymask.inference import Prompt
+from anymask.inference.similar import Similar, SimilarOptions
+from anymask.model import Sam
+
+RED, BLUE = (250, 60, 60), (60, 60, 250)
+
+
+def _picture(*things: tuple[int, int, tuple[int, int, int]], size: tuple[int, int] = (128, 128)) -> np.ndarray:
+    """Squares of 24 pixels on black, each (x, y, colour)."""
+    image = np.zeros((*size, 3), np.uint8)
+    for x, y, color in things:
+        image[y : y + 24, x : x + 24] = color
+    return image
+
+
+def _square(x: int, y: int, size: tuple[int, int] = (128, 128)) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    mask[y : y + 24, x : x + 24] = True
+    return mask
+
+
+def test_things_of_the_examples_colour_are_found_and_others_are_not(scene_sam: Sam) -> None:
+    search = Similar(scene_sam, SimilarOptions(min_similarity=0.8))
+    example = search.example(_picture((10, 10, RED), (60, 70, BLUE)), Prompt(points=[(20, 20)]))
+    assert (example.mask == _square(10, 10)).mean() > 0.97
+    size = (100, 128)
+    found = search.find(_picture((4, 60, RED), (50, 8, BLUE), (90, 40, RED), size=size), example)
+    assert len(found) == 2
+    for square in (_square(4, 60, size), _square(90, 40, size)):
+        ious = [(rle.decode(r.rle) & square).sum() / (rle.decode(r.rle) | square).sum() for r in found]
+        assert max(ious) > 0.7
+    assert all(region.similarity >= 0.8 for region in found)
+    assert found[0].similarity >= found[1].similarity
+    assert list(search.find_many([_picture((4, 60, BLUE)), _picture()], example)) == [[], []]
+
+
+def test_a_binary_mask_is_the_example_itself(scene_sam: Sam) -> None:
+    image = _picture((10, 10, RED), (60, 70, BLUE))
+    search = Similar(scene_sam, SimilarOptions(min_similarity=0.8))
+    example = search.example(image, Prompt(mask=_square(60, 70)))
+    assert (example.mask == _square(60, 70)).all()
+    (found,) = search.find(image, example)
+    assert (rle.decode(found.rle) & _square(60, 70)).sum() > 400
+
+
+def test_the_best_are_kept_where_there_are_too_many(scene_sam: Sam) -> None:
+    image = _picture((10, 10, RED), (60, 10, RED), (10, 70, RED), (100, 100, BLUE))
+    search = Similar(scene_sam, SimilarOptions(min_similarity=0.8, max_results=2))
+    assert len(search.find(image, search.example(image, Prompt(points=[(20, 20)])))) == 2
+
+
+def test_what_makes_no_sense_is_refused(scene_sam: Sam) -> None:
+    search = Similar(scene_sam)
+    with pytest.raises(PromptError, match="empty"):
+        search.example(_picture((10, 10, RED)), Prompt(mask=np.zeros((128, 128), bool)))
+    with pytest.raises(PromptError, match="empty"):
+        search.example(_picture((10, 10, RED)), Prompt())
+    with pytest.raises(InputError, match="at least 1"):
+        SimilarOptions(max_results=0)
+    with pytest.raises(InputError, match="min_similarity"):
+        SimilarOptions(min_similarity=2)
