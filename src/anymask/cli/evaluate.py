@@ -9,6 +9,7 @@ from anymask.cli import (
     evaluate_edges,
     evaluate_instances,
     evaluate_proposals,
+    evaluate_rating,
     evaluate_single_point,
 )
 
@@ -28,3 +29,4 @@ app.command(epilog="Example: anymask evaluate instances instances_val2017.json b
 app.command("all", epilog="Example: anymask evaluate all photographs --model anymask-s --model sam-vit-b -o report")(
     evaluate_all.everything
 )
+app.add_typer(evaluate_rating.app, name="rating")

@@ -31,7 +31,7 @@ from anymask.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import UInt8
+    from jaxtyping import Bool, UInt8
 
     from anymask.evaluation.all_report import Pictures
     from anymask.evaluation.cases import Case
@@ -232,6 +232,18 @@ def draw_case(case: Case) -> tuple[bytes, str]:
     sheet = contact_sheet(drawn, len(drawn), cell=_CASE_SIDE, gap=4)
     values = " · ".join(f"{name} {iou:.2f}" for name, iou in case.ious.items())
     return _jpeg(sheet), f"{case.set_name}: annotated · {values}"
+
+
+def draw_panel(case: Case, mask: Bool[np.ndarray, "h w"]) -> bytes:
+    """Return a JPEG of one mask on its surroundings, with the click."""
+    import numpy as np
+
+    from anymask.plots import contact_sheet, draw_answer
+
+    rows, columns = _window(case)
+    point = [(case.point[0] - columns.start, case.point[1] - rows.start)]
+    image = np.ascontiguousarray(case.image[rows, columns])
+    return _jpeg(contact_sheet([draw_answer(image, mask[rows, columns][None], points=point, labels=[1])], 1, cell=640))
 
 
 def _window(case: Case) -> tuple[slice, slice]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from anymask.errors import AnymaskError
+from anymask.evaluation.metrics import iou_with
 from anymask.evaluation.protocol import PreparedImage, Request, Segmenter
-from anymask.evaluation.sets import ImageSet
+from anymask.evaluation.sets import ImageSet, seeded
 from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, draw_sample
 from anymask.geometry import points
 
@@ -96,3 +98,33 @@ def _after_one_click(image: PreparedImage, point: tuple[int, int]) -> Bool[np.nd
     (reply,) = image.segment([request])
     mask: Bool[np.ndarray, "h w"] = reply.masks[0]
     return mask
+
+
+def look_at(
+    segmenter: Segmenter, name: str, sets: Mapping[str, ImageSet], count: int, min_area: int, seed: int
+) -> Iterator[Case]:
+    """Yield up to `count` masks of each set, drawn by `seed`, one an image, with a segmenter's answer to one click.
+
+    Masks of fewer than `min_area` pixels, and images that cannot be read, are left out.
+    """
+    for set_name, images in sets.items():
+        made = 0
+        for index in seeded(seed, set_name).permutation(len(images)).tolist():
+            if made == count:
+                break
+            try:
+                sample = images.sample(index)
+            except AnymaskError:
+                continue
+            large = np.flatnonzero(sample.masks.sum(axis=(1, 2)) >= min_area)
+            if not large.size:
+                continue
+            made += 1
+            truth = sample.masks[int(seeded(seed, sample.key).choice(large))]
+            point = points.centre(truth)
+            assert point is not None
+            mask = _after_one_click(segmenter.prepare(sample.image), point)
+            iou = float(iou_with(mask[None], truth)[0])
+            yield Case(
+                set_name=set_name, image=sample.image, truth=truth, point=point, masks={name: mask}, ious={name: iou}
+            )
