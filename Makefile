@@ -3,6 +3,7 @@
 # make smoke   train, kill, resume, save and predict in small
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
+# make engine-demo  a lap of the data engine in small, with simulated people
 # make web     build the browser's page, and the model for it, into the package (Node 20.19 or later, and npm)
 # make web-test  check and test the page, in Chromium too where there is one
 #
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 READYMADE := src/anymask/weights/onnx/model.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test check smoke bench picture web web-test clean
+.PHONY: run test check smoke bench engine-demo picture web web-test clean
 
 run: $(VENV)/.package
 	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,235 -o out
@@ -35,6 +36,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/click.py
 	$(BIN)/python benchmarks/everything.py
+
+engine-demo: $(VENV)/.tests
+	rm -rf out/engine-demo out/engine-demo-scenes
+	$(BIN)/anymask engine demo -o out/engine-demo
 
 picture: $(VENV)/.package
 	$(BIN)/python docs/images/make_picture.py
@@ -73,7 +78,7 @@ $(VENV)/.export: $(VENV)/.package
 
 # The peers of the parity tests ask for torchvision, which no test needs: without their dependencies.
 $(VENV)/.tests: $(VENV)/.package
-	$(PIP) --editable ".[train,server]" --group test --group check
+	$(PIP) --editable ".[train,server,engine,postgres]" --group test --group check
 	$(PIP) --no-deps --group parity
 	@touch $@
 
