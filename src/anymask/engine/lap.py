@@ -49,7 +49,7 @@ class LapPlan:
     """Of the small model's input."""
     settings: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "image_seconds": 120,
+            "image_seconds": 45,
             "tolerance": 0.02,
             "prefill_score": 0.3,
             "prefill_iou": 0.5,
@@ -167,7 +167,11 @@ class _Lap:
         self._done(AUTOMATIC)
 
     def _retrain(self, trigger: str) -> None:
-        made: Retrained = retrain(self.project, self.plan.retraining, trigger=trigger)
+        # Later trainings start from a model that knows something, and would forget it at the first one's pace.
+        first = len(self.scores) == 1
+        rate = self.plan.retraining.learning_rate * (1 if first else 0.3)
+        plan = dataclasses.replace(self.plan.retraining, learning_rate=rate, seed=len(self.scores))
+        made: Retrained = retrain(self.project, plan, trigger=trigger)
         entry = {"model": made.model.id, "promoted": made.promoted, **_rounded(made.scores)}
         self.scores.append(entry)
         self._done(f"retraining {trigger}")

@@ -162,9 +162,7 @@ def score(model: Sam, tars: Sequence[Path], plan: RetrainPlan) -> dict[str, floa
     For everything it is the mean over true masks of the best IoU that any mask of a grid of points has with it.
     """
     files = TarFiles(tars)
-    config = SinglePointConfig(
-        clicks=(1, 3), max_clicks=3, max_images=plan.test_images, max_masks=plan.test_masks, seed=plan.seed
-    )
+    config = SinglePointConfig(clicks=(1, 3), max_clicks=3, max_images=plan.test_images, max_masks=plan.test_masks)
     result = evaluate(ModelSegmenter(model), {HELD_OUT: files}, config)
     generator = AutomaticMasks(model, points_per_side=plan.test_points, pred_iou_thresh=0.0, stability_score_thresh=0.0)
     best: list[float] = []

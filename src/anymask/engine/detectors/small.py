@@ -153,7 +153,7 @@ def train_detector(
         optimizer.step()
         schedule.step()
         if progress is not None:
-            progress(step + 1, float(loss))
+            progress(step + 1, float(loss.detach()))
     return SmallDetector(model, head, config)
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -109,15 +110,17 @@ def _write(
     chosen = [image for image in project.images.all() if image.num_annotations]
     if not chosen:
         raise DataError(f"{project.folder}: there is nothing to release, no image has a mask")
-    writers, measures = _writers(project, folder, plan), Measures()
-    for done, item in enumerate(_items(project, chosen, plan, find), start=1):
-        measures.add(item.records, item.origins, item.size)
+    measures = Measures()
+    with ExitStack() as stack:
+        writers = _writers(project, folder, plan)
         for writer in writers:
-            writer.add(item)
-        if progress is not None:
-            progress(done, len(chosen))
-    for writer in writers:
-        writer.close()
+            stack.callback(writer.close)  # also where an image cannot be read, or its tar would stay open
+        for done, item in enumerate(_items(project, chosen, plan, find), start=1):
+            measures.add(item.records, item.origins, item.size)
+            for writer in writers:
+                writer.add(item)
+            if progress is not None:
+                progress(done, len(chosen))
     return measures
 
 

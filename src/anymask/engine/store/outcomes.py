@@ -51,21 +51,21 @@ class Statistics:
     by_hand: int
 
     @property
-    def touched(self) -> int:
-        """Masks that a person had something to do with."""
-        return self.confirmed + self.fixed + self.rejected + self.added
+    def kept(self) -> int:
+        """Masks that were left on the images; the time that rejecting others took counts for these."""
+        return self.confirmed + self.fixed + self.added
 
     def summary(self) -> dict[str, float | int]:
         """Return the numbers that a team looks at."""
-        touched = max(self.touched, 1)
+        kept = max(self.kept, 1)
         return {
             "images": self.images,
             "masks": self.masks,
             "masks_per_image": round(self.masks / max(self.images, 1), 2),
-            "seconds_per_mask": round(self.seconds / touched, 2),
-            "clicks_per_mask": round(self.clicks / touched, 2),
-            "strokes_per_mask": round(self.strokes / touched, 2),
-            "by_hand": round(self.by_hand / touched, 3),
+            "seconds_per_mask": round(self.seconds / kept, 2),
+            "clicks_per_mask": round(self.clicks / kept, 2),
+            "strokes_per_mask": round(self.strokes / kept, 2),
+            "by_hand": round(self.by_hand / kept, 3),
             "seconds_per_added_mask": round(self.seconds / max(self.added, 1), 2),
             **{name: getattr(self, name) for name in ("prefilled", "confirmed", "fixed", "rejected", "added")},
         }

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from anymask.data.sa1b_writer import write_tar
+from anymask.data.sample import Sample
+from anymask.engine.imports import Imported, import_found, read_source
+from anymask.engine.store import Delete, Project
+from anymask.errors import AnymaskError, DataError, InputError
+
+SIZE = (40, 60)
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*SIZE, 3), 90, np.uint8))
+
+
+def take(project: Project, kind: str, path: Path, **more: Any) -> Imported:
+    return import_found(project, read_source(kind, str(path), **more), source=path.name)
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "coco" / name)
+    values = {
+        "images": [
+            {"id": n, "file_name": f"{name}.png", "width": 60, "height": 40} for n, name in ((7, "a"), (9, "b"))
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "segmentation": [[5, 5, 25, 5, 25, 20, 5, 20]]},
+            {"id": 2, "image_id": 7, "category_id": 4, "segmentation": [[30, 5, 50, 5, 50, 30]]},
+            {"id": 3, "image_id": 9, "category_id": 3, "segmentation": [[1, 1, 9, 1, 9, 9]]},
+        ],
+        "categories": [{"id": 3, "name": "leaf"}, {"id": 4, "name": "stem"}],
+    }
+    path = tmp_path / "coco" / "annotations.json"
+    path.write_text(json.dumps(values))
+    return path
+
+
+def test_coco_comes_once_with_its_classes(sqlite_project: Project, coco: Path) -> None:
+    project = sqlite_project
+    assert take(project, "coco", coco) == Imported(images=2, masks=3, known_images=0, known_masks=0)
+    assert take(project, "coco", coco) == Imported(images=0, masks=0, known_images=2, known_masks=3)
+    first, _ = project.images.all()
+    assert (first.name, first.size, first.num_annotations) == ("a.png", SIZE, 2)
+    names = {each.id: each.name for each in project.classes.current().classes}
+    masks = project.annotations.state(first.id).annotations
+    assert [names[each.class_id or 0] for each in masks] == ["leaf", "stem"]
+    assert masks[0].provenance is not None and masks[0].provenance.origin == "imported"
+
+
+def test_what_people_did_since_stays(sqlite_project: Project, coco: Path) -> None:
+    project = sqlite_project
+    take(project, "coco", coco)
+    project.annotations.change(1, 1, "ann", [Delete(id="annotations-1")])
+    values = json.loads(coco.read_text())
+    values["annotations"].append({"id": 5, "image_id": 7, "category_id": 3, "segmentation": [[2, 30, 9, 30, 9, 38]]})
+    coco.write_text(json.dumps(values))
+    assert take(project, "coco", coco).masks == 1
+    assert [each.id for each in project.annotations.state(1).annotations] == ["annotations-2", "annotations-5"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda v: v["annotations"][2].update(segmentation=[[1, 1, 2]]), "annotation 3"),
+        (lambda v: v["annotations"][1].update(image_id=99), "annotation 2 is of image 99"),
+        (lambda v: v["images"][1].update(file_name="none.png"), "none.png of image 9"),
+    ],
+)
+def test_a_broken_entry_is_named_and_nothing_is_imported(
+    sqlite_project: Project, coco: Path, spoil: Callable[[Any], None], message: str
+) -> None:
+    values = json.loads(coco.read_text())
+    spoil(values)
+    coco.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=message):
+        take(sqlite_project, "coco", coco)
+    assert sqlite_project.images.all() == []
+
+
+def test_broken_json_is_named_by_its_line(sqlite_project: Project, coco: Path) -> None:
+    coco.write_text('{"images": [],\n"annotations": [}\n')
+    with pytest.raises(DataError, match="line 2"):
+        take(sqlite_project, "coco", coco)
+
+
+def test_sa1b_tars_bring_their_images_along(sqlite_project: Project, tmp_path: Path) -> None:
+    project = sqlite_project
+    masks = np.zeros((2, *SIZE), bool)
+    masks[0, 5:20, 5:20], masks[1, 25:35, 30:50] = True, True
+    sample = Sample(key="one", image=np.full((*SIZE, 3), 120, np.uint8), masks=masks)
+    write_tar(tmp_path / "t.tar", [sample])
+    alone = import_found(
+        project, read_source("sa1b", str(tmp_path / "t.tar"), masks=False), source="t", split="held-out"
+    )
+    assert alone == Imported(images=1, masks=0, known_images=0, known_masks=0)
+    assert take(project, "sa1b", tmp_path / "t.tar").masks == 2
+    (image,) = project.images.all()
+    assert image.split == "held-out" and project.path(image.location).is_file()
+
+
+def test_a_broken_sa1b_mask_is_named(sqlite_project: Project, tmp_path: Path) -> None:
+    picture(tmp_path / "pairs" / "a.png")
+    bad = {"annotations": [{"id": 41, "segmentation": {"size": [3, 3], "counts": "9"}}]}
+    (tmp_path / "pairs" / "a.json").write_text(json.dumps(bad))
+    with pytest.raises(DataError, match=r"a\.json: annotation 41"):
+        take(sqlite_project, "sa1b", tmp_path / "pairs")
+    assert sqlite_project.images.all() == []
+
+
+def test_labelme_shapes(sqlite_project: Project, tmp_path: Path) -> None:
+    project = sqlite_project
+    picture(tmp_path / "lm" / "a.png")
+    shapes = [
+        {"label": "leaf", "points": [[5, 5], [25, 5], [25, 20]], "shape_type": "polygon"},
+        {"label": "stem", "points": [[30, 5], [50, 25]], "shape_type": "rectangle"},
+        {"label": "leaf", "points": [[30, 30], [30, 35]], "shape_type": "circle"},
+        {"label": "vein", "points": [[1, 1], [2, 2]], "shape_type": "line"},
+    ]
+    path = tmp_path / "lm" / "a.json"
+    path.write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
+    assert take(project, "labelme", tmp_path / "lm").masks == 3
+    path.write_text(json.dumps({"imagePath": "a.png", "shapes": [{"label": "x", "points": [[1]]}]}))
+    with pytest.raises(DataError, match=r"a\.json: shape 0"):
+        take(project, "labelme", tmp_path / "lm")
+
+
+def test_folders_of_masks_and_of_images(sqlite_project: Project, tmp_path: Path) -> None:
+    project = sqlite_project
+    picture(tmp_path / "m" / "images" / "a.png")
+    values = np.zeros(SIZE, np.uint8)
+    values[:10, :10], values[20:30, 20:30] = 1, 2
+    (tmp_path / "m" / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "m" / "masks" / "a.png"), values)
+    assert take(project, "masks", tmp_path / "m").masks == 2
+    picture(tmp_path / "i" / "deep" / "b.png")
+    assert take(project, "images", tmp_path / "i").images == 1
+    assert {image.name for image in project.images.all()} == {"images/a.png", "deep/b.png"}
+    with pytest.raises(AnymaskError):
+        take(project, "images", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no format"):
+        read_source("yolo", "x")
