@@ -24,8 +24,9 @@ from anymask.model import SIZES, Sam
 from anymask.training import loop
 from anymask.training.config import CacheConfig, Recipe, SourceConfig, read_recipe
 from anymask.training.log import read_log
-from anymask.training.loop import TrainingError, build_stream, new_state, train
+from anymask.training.loop import TrainingError, new_state, train
 from anymask.training.sam_step import StepResult
+from anymask.training.sources import build_stream
 
 Build = Callable[..., Recipe]
 

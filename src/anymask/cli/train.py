@@ -144,7 +144,7 @@ def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
     """Return what draws the model's answers on a batch that stays the same through the run."""
     from anymask.cli.sheets import prediction_sheet
     from anymask.data.files import write_image_atomic
-    from anymask.training.loop import build_stream
+    from anymask.training.sources import build_stream
 
     shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
 
@@ -160,7 +160,7 @@ def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
 def _validator(recipe: Recipe) -> Callback[Sam]:
     """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
     from anymask.evaluation.single_point import open_sets, quick_validation
-    from anymask.training.loop import find
+    from anymask.training.sources import find
 
     plan = recipe.validation
     sets = open_sets(find(plan.tars, "tar")) if plan.every else {}
@@ -181,7 +181,7 @@ def preview(
     from anymask.cli.sheets import batch_sheet
     from anymask.data.files import write_image_atomic
     from anymask.training.config import read_recipe
-    from anymask.training.loop import build_stream
+    from anymask.training.sources import build_stream
 
     plan = read_recipe(recipe)
     drawn = batch_sheet(build_stream(plan).batch(batch), plan.rounds.prompts, seed=batch)

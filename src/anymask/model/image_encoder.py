@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from anymask.model.attention import attend, relative_terms
 from anymask.model.config import ViTConfig
@@ -139,6 +140,8 @@ class ImageEncoderViT(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, config.position_grid, config.position_grid, config.width))
         self.blocks = nn.ModuleList(ViTBlock(config, i) for i in range(config.depth))
         self.neck = Neck(config.width, out_channels)
+        self.checkpointing = False
+        """Whether blocks compute their activations again in the backward pass rather than keep them."""
 
     def forward(
         self, images_B3SS: Float[Tensor, "b 3 s s"]
@@ -148,7 +151,8 @@ class ImageEncoderViT(nn.Module):
         x = x + self._positions(x.shape[1], x.shape[2]).to(x.dtype)
         early = x
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            recomputed = self.checkpointing and torch.is_grad_enabled()
+            x = checkpoint(block, x, use_reentrant=False) if recomputed else block(x)
             if i == min(self.config.global_blocks, default=0):
                 early = x
         return self.neck(x.permute(0, 3, 1, 2)), early

@@ -128,6 +128,12 @@ class RunConfig:
     """Processes that load data; 0 loads in the training process."""
     processes: int = 1
     """Processes that the recipe is meant for, each with batches of its own; `anymask train plan` counts with it."""
+    sharding: Literal["none", "full"] = "none"
+    """Under torchrun: a whole model in every process, or its parameters shared out over them (FSDP2)."""
+    checkpointing: bool = False
+    """Whether the encoder's blocks compute their activations twice: less memory, a third slower."""
+    compile: bool = False
+    """Whether the image encoder goes through torch.compile; the first step then takes minutes."""
     num_threads: int = 0
     """Threads of the CPU's kernels; 0 leaves torch's choice."""
     save_every: int = 500

@@ -17,7 +17,7 @@ _TRAINED_BYTES = 20
 _COPIES = 3
 """Whole models held at a time: the one before, the tuned one, a mixture of both."""
 _OVERHEAD = 1.15
-"""What allocators and simulated prompts take beyond, as a factor; measured on anymask-s and rounded up."""
+"""What allocators and simulated prompts take beyond, as a factor: a guess on the safe side."""
 
 
 def needed_bytes(model: Sam, config: FinetuneConfig) -> int:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import glob
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
-from anymask.data.cache import ImageCache
-from anymask.data.folder import FolderFiles
-from anymask.data.loader import Batch, BatchStream, SampleSet, Source, batches
-from anymask.data.sa1b import TarFiles
-from anymask.errors import AnymaskError, CheckpointError, DataError
-from anymask.model import Sam, SamConfig, build_sam
-from anymask.training.config import OptimConfig, Recipe, RunConfig, SourceConfig
+from anymask.data.loader import Batch, batches
+from anymask.errors import AnymaskError, CheckpointError
+from anymask.model import Sam, build_sam
+from anymask.model.image_encoder import ImageEncoderViT
+from anymask.training.config import OptimConfig, Recipe, RunConfig
+from anymask.training.distributed import (
+    Processes,
+    average,
+    average_gradients,
+    is_sharded,
+    join_processes,
+    shard,
+    whole,
+    whole_model,
+)
 from anymask.training.log import TrainingLog
 from anymask.training.optim import MovingAverage, build_optimizer, rate_factor, set_rates
 from anymask.training.sam_step import StepResult, sam_step
+from anymask.training.sharded_state import latest_sharded, load_sharded, save_sharded
+from anymask.training.sources import build_stream
 from anymask.training.state import TrainingState
 
 M = TypeVar("M", bound=nn.Module)
@@ -57,57 +68,10 @@ class TrainingError(AnymaskError):
     """A run cannot go on: NaN, out of memory."""
 
 
-def model_config(recipe: Recipe) -> SamConfig:
-    """Return the configuration of the recipe's model."""
-    return recipe.model.build()
-
-
-def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
-    """Open the recipe's sources as a stream of batches from step `start` on."""
-    config = model_config(recipe)
-    cache = image_cache(recipe)
-    return BatchStream(
-        [Source(files=_open(s, cache), weight=s.weight, transforms=s.transforms) for s in recipe.sources],
-        batch_size=recipe.run.batch_size,
-        num_masks=recipe.run.num_masks,
-        image_size=config.image_size,
-        mask_size=4 * config.embedding_size,
-        seed=recipe.run.seed,
-        start=start * recipe.optim.accumulate,
-        deep=recipe.run.deep,
-    )
-
-
-def image_cache(recipe: Recipe) -> ImageCache | None:
-    """Return the cache of decoded images that the recipe asks for, if any."""
-    if not recipe.cache.mib:
-        return None
-    return ImageCache(recipe.cache.mib * 2**20, _expanded(recipe.cache.folder) or None)
-
-
-def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
-    if source.tars:
-        return TarFiles(find(source.tars, "tar"), cache=cache)
-    return FolderFiles(find(source.folders, "folder"), cache=cache)
-
-
-def find(patterns: Sequence[str], kind: str) -> list[str]:
-    """Return the paths that a recipe's glob patterns match, `~` and $VARIABLES expanded; raises DataError if none."""
-    expanded = [_expanded(pattern) for pattern in patterns]
-    paths = [path for pattern in expanded for path in sorted(glob.glob(pattern))]
-    if not paths:
-        raise DataError(f"no {kind} matches {', '.join(expanded)}; are the path and its variables right?")
-    return paths
-
-
-def _expanded(path: str) -> str:
-    return os.path.expanduser(os.path.expandvars(path))
-
-
 def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> TrainingState[Sam]:
     """Build model, optimiser and average; `start` holds the weights to begin with, None for random ones."""
     torch.manual_seed(recipe.run.seed)
-    model = build_sam(model_config(recipe))
+    model = build_sam(recipe.model.build())
     if start is not None:
         try:
             model.load_state_dict(start)
@@ -116,14 +80,35 @@ def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> Trainin
     return state_of(model, recipe)
 
 
-def state_of(model: M, recipe: Plan) -> TrainingState[M]:
-    """Put a model on the recipe's device, with the recipe's optimiser and average."""
-    model = model.to(recipe.run.device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+def state_of(model: M, recipe: Plan, *, forward_methods: tuple[str, ...] = ("encode", "decode")) -> TrainingState[M]:
+    """Put a model on the recipe's device, with the recipe's optimiser and average, shared out if the recipe says so.
+
+    `forward_methods` are the model's ways in (see `anymask.training.distributed.shard`).
+    """
+    options, processes = recipe.run, join_processes(recipe.run.device)
+    model = model.to(processes.device)
+    shares_out = options.sharding == "full" and processes.count > 1
+    if not shares_out:  # FSDP2 takes contiguous parameters alone
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    if processes.count > 1 and processes.device != "cpu":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     average = MovingAverage(model, recipe.optim.ema) if recipe.optim.ema else None
-    generator = torch.Generator(recipe.run.device).manual_seed(recipe.run.seed)
+    for encoder in (module for module in model.modules() if isinstance(module, ImageEncoderViT)):
+        encoder.checkpointing = options.checkpointing
+    plain = None
+    if shares_out:
+        if recipe.optim.kind == "muon":
+            raise TrainingError("optim.kind 'muon' needs whole matrices; with run.sharding 'full' it must be 'adamw'")
+        plain = copy.deepcopy(model) if processes.is_first else None
+        for shared in (model, *([] if average is None else [average.model])):
+            shard(shared, processes, forward_methods)
+    if options.compile:
+        for name, module in model.named_children():
+            if name == "image_encoder":
+                module.compile()
+    generator = torch.Generator(processes.device)
     optimizer = build_optimizer(model, recipe.optim, getattr(torch, recipe.run.precision))
-    return TrainingState(model=model, optimizer=optimizer, average=average, generator=generator)
+    return TrainingState(model=model, optimizer=optimizer, average=average, generator=generator, plain=plain)
 
 
 def train(
@@ -165,38 +150,37 @@ def run(
     folder: Path,
     *,
     build: Callable[[], TrainingState[M]],
-    stream_from: Callable[[int], BatchStream | Iterable[Batch]],
+    stream_from: Callable[[int], IterableDataset[Batch]],
     take: Take[M],
     callbacks: Sequence[tuple[int, Callback[M]]] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingState[M]:
-    """Train what `build` gives to the recipe's last step, resuming from `folder/state.pt` where there is one.
+    """Train what `build` gives to the recipe's last step, resuming from the last state in `folder`, if there is one.
 
-    Writes state.pt, log.jsonl (one object a line) and TensorBoard's files. Each of the
-    `callbacks` is called every so many steps (0: never) and after the last, and leaves no trace in training's random
-    numbers. Raises TrainingError before
-    the first step on a loss or gradient that is not finite, and when memory runs out; what was saved stays.
+    Writes state.pt (of a model shared out, state-<step>.dcp), log.jsonl (one object a line) and TensorBoard's files.
+    Each of the `callbacks` is called every so many steps (0: never) and after the last, and leaves no trace in
+    training's random numbers. Of several processes under torchrun the first alone calls them, reports and logs. Raises
+    TrainingError before the first step on a loss or gradient that is not finite, and when memory runs out; what was
+    saved stays.
     """
     every = recipe.run
     if every.num_threads:
         torch.set_num_threads(every.num_threads)
+    processes = join_processes(every.device)
     state = build()
-    if (folder / STATE).exists():
-        state.load(folder / STATE)
-    source = stream_from(state.step)
-    # What is no dataset of torch's is quick enough to be read here.
-    stream = batches(source, num_workers=every.num_workers) if isinstance(source, BatchStream) else iter(source)
+    _resume(state, folder)
+    stream = batches(stream_from(state.step), num_workers=every.num_workers)
     folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
-    with TrainingLog(folder, state.step) as log:
+    with TrainingLog(folder, state.step) if processes.is_first else nullcontext() as log:
         while state.step < every.steps:
             began = clock()
-            result = _step(state, recipe, stream, take, skipped)
+            result = _step(state, recipe, stream, take, skipped, processes)
             state.step += 1
             state.seconds += clock() - began
             last = state.step == every.steps
-            if state.step % every.log_every == 0 or last:
+            if log is not None and (state.step % every.log_every == 0 or last):
                 values = {f.name: float(getattr(result, f.name)) for f in dataclasses.fields(result)}
                 values["learning_rate"] = state.optimizer.param_groups[0]["lr"]
                 values["seconds"] = state.seconds
@@ -204,14 +188,33 @@ def run(
                 log.write(state.step, values)
                 if progress is not None:
                     progress(state.step, values)
-            for period, callback in callbacks:
-                if period and (last or state.step % period == 0):
-                    values = _called(callback, state)
-                    if values:
-                        log.write(state.step, values)
+            due = [callback for period, callback in callbacks if period and (last or state.step % period == 0)]
+            if due:
+                model = whole_model(averaged(state), state.plain, processes)
+                if log is not None:
+                    for callback in due:
+                        log.write(state.step, callback(model.eval(), state.step))
             if state.step % every.save_every == 0 or last:
-                state.save(folder / STATE)
+                _save(state, folder, processes)
     return state
+
+
+def _resume(state: TrainingState[Any], folder: Path) -> None:
+    """Take up the state that was written last, of whichever kind."""
+    single, parts = folder / STATE, latest_sharded(folder)
+    if parts is not None and not (single.exists() and single.stat().st_mtime > parts.stat().st_mtime):
+        load_sharded(state, parts)
+    elif single.exists():
+        if is_sharded(state.model):
+            raise CheckpointError(f"{single} is of a run that was not shared out; set run.sharding to 'none' to go on")
+        state.load(single)
+
+
+def _save(state: TrainingState[Any], folder: Path, processes: Processes) -> None:
+    if is_sharded(state.model):
+        save_sharded(state, folder, processes)
+    elif processes.is_first:
+        state.save(folder / STATE)
 
 
 def averaged(state: TrainingState[M]) -> M:
@@ -219,24 +222,25 @@ def averaged(state: TrainingState[M]) -> M:
     return state.model if state.average is None else state.average.model
 
 
-def _called(callback: Callback[M], state: TrainingState[M]) -> dict[str, float]:
-    """Call back without a trace in the random numbers that training draws."""
-    device = state.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        return callback(averaged(state).eval(), state.step)
-
-
-def _step(state: TrainingState[M], recipe: Plan, stream: Iterator[Batch], take: Take[M], skipped: Counter[str]) -> Any:
+def _step(
+    state: TrainingState[M],
+    recipe: Plan,
+    stream: Iterator[Batch],
+    take: Take[M],
+    skipped: Counter[str],
+    processes: Processes,
+) -> Any:
     """Take one step of the optimiser, over `accumulate` batches; logged values are means over them."""
     model, optim = state.model.train(), recipe.optim
     set_rates(state.optimizer, optim.learning_rate * rate_factor(state.step, recipe.run.steps, optim))
     state.optimizer.zero_grad(set_to_none=True)
     results: list[Any] = []
     try:
-        for _ in range(optim.accumulate):
+        for turn in range(optim.accumulate):
+            state.draw_anew(recipe.run.seed, state.step * optim.accumulate + turn, processes.rank)
             batch = next(stream)
             skipped.update(batch.skipped)
-            results.append(take(model, batch.to(recipe.run.device), state.generator, 1 / optim.accumulate))
+            results.append(take(model, batch.to(processes.device), state.generator, 1 / optim.accumulate))
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -247,7 +251,9 @@ def _step(state: TrainingState[M], recipe: Plan, stream: Iterator[Batch], take: 
     kind = type(results[0])
     names = [f.name for f in dataclasses.fields(kind)]
     result = kind(**{name: torch.stack([getattr(r, name) for r in results]).mean() for name in names})
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm)
+    average_gradients(model, processes)
+    average([getattr(result, name) for name in names], processes)
+    norm = whole(torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm))
     if not torch.isfinite(norm + result.loss):  # the only wait for the device in a step
         raise TrainingError(
             f"at step {state.step} the loss is {float(result.loss)} and its gradient {float(norm)}: lower "

@@ -16,7 +16,9 @@ from anymask.data.pictures import FolderImages, Pictures
 from anymask.data.sa1b import TarFiles
 from anymask.model.mae import MaskedAutoencoder, patchify, reconstruction_loss
 from anymask.training.config import Recipe
-from anymask.training.loop import Callback, find, image_cache, run, state_of
+from anymask.training.distributed import join_processes
+from anymask.training.loop import Callback, run, state_of
+from anymask.training.sources import find, image_cache
 from anymask.training.state import TrainingState
 
 
@@ -55,7 +57,7 @@ def mae_step(
 
 def build_image_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
     """Open the recipe's sources as a stream of batches of images, whose `valid` is on the grid of patches."""
-    config = recipe.model.build()
+    config, processes = recipe.model.build(), join_processes(recipe.run.device)
     cache = image_cache(recipe)
     sources = []
     for source in recipe.sources:
@@ -75,13 +77,15 @@ def build_image_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
         mask_size=grid,
         seed=recipe.run.seed,
         start=start * recipe.optim.accumulate,
+        rank=processes.rank,
+        count=processes.count,
     )
 
 
 def new_mae_state(recipe: Recipe) -> TrainingState[MaskedAutoencoder]:
     """Build an autoencoder of random weights with its optimiser and average."""
     torch.manual_seed(recipe.run.seed)
-    return state_of(MaskedAutoencoder(recipe.model.build(), recipe.mae), recipe)
+    return state_of(MaskedAutoencoder(recipe.model.build(), recipe.mae), recipe, forward_methods=())
 
 
 def train_mae(

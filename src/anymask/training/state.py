@@ -1,4 +1,7 @@
-"""The state of a run: saved atomically, resumed bit-exact."""
+"""The state of a run: saved atomically, resumed bit-exact.
+
+A step's random numbers follow from the run's seed and the step's number, so that no generator's state is kept.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,13 +23,15 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(slots=True, kw_only=True)
 class TrainingState(Generic[M]):
-    """All that decides what the next step does; data and schedule follow from `step`."""
+    """All that decides what the next step does; data, schedule and random numbers follow from `step`."""
 
     model: M
     optimizer: torch.optim.Optimizer
     average: MovingAverage[M] | None
     generator: torch.Generator
     step: int = 0
+    plain: M | None = None
+    """In the first process of a model that is shared out: one that is not, to gather it into."""
     seconds: float = 0.0
     """Wall-clock time of the steps so far, over all runs."""
 
@@ -33,6 +39,12 @@ class TrainingState(Generic[M]):
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def draw_anew(self, seed: int, batch: int, rank: int) -> None:
+        """Begin a batch's random numbers, of torch and of the generator, for one of a run's processes."""
+        words = np.random.SeedSequence((seed, batch, rank)).generate_state(2, np.uint64) >> np.uint64(1)
+        torch.manual_seed(int(words[0]))
+        self.generator.manual_seed(int(words[1]))
 
     def save(self, path: Path) -> None:
         """Write to a temporary file beside `path`, flush it to the disk, and put it in its place.
@@ -43,9 +55,6 @@ class TrainingState(Generic[M]):
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.model.state_dict(),
-            "generator": self.generator.get_state(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -65,17 +74,13 @@ class TrainingState(Generic[M]):
 
         Raises CheckpointError if the file is broken or of another model.
         """
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        settings = self.settings()
         try:
             values = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(values["model"])
             self.optimizer.load_state_dict(values["optimizer"])
             if self.average is not None:
                 self.average.model.load_state_dict(values["average"] or values["model"])
-            self.generator.set_state(values["generator"])
-            torch.set_rng_state(values["rng"])
-            if self.device.type == "cuda" and values.get("cuda_rng") is not None:
-                torch.cuda.set_rng_state(values["cuda_rng"], self.device)
             self.step, self.seconds = values["step"], values["seconds"]
         except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -83,5 +88,13 @@ class TrainingState(Generic[M]):
                 f"the training state {path} does not fit this recipe, or is damaged ({reason}); "
                 "move it away to begin anew"
             ) from error
+        self.restore(settings)
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Return the optimiser's rates and decays, one group after the other."""
+        return [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+
+    def restore(self, settings: list[dict[str, Any]]) -> None:
+        """Give the optimiser such rates and decays."""
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)

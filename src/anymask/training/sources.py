@@ -1,0 +1,59 @@
+"""A recipe's sources opened: globs to files, files to a stream of batches."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+from anymask.data.cache import ImageCache
+from anymask.data.folder import FolderFiles
+from anymask.data.loader import BatchStream, SampleSet, Source
+from anymask.data.sa1b import TarFiles
+from anymask.errors import DataError
+from anymask.training.config import Recipe, SourceConfig
+from anymask.training.distributed import join_processes
+
+
+def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
+    """Open the recipe's sources as a stream of batches from step `start` on."""
+    config, processes = recipe.model.build(), join_processes(recipe.run.device)
+    cache = image_cache(recipe)
+    return BatchStream(
+        [Source(files=_open(s, cache), weight=s.weight, transforms=s.transforms) for s in recipe.sources],
+        batch_size=recipe.run.batch_size,
+        num_masks=recipe.run.num_masks,
+        image_size=config.image_size,
+        mask_size=4 * config.embedding_size,
+        seed=recipe.run.seed,
+        start=start * recipe.optim.accumulate,
+        deep=recipe.run.deep,
+        rank=processes.rank,
+        count=processes.count,
+    )
+
+
+def image_cache(recipe: Recipe) -> ImageCache | None:
+    """Return the cache of decoded images that the recipe asks for, if any."""
+    if not recipe.cache.mib:
+        return None
+    return ImageCache(recipe.cache.mib * 2**20, _expanded(recipe.cache.folder) or None)
+
+
+def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
+    if source.tars:
+        return TarFiles(find(source.tars, "tar"), cache=cache)
+    return FolderFiles(find(source.folders, "folder"), cache=cache)
+
+
+def find(patterns: Sequence[str], kind: str) -> list[str]:
+    """Return the paths that a recipe's glob patterns match, `~` and $VARIABLES expanded; raises DataError if none."""
+    expanded = [_expanded(pattern) for pattern in patterns]
+    paths = [path for pattern in expanded for path in sorted(glob.glob(pattern))]
+    if not paths:
+        raise DataError(f"no {kind} matches {', '.join(expanded)}; are the path and its variables right?")
+    return paths
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(os.path.expandvars(path))

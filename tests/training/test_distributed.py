@@ -1,0 +1,169 @@
+"""Several processes train what one alone would, survive the death of any, and go on in other numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anymask.errors import CheckpointError
+from anymask.model.config import SIZES, ViTConfig
+from anymask.training.config import Recipe
+from anymask.training.distributed import Processes, average, join_processes
+from anymask.training.log import read_log
+from anymask.training.loop import new_state, train
+from anymask.training.sharded_state import latest_sharded, load_sharded
+
+Build = Callable[..., Recipe]
+
+RECIPE = """
+[model]
+size = "smoke"
+image_size = 64
+[run]
+steps = {steps}
+batch_size = {batch_size}
+num_masks = 2
+num_workers = {workers}
+num_threads = 1
+save_every = 2
+log_every = 1
+sharding = "{sharding}"
+checkpointing = {checkpointing}
+[optim]
+learning_rate = 2e-3
+warmup = 2
+schedule = "constant"
+ema = 0.9
+[rounds]
+num_corrections = 0
+num_refinements = 0
+[rounds.prompts]
+point = 0.0
+box_noise = 0.0
+[[sources]]
+tars = ["$TEST_SHARDS/*.tar"]
+transforms = {{ flip = true, scale = [0.8, 1.6], color = 0.5 }}
+"""
+"""Exact boxes and one round: nothing is drawn at random but by the stream, so that N processes are one of N batches."""
+
+TRAIN = """
+import os, signal, sys, threading, time
+from dataclasses import replace
+from pathlib import Path
+from anymask.model.config import SIZES, ViTConfig
+from anymask.training.config import read_recipe
+from anymask.training.distributed import leave_processes
+from anymask.training.loop import train
+
+folder = Path(sys.argv[2])
+small = ViTConfig(width=32, depth=2, num_heads=2, global_blocks=(1,))  # no batch norm, whose batch is a process's own
+SIZES["smoke"] = replace(SIZES["smoke"], encoder=small)
+
+
+def die_at(step):
+    while not (folder / "log.jsonl").exists() or len((folder / "log.jsonl").read_text().splitlines()) < step:
+        time.sleep(0.01)
+    (folder / "died").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if len(sys.argv) > 3 and os.environ["RANK"] == "1" and not (folder / "died").exists():
+    threading.Thread(target=die_at, args=(int(sys.argv[3]),), daemon=True).start()
+seen = []
+train(read_recipe(sys.argv[1]), folder, callbacks=[(2, lambda model, step: seen.append(step) or {"seen": len(seen)})])
+leave_processes()
+"""
+
+
+@pytest.fixture
+def launch(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Train a recipe in a number of processes on this machine, and return the run's folder."""
+    monkeypatch.setenv("TEST_SHARDS", str(shards))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    script = tmp_path / "train.py"
+    script.write_text(TRAIN)
+
+    def run(name: str, processes: int, *extra: str, restarts: int = 0, **fields: Any) -> Path:
+        recipe = tmp_path / f"{name}-{processes}.toml"
+        values = {"steps": 4, "batch_size": 2, "workers": 0, "sharding": "none", "checkpointing": "false"}
+        recipe.write_text(RECIPE.format(**values | fields))
+        call = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        call += [f"--max-restarts={restarts}", "--monitor-interval=0.1"]
+        done = subprocess.run(
+            [*call, str(script), str(recipe), str(tmp_path / name), *extra],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return tmp_path / name
+
+    return run
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_log(folder) if "loss" in row]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one_with_twice_the_batch(launch: Callable[..., Path]) -> None:
+    alone = losses(launch("alone", 1, batch_size=4))
+    assert len(alone) == 4
+    assert losses(launch("replicated", 2)) == pytest.approx(alone, rel=2e-4)
+    assert losses(launch("shared", 2, sharding="full", checkpointing="true")) == pytest.approx(alone, rel=2e-4)
+
+
+@pytest.mark.slow
+def test_a_shared_out_state_is_taken_up_by_one_process_and_by_two(launch: Callable[..., Path]) -> None:
+    whole = losses(launch("whole", 2, sharding="full", steps=6))
+    launch("parts", 2, sharding="full", steps=2)
+    assert losses(launch("parts", 1, batch_size=4, steps=4)) == pytest.approx(whole[:4], rel=2e-4)
+    again = launch("again", 2, sharding="full", steps=4)
+    assert [path.name for path in again.glob("state*")] == ["state-000000004.dcp"]
+    assert losses(launch("again", 2, sharding="full", steps=6)) == pytest.approx(whole, rel=2e-4)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_restarted_with_its_fellows_and_the_run_ends_well(launch: Callable[..., Path]) -> None:
+    undisturbed = losses(launch("undisturbed", 2, steps=30))
+    killed = launch("killed", 2, "5", restarts=2, steps=30)
+    assert (killed / "died").exists()
+    assert losses(killed) == pytest.approx(undisturbed, rel=2e-4)
+    rows = [json.loads(line) for line in (killed / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "seen" in row] == list(range(2, 31, 2))
+
+
+def test_without_torchrun_a_process_is_alone() -> None:
+    assert join_processes("cpu") == Processes(rank=0, count=1, device="cpu")
+    tensor = torch.ones(3)
+    average([tensor], Processes())
+    assert torch.equal(tensor, torch.ones(3))
+
+
+def test_a_damaged_shared_out_state_is_named(recipe_of: Build, tmp_path: Path) -> None:
+    (tmp_path / "state-000000003.dcp").mkdir()
+    found = latest_sharded(tmp_path)
+    assert found is not None
+    with pytest.raises(CheckpointError, match=r"state-000000003\.dcp does not fit"):
+        load_sharded(new_state(recipe_of()), found)
+
+
+def test_activations_computed_twice_give_the_same_weights(
+    recipe_of: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ViTConfig(width=32, depth=2, num_heads=2, global_blocks=(1,))
+    monkeypatch.setitem(SIZES, "smoke", replace(SIZES["smoke"], encoder=small))
+    kept = train(recipe_of(), tmp_path / "kept")
+    again = train(recipe_of(checkpointing=True), tmp_path / "again")
+    for a, b in zip(kept.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(a, b)
