@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from anymask.checkpoints.catalogue import CATALOGUE, ModelEntry, RemoteFile, find_entry
-from anymask.data.files import write_text_atomic
+from anymask.data.files import cache_folder, write_text_atomic
 from anymask.errors import DownloadError, OutputError
 
 if TYPE_CHECKING:
@@ -23,12 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["CATALOGUE", "ModelEntry", "RemoteFile", "cache_folder", "download", "find_entry", "is_offline", "locate"]
 
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where anymask keeps what it downloads: $ANYMASK_HOME, or the user's cache folder. It need not exist."""
-    home = os.environ.get("ANYMASK_HOME")
-    return Path(home).expanduser() if home else platformdirs.user_cache_path("anymask", appauthor=False)
 
 
 def is_offline() -> bool:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
@@ -19,6 +20,12 @@ from anymask.errors import OutputError
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _ABANDONED_SECONDS = 3600.0
+
+
+def cache_folder() -> Path:
+    """Where anymask keeps what it downloads: $ANYMASK_HOME, or the user's cache folder. It need not exist."""
+    home = os.environ.get("ANYMASK_HOME")
+    return Path(home).expanduser() if home else platformdirs.user_cache_path("anymask", appauthor=False)
 
 
 def make_folder(path: str | Path) -> Path:

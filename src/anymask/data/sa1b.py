@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import mmap
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,10 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from anymask.data.cache import ImageCache
+from anymask.data.files import cache_folder
 from anymask.data.images import read_image
 from anymask.data.sample import Sample
+from anymask.data.tar_places import LocalTar, Range, RemoteTar, kept_index, read_index, tar_place, write_index
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import rle
 
@@ -115,19 +116,28 @@ class _Member:
 
 
 class TarFiles:
-    """Local tars with random access: an index of offsets, no member read before it is asked for.
+    """Tars with random access: an index of offsets, no member read before it is asked for.
 
-    With `labelled` False the tars hold pictures alone. Damaged stretches, cut-off ends and images without a JSON are
-    logged and left out. Raises DataError where a tar is missing or is none, or no image is left.
+    They lie on this machine or at URLs that fsspec knows (the extra `train`; s3:// needs s3fs); a remote tar's index is
+    kept in `index_folder`, by default in the user's cache. With `labelled` False the tars hold pictures alone. Damaged
+    stretches, cut-off ends and images without a JSON are logged and left out. Raises DataError where a tar is missing
+    or is none, or no image is left.
     """
 
-    def __init__(self, paths: Sequence[str | Path], *, labelled: bool = True, cache: ImageCache | None = None) -> None:
-        self.paths = [Path(p) for p in paths]
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        labelled: bool = True,
+        cache: ImageCache | None = None,
+        index_folder: Path | None = None,
+    ) -> None:
+        self.tars = [tar_place(path) for path in paths]
         self.cache = cache
-        self._members = [m for i, path in enumerate(self.paths) for m in _index(i, path, labelled)]
-        self._maps: dict[int, mmap.mmap] = {}
+        folder = cache_folder() / "tars" if index_folder is None else index_folder
+        self._members = [m for i, tar in enumerate(self.tars) for m in _members_of(i, tar, labelled, folder)]
         if not self._members:
-            raise DataError(f"no image{' with its JSON' if labelled else ''} in {', '.join(map(str, self.paths))}")
+            raise DataError(f"no image{' with its JSON' if labelled else ''} in {', '.join(map(str, self.tars))}")
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -136,42 +146,24 @@ class TarFiles:
     def key(self, index: int) -> str:
         """Return a name that is unique over the tars."""
         member = self._members[index]
-        return f"{self.paths[member.tar].name}/{member.key}"
+        return f"{self.tars[member.tar].name}/{member.key}"
 
     def image_bytes(self, index: int) -> bytes:
         """Return the encoded image."""
         member = self._members[index]
-        return self._read(member.tar, member.image)
+        return self.tars[member.tar].read(member.image)
 
     def json_bytes(self, index: int) -> bytes:
         """Return the annotations as they are stored."""
         member = self._members[index]
         if member.json is None:
             raise DataError(f"{self.key(index)} has no JSON")
-        return self._read(member.tar, member.json)
+        return self.tars[member.tar].read(member.json)
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random."""
         pair = self.image_bytes(index), self.json_bytes(index)
         return parse_sample(self.key(index), *pair, max_masks=max_masks, rng=rng, cache=self.cache)
-
-    def _read(self, tar: int, place: tuple[int, int]) -> bytes:
-        # A map has no position, which forked workers and threads would share.
-        mapped = self._maps.get(tar)
-        if mapped is None:
-            try:
-                with self.paths[tar].open("rb") as file:
-                    mapped = self._maps[tar] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{self.paths[tar]} cannot be read: {error}") from error
-        data = mapped[place[0] : place[0] + place[1]]
-        if len(data) != place[1]:
-            raise DataError(f"{self.paths[tar]} ends in the middle of a member; copy it again")
-        return data
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave maps of files behind; another process makes its own."""
-        return {**self.__dict__, "_maps": {}}
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -180,12 +172,28 @@ def _split(name: str) -> tuple[str, str]:
     return str(path.with_suffix("")), path.suffix.lower()[1:]
 
 
-def _index(tar: int, path: Path, labelled: bool) -> Iterator[_Member]:
-    images: dict[str, tuple[int, int]] = {}
-    jsons: dict[str, tuple[int, int]] = {}
+def _members_of(number: int, tar: LocalTar | RemoteTar, labelled: bool, folder: Path) -> Iterator[_Member]:
+    """Yield the members of a tar; those of a remote one from its kept index, which is made where there is none."""
+    kept = kept_index(tar, folder) if isinstance(tar, RemoteTar) else None
+    rows = None if kept is None else read_index(kept)
+    if rows is None:
+        images, jsons = _index(tar, labelled)
+        rows = [[key, *place, *jsons.get(key, ())] for key, place in images.items()]
+        if kept is not None:
+            write_index(kept, rows)
+    for key, *places in rows:
+        if len(places) == 4 or not labelled:
+            annotated = (places[2], places[3]) if len(places) == 4 else None
+            yield _Member(tar=number, key=key, image=(places[0], places[1]), json=annotated)
+
+
+def _index(tar: LocalTar | RemoteTar, labelled: bool) -> tuple[dict[str, Range], dict[str, Range]]:
+    """Return where a tar's images and their JSONs lie."""
+    images: dict[str, Range] = {}
+    jsons: dict[str, Range] = {}
     damages: list[Exception] = []
     try:
-        with path.open("rb") as raw:
+        with tar.open() as raw:
             for member in _members(_open_tar(raw, "r:", damages), damages):
                 key, suffix = _split(member.name)
                 place = (member.offset_data, member.size)
@@ -194,19 +202,17 @@ def _index(tar: int, path: Path, labelled: bool) -> Iterator[_Member]:
                 elif suffix == "json":
                     jsons[key] = place
     except FileNotFoundError as error:
-        raise DataError(f"there is no tar {path}") from error
+        raise DataError(f"there is no tar {tar}") from error
     except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{path} is not a readable tar: {error}") from error
+        raise DataError(f"{tar} is not a readable tar: {error}") from error
     if damages and not images and not jsons:
-        raise DataError(f"{path} is not a readable tar: {damages[-1]}")
+        raise DataError(f"{tar} is not a readable tar: {damages[-1]}")
     for damage in damages:
-        _LOG.warning("%s is damaged: %s", path, damage)
+        _LOG.warning("%s is damaged: %s", tar, damage)
     alone = [key for key in images if key not in jsons] if labelled else []
     if alone:
-        _LOG.warning("%s: %d images have no JSON and are left out, such as %s", path, len(alone), alone[0])
-    for key, place in images.items():
-        if key in jsons or not labelled:
-            yield _Member(tar=tar, key=key, image=place, json=jsons.get(key))
+        _LOG.warning("%s: %d images have no JSON and are left out, such as %s", tar, len(alone), alone[0])
+    return images, jsons
 
 
 def _open_tar(handle: Any, mode: Literal["r:", "r|*"], damages: list[Exception]) -> tarfile.TarFile:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 
 from anymask.data.cache import ImageCache
 from anymask.data.folder import FolderFiles
 from anymask.data.loader import BatchStream, SampleSet, Source
 from anymask.data.sa1b import TarFiles
+from anymask.data.tar_places import is_url
 from anymask.errors import DataError
 from anymask.training.config import Recipe, SourceConfig
 from anymask.training.distributed import join_processes
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
@@ -47,12 +51,27 @@ def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
 
 
 def find(patterns: Sequence[str], kind: str) -> list[str]:
-    """Return the paths that a recipe's glob patterns match, `~` and $VARIABLES expanded; raises DataError if none."""
+    """Return the paths that a recipe's glob patterns match, `~` and $VARIABLES expanded; raises DataError if none.
+
+    URLs have braces in place of patterns: `s3://bucket/sa_{000000..000999}.tar`.
+    """
     expanded = [_expanded(pattern) for pattern in patterns]
-    paths = [path for pattern in expanded for path in sorted(glob.glob(pattern))]
+    paths = [
+        path for pattern in expanded for path in (_numbered(pattern) if is_url(pattern) else sorted(glob.glob(pattern)))
+    ]
     if not paths:
         raise DataError(f"no {kind} matches {', '.join(expanded)}; are the path and its variables right?")
     return paths
+
+
+def _numbered(url: str) -> list[str]:
+    """Write out a range of numbers in braces, with leading zeros as its bounds have them."""
+    found = _RANGE.search(url)
+    if found is None:
+        return [url]
+    first, last = found[1], found[2]
+    names = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+    return [full for name in names for full in _numbered(url[: found.start()] + name + url[found.end() :])]
 
 
 def _expanded(path: str) -> str:
