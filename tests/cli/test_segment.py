@@ -144,7 +144,7 @@ def test_names_with_spaces_dots_and_other_scripts(anymask: Callable[..., Any], t
         (["--box", "0,0,10"], "X0,Y0,X1,Y1"),
         (["--box", "a,b,c,d"], "X0,Y0,X1,Y1"),
         (["--box", "0,0,9,9", "--box", "5,5,20,20", "--point", "7,7"], "2 boxes and 0 masks are an object each"),
-        (["--text", "the cup"], "text prompts cannot be answered"),
+        (["--text", "the cup"], "`hf download google/owlv2-base-patch16-ensemble` fetches them"),
         ([], "nothing says what to segment"),
         (["--point", "10,10", "--device", "toaster"], "no device 'toaster'"),
         (["--point", "10,10", "--device", "cuda:99"], "CUDA"),

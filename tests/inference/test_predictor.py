@@ -120,7 +120,7 @@ BAD = {
     "words": ({"points": [("a", "b")]}, "points must be numbers"),
     "nothing": ({}, "the prompt is empty"),
     "empty": ({"points": []}, "the prompt is empty"),
-    "text": ({"text": "a cat"}, "text prompts cannot be answered yet"),
+    "text": ({"text": "a cat", "points": [(5, 5)]}, "knows no words beside other prompts"),
     "no area": ({"box": (5, 5, 5, 20)}, r"box \(5, 5, 5, 20\) has no area"),
     "crossed": ({"box": (30, 5, 10, 20)}, "has no area"),
     "box outside": ({"box": (5, 5, 10, 61)}, "reaches outside the image"),

@@ -151,6 +151,7 @@ def check_expressible(config: SamConfig) -> None:
         ("decoder.num_heads", config.decoder.num_heads, DecoderConfig().num_heads),
         ("pixel_mean", config.pixel_mean, plain.pixel_mean),
         ("pixel_std", config.pixel_std, plain.pixel_std),
+        ("text", config.text, plain.text),
     ):
         if value != kept:
             raise CheckpointError(f"Meta's format cannot say that {name} is {value}, not {kept}; save it as native")

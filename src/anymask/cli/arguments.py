@@ -68,8 +68,10 @@ def read_mask(path: Path) -> Shaped[np.ndarray, "h w"]:
     return grey
 
 
-def build_prompts(points: Sequence[str], boxes: Sequence[str], masks: Sequence[Path], text: str | None) -> list[Prompt]:
-    """Return one prompt, of all that was typed; or, where there are several boxes or masks, one for each of them.
+def build_prompts(
+    points: Sequence[str], boxes: Sequence[str], masks: Sequence[Path], texts: Sequence[str] = ()
+) -> list[Prompt]:
+    """Return one prompt, of all that was typed; or, where there are several boxes, masks or texts, one for each.
 
     Raises PromptError.
     """
@@ -78,19 +80,23 @@ def build_prompts(points: Sequence[str], boxes: Sequence[str], masks: Sequence[P
     clicks = [parse_point(point) for point in points]
     corners = [parse_box(box) for box in boxes]
     arrays = [read_mask(mask) for mask in masks]
-    if not (clicks or corners or arrays or text):
-        raise PromptError("nothing says what to segment: give --point, --box, --mask or several of them")
-    if len(corners) <= 1 and len(arrays) <= 1:
+    if not (clicks or corners or arrays or texts):
+        raise PromptError("nothing says what to segment: give --point, --box, --mask, --text or several of them")
+    if len(corners) <= 1 and len(arrays) <= 1 and len(texts) <= 1:
         return [
             Prompt(
                 points=[(x, y) for x, y, _ in clicks] or None,
                 labels=[label for _, _, label in clicks] or None,
                 box=corners[0] if corners else None,
                 mask=arrays[0] if arrays else None,
-                text=text,
+                text=texts[0] if texts else None,
             )
         ]
-    if clicks or text:
+    if texts and not (clicks or corners or arrays):
+        return [Prompt(text=text) for text in texts]
+    if clicks or texts:
         what = f"{len(corners)} boxes and {len(arrays)} masks are an object each"
+        if len(texts) > 1:
+            what = f"{len(texts)} texts are objects each"
         raise PromptError(f"{what}: give points or words with one box and one mask at most")
     return [*(Prompt(box=box) for box in corners), *(Prompt(mask=mask) for mask in arrays)]

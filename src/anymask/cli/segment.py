@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from anymask.inference import Predictor, Prompt
 
 _PROMPTS = "What to segment"
+_WORDS = "How words are looked for"
 _OUTPUT = "Results"
+DETECTOR = "google/owlv2-base-patch16-ensemble"
+THRESHOLD, NMS = 0.3, 0.5
+"""Those of `anymask.inference.text`, which are not imported for --help; a test compares them."""
 
 
 class OverlayFormat(StrEnum):
@@ -58,8 +62,39 @@ def segment(
         ),
     ] = None,
     text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORDS",
+            rich_help_panel=_PROMPTS,
+            help="A phrase, such as 'a wheel': every object that it describes. Several are looked for at once.",
+        ),
+    ] = None,
+    detector: Annotated[
         str | None,
-        typer.Option(metavar="WORDS", rich_help_panel=_PROMPTS, help="Words; no model here can answer them yet."),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_WORDS,
+            help="An open-vocabulary detector: a folder of transformers or a name in its cache. "
+            f"By default {DETECTOR}; models trained on words need none.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(min=0, max=1, rich_help_panel=_WORDS, help="Objects of a lower score are dropped."),
+    ] = THRESHOLD,
+    nms: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, rich_help_panel=_WORDS, help="Of boxes that overlap by more than this IoU the best stays."
+        ),
+    ] = NMS,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_WORDS,
+            help="For models trained on words: the CLIP that reads them, where it is not the one that they name.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -82,20 +117,27 @@ def segment(
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
-    """Cut out what is clicked on, boxed or roughly masked.
+    """Cut out what is clicked on, boxed, roughly masked or named.
 
     Writes <stem>_mask.png (0 and 255; numbered if there are several), <stem>_overlay.png, and <stem>.json: a record in
     the layout of SA-1B with scores.
     """
     from anymask.data.images import read_image
+    from anymask.inference import Predictor
 
     if output is None and not as_json:
         raise InputError("where shall results go? give -o DIR, or --json to print the record alone")
     if output is not None:
         check_folder(output)
     pixels = read_image(image)
-    prompts = build_prompts(point or [], box or [], mask or [], text)
-    objects = _answer(model, pixels, prompts, all_masks=all_masks, device=device, offline=offline)
+    prompts = build_prompts(point or [], box or [], mask or [], text or [])
+    predictor = Predictor(open_model(model, offline=offline, device=device), clip=clip)
+    if prompts[0].is_words_alone and (detector is not None or predictor.model.config.text is None):
+        if all_masks:
+            raise InputError("--all-masks is for clicks, boxes and rough masks: a found object has one mask")
+        objects = _find(predictor, pixels, text or [], detector=detector or DETECTOR, threshold=threshold, nms=nms)
+    else:
+        objects = _answer(predictor, pixels, prompts, all_masks=all_masks)
     names = _mask_names(image.stem, len(objects))
     record = _record(image, pixels, objects, names if output is not None else None, model)
     if output is not None:
@@ -116,28 +158,15 @@ class Answered:
     mask: Bool[np.ndarray, "h w"]
     predicted_iou: float
     stability_score: float
+    text_score: float | None = None
+    """A detector's, of what it found for words."""
 
 
 def _answer(
-    model_name: str,
-    pixels: UInt8[np.ndarray, "h w 3"],
-    prompts: list[Prompt],
-    *,
-    all_masks: bool,
-    device: str,
-    offline: bool,
+    predictor: Predictor, pixels: UInt8[np.ndarray, "h w 3"], prompts: list[Prompt], *, all_masks: bool
 ) -> list[Answered]:
     """Ask the model; prompts are checked before the image is encoded."""
-    from anymask.geometry.frames import Frame
-    from anymask.inference import Predictor
-    from anymask.inference.prompts import to_model, to_model_all
-
-    predictor = Predictor(open_model(model_name, offline=offline, device=device))
-    frame = Frame((pixels.shape[0], pixels.shape[1]), predictor.model.image_size)
-    if len(prompts) == 1:
-        to_model(prompts[0], frame, predictor.model.mask_size)
-    else:
-        to_model_all(prompts, frame, predictor.model.mask_size)
+    predictor.check(prompts, (pixels.shape[0], pixels.shape[1]))
     predictor.set_image(pixels)
     answered = []
     for prompt, masks in zip(prompts, predictor.iterate(prompts, multimask=True if all_masks else None), strict=True):
@@ -152,6 +181,38 @@ def _answer(
                 )
             )
     return answered
+
+
+def _find(
+    predictor: Predictor,
+    pixels: UInt8[np.ndarray, "h w 3"],
+    phrases: list[str],
+    *,
+    detector: str,
+    threshold: float,
+    nms: float,
+) -> list[Answered]:
+    """Ask a detector for the phrases, and the model about its boxes; says so on standard error if nothing is found."""
+    from anymask.inference import Prompt, TextMasks, TextOptions
+
+    finder = TextMasks(predictor.model, detector, TextOptions(threshold=threshold, nms=nms))
+    boxes = finder.boxes(pixels, phrases)
+    if not boxes:
+        named = ", ".join(repr(phrase) for phrase in phrases)
+        typer.echo(f"nothing scores {threshold:g} or more for {named}; a lower --threshold shows more", err=True)
+        return []
+    predictor.set_image(pixels)
+    return [
+        Answered(
+            prompt=Prompt(box=box.box, text=box.phrase),
+            rank=0,
+            mask=masks.best,
+            predicted_iou=float(masks.scores[0]),
+            stability_score=_stability(predictor, masks.logits[0]),
+            text_score=box.score,
+        )
+        for box, masks in finder.answers(predictor.image, boxes)
+    ]
 
 
 def _stability(predictor: Predictor, logits: Any) -> float:
@@ -203,6 +264,8 @@ def _record(
             "prompt_box": _listed(prompt.box),
             "rank": answered.rank,
         }
+        if prompt.text is not None:
+            annotation |= {"text": prompt.text, "text_score": answered.text_score}
         if names is not None:
             annotation["file_name"] = names[index]
         annotations.append(annotation)
@@ -222,6 +285,8 @@ def _draw(pixels: UInt8[np.ndarray, "h w 3"], objects: list[Answered]) -> UInt8[
 
     from anymask.plots import contact_sheet, draw_answer
 
+    if not objects:
+        return pixels
     panels, captions = [], []
     for rank in sorted({answered.rank for answered in objects}):
         members = [answered for answered in objects if answered.rank == rank]
@@ -263,6 +328,8 @@ def _write(
 def _report(paths: list[Path], objects: list[Answered]) -> None:
     """Print where everything is, a line each."""
     for path, answered in zip(paths, objects, strict=False):
-        typer.echo(f"mask     {path}  (predicted IoU {answered.predicted_iou:.2f}, {answered.mask.sum():,} pixels)")
+        name = "" if answered.prompt.text is None else f"{answered.prompt.text}, "
+        scored = f"{name}predicted IoU {answered.predicted_iou:.2f}, {answered.mask.sum():,} pixels"
+        typer.echo(f"mask     {path}  ({scored})")
     for path in paths[len(objects) :]:
         typer.echo(f"{'record ' if path.suffix == '.json' else 'overlay'}  {path}")

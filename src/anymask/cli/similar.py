@@ -46,7 +46,7 @@ def similar(
     from anymask.plots import draw_everything
 
     check_folder(output)
-    prompts = build_prompts(point or [], box or [], mask or [], None)
+    prompts = build_prompts(point or [], box or [], mask or [])
     if len(prompts) > 1:
         raise InputError("several boxes or masks are several things; give one thing to look for")
     if prompts[0].mask is not None and not (point or box):

@@ -10,6 +10,7 @@ from anymask.inference.mask_record import MaskRecord
 from anymask.inference.predictor import Predictor
 from anymask.inference.prompts import Prompt
 from anymask.inference.session import Session, Step
+from anymask.inference.text import TextInstance, TextMasks, TextOptions
 from anymask.inference.tiled import TiledMasks
 from anymask.inference.tree import build_tree
 
@@ -24,6 +25,9 @@ __all__ = [
     "Prompt",
     "Session",
     "Step",
+    "TextInstance",
+    "TextMasks",
+    "TextOptions",
     "TiledMasks",
     "accelerate",
     "build_tree",

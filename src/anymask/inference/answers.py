@@ -108,17 +108,17 @@ def chunk_size(model: Sam) -> int:
 def _decode(
     model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None
 ) -> list[tuple[Float[Tensor, "m hm wm"], Float[Tensor, " m"]]]:
-    """Decode one chunk; prompts with and without a mask, for three masks and for one, go separately.
+    """Decode one chunk; prompts with and without a mask or words, for three masks and for one, go separately.
 
     Without masks all prompts share the image embedding; one mask among them would unshare it for all.
     """
-    groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[bool, bool, bool], list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         three = prompt.is_lone_point if multimask is None else multimask
-        groups[three, prompt.mask is not None].append(index)
+        groups[three, prompt.mask is not None, prompt.text is not None].append(index)
     answers: dict[int, tuple[Tensor, Tensor]] = {}
     with evaluating(model):
-        for (three, _), members in groups.items():
+        for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
             logits, iou = model.decode(image.embedding, batch, multimask=three)
             answers.update(zip(members, zip(logits[0].float(), iou[0].float(), strict=True), strict=True))

@@ -19,7 +19,7 @@ from anymask.data.images import ImageSource, read_image
 from anymask.errors import DataError, InputError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import rle
-from anymask.inference.answers import EncodedImage, answer, encode
+from anymask.inference.answers import EncodedImage, Masks, answer, encode
 from anymask.inference.prompts import Prompt, to_model_all
 from anymask.model import Sam
 
@@ -111,7 +111,7 @@ class Instances:
     def segment(self, image: ImageSource, detections: Sequence[Detection]) -> list[Instance]:
         """Return a mask for each detection of one image that has an area in it, in their order; raises ImageError."""
         pixels = read_image(image)
-        return self._answer(encode(self.model, [pixels])[0], detections)
+        return self.segment_encoded(encode(self.model, [pixels])[0], detections)
 
     def segment_many(
         self, images: Iterable[tuple[ImageSource, Sequence[Detection]]]
@@ -135,9 +135,17 @@ class Instances:
                 waiting = submit()
                 encoded = encode(self.model, [pixels for pixels, _ in batch])
                 for image, (pixels, boxes) in zip(encoded, batch, strict=True):
-                    yield pixels, self._answer(image, boxes)
+                    yield pixels, self.segment_encoded(image, boxes)
 
-    def _answer(self, image: EncodedImage, detections: Sequence[Detection]) -> list[Instance]:
+    def segment_encoded(self, image: EncodedImage, detections: Sequence[Detection]) -> list[Instance]:
+        """Do as `segment` for an image that is encoded already."""
+        return [
+            Instance(detection=detection, rle=rle.encode(masks.best), predicted_iou=float(masks.scores[0]))
+            for detection, masks in self.answers(image, detections)
+        ]
+
+    def answers(self, image: EncodedImage, detections: Sequence[Detection]) -> Iterator[tuple[Detection, Masks]]:
+        """Yield each detection that has an area in the image with the model's answer, one mask, in their order."""
         size = image.frame.original
         kept = [d for d, fits in zip(detections, usable(detections, size), strict=True) if fits]
         corners = box_geometry.clip(np.array([d.box for d in kept], np.float64).reshape(-1, 4), size)
@@ -146,11 +154,7 @@ class Instances:
             logits = self._logits(image, prompts)
             prompts = [Prompt(box=box, mask=mask) for box, mask in zip(corners, logits, strict=True)]
         checked = to_model_all(prompts, image.frame, self.model.mask_size)
-        answers = answer(self.model, image, checked, multimask=False)
-        return [
-            Instance(detection=detection, rle=rle.encode(masks.best), predicted_iou=float(masks.scores[0]))
-            for detection, masks in zip(kept, answers, strict=True)
-        ]
+        return zip(kept, answer(self.model, image, checked, multimask=False), strict=True)
 
     def _logits(self, image: EncodedImage, prompts: Sequence[Prompt]) -> list[Float[np.ndarray, "h w"]]:
         checked = to_model_all(prompts, image.frame, self.model.mask_size)

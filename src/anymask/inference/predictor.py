@@ -15,9 +15,12 @@ from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
 from anymask.geometry.frames import Frame
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
+from anymask.inference.clip import Clip, Words
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
 from anymask.inference.prompts import Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.session import Session
+from anymask.inference.text import TextInstance, TextMasks
+from anymask.inference.word_detector import DETECTOR, WordBox, WordDetector
 from anymask.model import Embedding, Sam
 
 
@@ -27,7 +30,8 @@ class Predictor:
     device and dtype, where given, move and convert the model in place, as `torch.nn.Module.to` does; bfloat16
     and float16 are for CUDA. The model runs in evaluation mode, and is left in the mode that it came in. With
     a cache, embeddings are looked up before an image is encoded, and kept after; the weights must not change
-    meanwhile.
+    meanwhile. Words are looked for by `detector`, a folder of transformers or a name in its cache, read when words
+    first come; a model that was trained on words itself reads them with `clip` (None: the CLIP that its file names).
     """
 
     def __init__(
@@ -37,10 +41,15 @@ class Predictor:
         cache: EmbeddingCache | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        detector: WordDetector | str | os.PathLike[str] = DETECTOR,
+        clip: Clip | str | os.PathLike[str] | None = None,
     ) -> None:
         self.model: Sam = model.to(device=device, dtype=dtype)
         self.cache = cache
+        self._finder = TextMasks(self.model, detector)
+        self._words = Words(self.model, clip)
         self._image: EncodedImage | None = None
+        self._pixels: UInt8[np.ndarray, "h w 3"] | None = None
         self._model_name: str | None = None
 
     def set_image(self, image: ImageSource) -> None:
@@ -48,7 +57,9 @@ class Predictor:
 
         Raises ImageError; the image set before then stays.
         """
-        self._image = self._encode([read(self.model, image)])[0]
+        pixels = read(self.model, image)
+        self._image = self._encode([pixels])[0]
+        self._pixels = pixels
 
     def set_embedding(self, embedding: Embedding | str | os.PathLike[str], size: tuple[int, int]) -> None:
         """Set an image by the embedding it left, (1, c, h, w), and its original (height, width).
@@ -67,10 +78,11 @@ class Predictor:
         if embedding.hq is None and self.model.config.decoder.hq_feature_width is not None:
             raise ImageError("the embedding lacks the features that SAM-HQ needs: take one that the same model made")
         self._image = EncodedImage(embedding=self._moved(embedding), frame=Frame(size, self.model.image_size))
+        self._pixels = None
 
     def reset(self) -> None:
         """Forget the image."""
-        self._image = None
+        self._image = self._pixels = None
 
     @property
     def image(self) -> EncodedImage:
@@ -91,12 +103,29 @@ class Predictor:
         """Answer one prompt: any mix of points, a box and a mask, as `Prompt` describes them.
 
         multimask None gives three masks for one lone point, which is ambiguous, and one otherwise (SAM,
-        sec. 3). Many boxes are many prompts: see `predict_boxes`. Raises PromptError.
+        sec. 3). Many boxes are many prompts: see `predict_boxes`. Words alone give a mask for each object that the
+        detector finds, none or many, those of its highest scores first (`find` gives names and scores too); models
+        that were trained on words answer them themselves, beside other prompts too. Raises PromptError.
         """
         image = self.image
         prompt = Prompt(points=points, labels=labels, box=box, mask=mask, text=text)
-        checked = to_model(prompt, image.frame, self.model.mask_size)
+        if prompt.is_words_alone and self._words.read is None:
+            return self._finder.joined(image, self._boxes([text or ""]))
+        checked = to_model(prompt, image.frame, self.model.mask_size, self._words.read)
         return next(answer(self.model, image, [checked], multimask=multimask))
+
+    def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
+        """Raise PromptError if one of the prompts makes no sense for an image of `size` = (height, width)."""
+        frame = Frame(size, self.model.image_size)
+        if len(prompts) == 1:
+            to_model(prompts[0], frame, self.model.mask_size, self._words.read)
+        else:
+            to_model_all(prompts, frame, self.model.mask_size, self._words.read)
+
+    def find(self, phrases: Sequence[str], *, threshold: float | None = None) -> list[TextInstance]:
+        """Find the objects of the image that any of several phrases describes (see `TextMasks.find`)."""
+        image = self.image
+        return self._finder.masks(image, self._boxes(phrases, threshold))
 
     def predict_boxes(
         self, boxes: Float[np.ndarray, "k 4"] | ArrayLike, *, multimask: bool | None = None
@@ -111,7 +140,7 @@ class Predictor:
     def iterate(self, prompts: Sequence[Prompt], *, multimask: bool | None = None) -> Iterator[Masks]:
         """Answer many prompts one after the other, so that not all full-size masks are held at once."""
         image = self.image
-        checked = to_model_all(prompts, image.frame, self.model.mask_size)
+        checked = to_model_all(prompts, image.frame, self.model.mask_size, self._words.read)
         return answer(self.model, image, checked, multimask=multimask)
 
     def predict_batch(
@@ -137,7 +166,7 @@ class Predictor:
             batch = images[start : start + batch_size]
             for image in self._encode([read(self.model, source) for source in batch]):
                 try:
-                    checked = to_model_all(prompts[len(results)], image.frame, self.model.mask_size)
+                    checked = to_model_all(prompts[len(results)], image.frame, self.model.mask_size, self._words.read)
                 except PromptError as error:
                     raise PromptError(f"image {len(results)}, {error}") from error
                 results.append(list(answer(self.model, image, checked, multimask=multimask)))
@@ -146,6 +175,12 @@ class Predictor:
     def session(self) -> Session:
         """Begin a conversation of clicks about the image that is set."""
         return Session(self.model, self.image)
+
+    def _boxes(self, phrases: Sequence[str], threshold: float | None = None) -> list[WordBox]:
+        """Ask the detector about the image that is set."""
+        if self._pixels is None:
+            raise PromptError("a detector needs the image itself, but an embedding was set: call set_image")
+        return self._finder.boxes(self._pixels, phrases, threshold=threshold)
 
     def _encode(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[EncodedImage]:
         """Encode images, or find them in the cache."""

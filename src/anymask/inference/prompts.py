@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from anymask.errors import PromptError
 from anymask.geometry.frames import Frame
 from anymask.inference.resize import mask_to_logits
 from anymask.model import PointLabel, Prompts
+
+ReadWords = Callable[[str], Float[np.ndarray, " c"]]
+"""Gives CLIP's embedding of a text; raises PromptError for one that it cannot read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,6 +36,11 @@ class Prompt:
     mask: ArrayLike | None = None
     text: str | None = None
 
+    @property
+    def is_words_alone(self) -> bool:
+        """Whether it has words and nothing else."""
+        return self.text is not None and all(part is None for part in (self.points, self.labels, self.box, self.mask))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModelPrompt:
@@ -45,16 +53,27 @@ class ModelPrompt:
     mask: Float[np.ndarray, "hm wm"] | None
     is_lone_point: bool
     """One point and nothing else: the ambiguous prompt, which three masks answer (SAM, sec. 3)."""
+    text: Float[np.ndarray, " c"] | None = None
+    """CLIP's embedding of the words, before the model's projection."""
 
 
-def to_model(prompt: Prompt, frame: Frame, mask_size: int) -> ModelPrompt:
-    """Check a prompt against its image and bring it into the model's frame; raises `PromptError`."""
+def to_model(prompt: Prompt, frame: Frame, mask_size: int, read_words: ReadWords | None = None) -> ModelPrompt:
+    """Check a prompt against its image and bring it into the model's frame; raises `PromptError`.
+
+    `read_words` gives CLIP's embedding of a text; None where the model knows no words.
+    """
+    text = None
     if prompt.text is not None:
-        raise PromptError("text prompts cannot be answered yet: give points, a box or a mask")
+        if read_words is None:
+            raise PromptError(
+                "this model knows no words beside other prompts: give points, a box or a mask, "
+                "or words alone to Predictor.predict or TextMasks, which ask a detector"
+            )
+        text = read_words(prompt.text)
     points, labels = _points(prompt.points, prompt.labels, frame.original)
     box = None if prompt.box is None else _box(prompt.box, frame.original)
     mask = None if prompt.mask is None else _mask(prompt.mask, frame, mask_size)
-    if not len(points) and box is None and mask is None:
+    if not len(points) and box is None and mask is None and text is None:
         raise PromptError("the prompt is empty: give at least one point, a box or a mask")
     coords, kinds = [frame.points_to_model(points)], [labels]
     if box is not None:
@@ -67,16 +86,19 @@ def to_model(prompt: Prompt, frame: Frame, mask_size: int) -> ModelPrompt:
         points=np.concatenate(coords),
         labels=np.concatenate(kinds),
         mask=mask,
-        is_lone_point=len(points) == 1 and box is None and mask is None,
+        is_lone_point=len(points) == 1 and box is None and mask is None and text is None,
+        text=text,
     )
 
 
-def to_model_all(prompts: Sequence[Prompt], frame: Frame, mask_size: int) -> list[ModelPrompt]:
+def to_model_all(
+    prompts: Sequence[Prompt], frame: Frame, mask_size: int, read_words: ReadWords | None = None
+) -> list[ModelPrompt]:
     """Do `to_model` for each of several prompts; an error says which."""
     checked = []
     for index, prompt in enumerate(prompts):
         try:
-            checked.append(to_model(prompt, frame, mask_size))
+            checked.append(to_model(prompt, frame, mask_size, read_words))
         except PromptError as error:
             raise PromptError(f"prompt {index}: {error}") from error
     return checked
@@ -95,7 +117,7 @@ def box_prompts(boxes: Float[np.ndarray, "k 4"] | ArrayLike) -> list[Prompt]:
 def join(prompts: Sequence[ModelPrompt], device: torch.device) -> Prompts:
     """Batch prompts of one image for the network; shorter ones are padded with points that change nothing.
 
-    Either all have a mask or none has.
+    Either all have a mask or none has, and so for words.
     """
     longest = max(len(prompt.labels) for prompt in prompts)
     points = np.zeros((1, len(prompts), longest, 2), np.float32)
@@ -104,11 +126,13 @@ def join(prompts: Sequence[ModelPrompt], device: torch.device) -> Prompts:
         points[0, row, : len(prompt.labels)] = prompt.points
         labels[0, row, : len(prompt.labels)] = prompt.labels
     masks = [prompt.mask for prompt in prompts if prompt.mask is not None]
-    assert len(masks) in (0, len(prompts))
+    texts = [prompt.text for prompt in prompts if prompt.text is not None]
+    assert len(masks) in (0, len(prompts)) and len(texts) in (0, len(prompts))
     return Prompts(
         points=torch.from_numpy(points).to(device),
         labels=torch.from_numpy(labels).to(device),
         masks=torch.from_numpy(np.stack(masks)[None]).to(device) if masks else None,
+        text=torch.from_numpy(np.stack(texts)[None]).to(device) if texts else None,
         padded=any(len(prompt.labels) < longest for prompt in prompts),
     )
 

@@ -1,6 +1,6 @@
 """The network: image encoders, prompt encoder, mask decoder, and the sizes that have names."""
 
-from anymask.model.config import SIZES, CompactConfig, DecoderConfig, SamConfig, TinyViTConfig, ViTConfig
+from anymask.model.config import SIZES, CompactConfig, DecoderConfig, SamConfig, TextConfig, TinyViTConfig, ViTConfig
 from anymask.model.prompt_encoder import PointLabel, Prompts
 from anymask.model.sam import MASK_THRESHOLD, Embedding, Sam, build_sam
 
@@ -14,6 +14,7 @@ __all__ = [
     "Prompts",
     "Sam",
     "SamConfig",
+    "TextConfig",
     "TinyViTConfig",
     "ViTConfig",
     "build_sam",

@@ -86,6 +86,16 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """A CLIP whose embeddings prompt the model (SAM, app. D.5)."""
+
+    width: int = 768
+    """Channels of CLIP's joint embedding of images and texts."""
+    clip: str = "openai/clip-vit-large-patch14-336"
+    """The CLIP that it was trained with: a name of transformers, or a folder's path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamConfig:
     """A whole model: encoder, width shared by prompts and decoder, input size and normalisation."""
 
@@ -102,6 +112,8 @@ class SamConfig:
     """Of masks of everything, those of a higher predicted IoU are kept where nothing else is asked for."""
     stability_score_thresh: float = 0.95
     """Of masks of everything, those of this stability and more are kept where nothing else is asked for."""
+    text: TextConfig | None = None
+    """For models that words prompt: whose embeddings they project; None: no words."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
@@ -117,8 +129,11 @@ class SamConfig:
         return self.image_size // self.encoder.stride
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as `from_dict` reads them and as JSON keeps them."""
-        return dataclasses.asdict(self)
+        """Return plain values, as `from_dict` reads them and as JSON keeps them; `text` only where there is one."""
+        values = dataclasses.asdict(self)
+        if self.text is None:
+            del values["text"]  # as it was before there were any, so that hashes of models stay
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SamConfig:
@@ -129,7 +144,9 @@ class SamConfig:
             kinds = {"vit": ViTConfig, "compact": CompactConfig, "tiny_vit": TinyViTConfig}
             encoder_config = kinds[encoder.get("kind", "")](**_with_tuples(encoder))
             decoder = DecoderConfig(**values.pop("decoder", {}))
-            return cls(encoder=encoder_config, decoder=decoder, **_with_tuples(values))
+            text = values.pop("text", None)
+            text_config = None if text is None else TextConfig(**text)
+            return cls(encoder=encoder_config, decoder=decoder, text=text_config, **_with_tuples(values))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"the model's configuration is not one of anymask's: {error}") from error
 

@@ -38,14 +38,15 @@ class Prompts:
     """Any number of prompts for each of several images, in the padded model frame.
 
     points are (x, y) pixels, before the half-pixel shift; labels are `PointLabel`s; masks are logits at four times the
-    embedding's size, used where has_mask (everywhere if None); text is one vector a prompt.
+    embedding's size, used where has_mask (everywhere if None); text is one vector a prompt: a token, or CLIP's
+    embedding, ℓ2-normalised, where the model projects such (`SamConfig.text`).
     """
 
     points: Float[Tensor, "b p n 2"]
     labels: Int[Tensor, "b p n"]
     masks: Float[Tensor, "b p hm wm"] | None = None
     has_mask: Bool[Tensor, "b p"] | None = None
-    text: Float[Tensor, "b p c"] | None = None
+    text: Float[Tensor, "b p ct"] | None = None
     padded: bool | None = None
     """Whether some points may be ABSENT; None looks, which on a GPU waits for the device."""
 
@@ -58,7 +59,7 @@ class Prompts:
         boxes: Float[Tensor, "b p 4"] | None = None,
         masks: Float[Tensor, "b p hm wm"] | None = None,
         has_mask: Bool[Tensor, "b p"] | None = None,
-        text: Float[Tensor, "b p c"] | None = None,
+        text: Float[Tensor, "b p ct"] | None = None,
         padded: bool | None = None,
     ) -> Prompts:
         """Join points, boxes (xyxy) and the rest; points without boxes get the public weights' padding point."""
@@ -154,6 +155,7 @@ class PromptEncoder(nn.Module):
             nn.GELU(),
             nn.Conv2d(channels, width, 1),
         )
+        self.text_projection: nn.Linear | None = None if config.text is None else nn.Linear(config.text.width, width)
 
     def grid_positions(self) -> Float[Tensor, "h w c"]:
         """Return the positional encoding of every cell of the image embedding."""
@@ -164,7 +166,10 @@ class PromptEncoder(nn.Module):
         tokens = self._points(prompts.points, prompts.labels)
         absent = prompts.labels == PointLabel.ABSENT
         if prompts.text is not None:
-            tokens = torch.cat([tokens, prompts.text[:, :, None].to(tokens.dtype)], 2)
+            text = prompts.text.to(tokens.dtype)
+            if self.text_projection is not None:
+                text = self.text_projection(text)
+            tokens = torch.cat([tokens, text[:, :, None]], 2)
             absent = torch.cat([absent, absent.new_zeros(*absent.shape[:2], 1)], 2)
         padded = bool(absent.any()) if prompts.padded is None else prompts.padded
         present = ~absent if padded else None
