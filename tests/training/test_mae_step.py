@@ -37,7 +37,13 @@ def a_batch(valid: torch.Tensor | None = None) -> Batch:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 64, 64), generator=generator, dtype=torch.uint8)
     whole = torch.ones(2, 4, 4, dtype=torch.bool)
-    return Batch(images=images, masks=whole[:, None], known=whole[:, None], valid=whole if valid is None else valid, keys=("a", "b"))
+    return Batch(
+        images=images,
+        masks=whole[:, None],
+        known=whole[:, None],
+        valid=whole if valid is None else valid,
+        keys=("a", "b"),
+    )
 
 
 @pytest.mark.parametrize("size", ["tiny", "smoke"])
