@@ -20,8 +20,9 @@ def test_changes_are_kept_by_revision(ready: TestClient, annotation: Any, change
     full = annotation(
         "b", class_id=3, name="left cup", visible=False, score=0.5, source="brush", prompts={"p": [1, None]}, parent="a"
     )
+    full["provenance"] = None
     empty = {"class_id": None, "name": None, "visible": True, "score": None, "source": "click"}
-    bare = annotation("a") | empty | {"prompts": None, "parent": None}
+    bare = annotation("a") | empty | {"prompts": None, "parent": None, "provenance": None}
     assert change(ready, "1", 0, put=[annotation("a"), full]).json() == {"revision": 1}
     assert ready.get("/api/images/1/annotations").json() == {"revision": 1, "annotations": [bare, full]}
     assert change(ready, "1", 1, delete=["a"]).json() == {"revision": 2}

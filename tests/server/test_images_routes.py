@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,10 +239,11 @@ def test_a_folder_is_added_by_reference(
     outside.write_bytes(image_file())
     os.symlink(outside, folder / "link.png")
     client = make_client(folders=(folder,))
-    for _ in range(200):
+    for _ in range(600):
         images = client.get("/api/images").json()["images"]
         if len(images) == 2:
             break
+        time.sleep(0.05)
     assert [(image["name"], image["width"], image["height"]) for image in images] == [
         ("b.png", 80, 60),
         ("trip/a.JPG", 80, 60),

@@ -19,7 +19,10 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from anymask.checkpoints.load import model_hash
+from anymask.engine.project_model import take_up
+from anymask.engine.stages import assisted
 from anymask.engine.store import open_project
+from anymask.export.description import FORMAT
 from anymask.model import Sam
 from anymask.server.app import create_app
 from anymask.server.parts import PARTS
@@ -31,9 +34,10 @@ CHECKS = [status_code_conformance, content_type_conformance, response_schema_con
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, smoke_sam: Sam) -> Iterator[BaseSchema]:
-    """The schema over a running application with two images."""
+    """The schema over a running application with two images in a queue of the data engine."""
     with open_project(tmp_path_factory.mktemp("schema") / "project") as project:
-        parts = project.cache / "models" / model_hash(smoke_sam)
+        take_up(project, smoke_sam)
+        parts = project.cache / "models" / f"{model_hash(smoke_sam)}-{FORMAT}"
         parts.mkdir(parents=True)
         for part in PARTS:
             (parts / f"{part}.onnx").write_bytes(b"made before, as that takes a minute")
@@ -42,11 +46,14 @@ def api(tmp_path_factory: pytest.TempPathFactory, smoke_sam: Sam) -> Iterator[Ba
             for name in ("coffee", "cat"):
                 client.post("/api/images", json={"sample": name})
             client.post("/api/images/1/encode")
+            assisted.open_queue(project)
             yield schemathesis.openapi.from_asgi("/api/openapi.json", app, headers={"Host": "127.0.0.1"})
 
 
 OPERATIONS = [
     *(("GET", f"/api/{path}") for path in ("info", "images", "classes", "export", "models/{part}.onnx")),
+    *(("GET", f"/api/engine/{path}") for path in ("work", "status")),
+    *(("POST", f"/api/engine/{path}") for path in ("next", "renew", "finish", "skip", "give-back")),
     *(("GET", f"/api/images/{{id}}/{path}") for path in ("file", "thumbnail", "embedding", "annotations")),
     *(("POST", f"/api/images/{{id}}/{path}") for path in ("encode", "changes", "everything", "text")),
     ("POST", "/api/images"),
@@ -60,7 +67,10 @@ def test_all_operations_are_tried(api: BaseSchema) -> None:
 
 
 SAYABLE = [(mode, method, path) for mode in GenerationMode for method, path in OPERATIONS]
-WITHOUT_INPUT = [(GenerationMode.NEGATIVE, "GET", f"/api/{path}") for path in ("info", "images", "classes")]
+WITHOUT_INPUT = [
+    (GenerationMode.NEGATIVE, "GET", f"/api/{path}")
+    for path in ("info", "images", "classes", "engine/work", "engine/status")
+]
 
 
 @pytest.mark.parametrize(("mode", "method", "path"), [each for each in SAYABLE if each not in WITHOUT_INPUT])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anymask.server.settings import Settings
 
 PORT = 8017
+MODEL = "anymask-s"
 _TRIES = 20
 
 
@@ -34,8 +35,12 @@ def serve(
         typer.Option(metavar="FOLDER", help="A folder of images, added by reference: they stay where they are."),
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name of `anymask models list`, or a checkpoint's path; anymask-s, or a data engine's own.",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine a token is demanded.")
     ] = "127.0.0.1",
@@ -55,10 +60,11 @@ def serve(
 ) -> None:
     """Serve the browser tool: masks by clicking, kept in a project.
 
-    Annotations are on the disk as soon as they are made. Ctrl-C ends it.
+    Annotations are on the disk as soon as they are made. Ctrl-C ends it. On a project of `anymask engine init` people
+    get images from its queues, and there is a dashboard.
     """
     try:
-        from anymask.engine.store import open_project
+        from anymask.engine.store import is_project, open_project
         from anymask.server.app import create_app
         from anymask.server.run import run
         from anymask.server.settings import Settings
@@ -72,16 +78,31 @@ def serve(
     settings = Settings(host=host, token=token, parts=_parts_folder(), export_at_start=True)
     if token is None and not settings.is_loopback:
         settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
-    loaded = open_model(model, offline=offline, device=device)
+    may_have_own = model is None and project is not None and is_project(project)
+    name = model or MODEL
+    loaded = None if may_have_own else open_model(name, offline=offline, device=device)
     with _listening(host, port) as listener, open_project(project or _fresh_folder()) as opened:
-        app = create_app(opened, loaded, model_name=model, settings=settings, folders=images or [])
+        own = opened.models.current()
+        if loaded is None and own is not None:
+            from anymask.engine.project_model import model_path
+
+            name = f"{opened.name}, model {own.id}"
+            loaded = open_model(str(model_path(opened)), offline=offline, device=device)
+        app = create_app(
+            opened,
+            loaded or open_model(name, offline=offline, device=device),
+            model_name=name,
+            settings=settings,
+            folders=images or [],
+        )
         url = _url(settings, listener)
 
         def ready() -> None:
             if as_json:
                 typer.echo(json.dumps({"url": url, "token": settings.token, "project": str(opened.folder)}))
             else:
-                typer.echo(f"page     {url}\nproject  {opened.folder}\nCtrl-C ends it.")
+                board = "" if own is None else f"board    {url}#dashboard\n"
+                typer.echo(f"page     {url}\n{board}project  {opened.folder}\nCtrl-C ends it.")
             if open_page:
                 typer.launch(url)
 

@@ -5,24 +5,36 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from anymask.engine.quality import agreement, check_report, honeypot_scores
 from anymask.engine.retrain import due
 from anymask.engine.stages import PREFILL, STAGES
 from anymask.engine.store import Project
-from anymask.engine.store.tables import images
+from anymask.engine.store.tables import images, jobs, outcomes
+
+_STRETCHES = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
+"""Seconds: over the first that makes few enough points, what was finished is summed."""
+_POINTS = 40
+_HOUR = 3600.0
 
 
 def status(project: Project) -> dict[str, Any]:
-    """Return plain values: images, masks, queues, stages, people, models, quarantined, quality, due."""
+    """Return plain values.
+
+    Images, masks, queues, stages, people, who works on what, models, history over time, the last hour, quarantined,
+    quality, due.
+    """
     with project.database.reading() as connection:
+        now = project.database.now(connection)
+        past = _history(connection)
         total = connection.execute(select(func.count(), func.coalesce(func.sum(images.c.num_annotations), 0))).one()
     current = project.models.current()
     aside = [(state, job) for state in ("quarantined", "skipped") for job in project.jobs.in_state(state)]
     names = {job.image_id: project.images.get(job.image_id) for _, job in aside}
     return {
         "project": str(project.folder),
+        "at": now,
         "images": int(total[0]),
         "masks": int(total[1]),
         "queues": project.jobs.counts(),
@@ -30,9 +42,18 @@ def status(project: Project) -> dict[str, Any]:
         "people": {
             kind: {name: each.summary() for name, each in project.outcomes.people(kind).items()} for kind in STAGES[:2]
         },
+        "working": [
+            {"worker": job.worker, "stage": job.kind, "image_id": job.image_id}
+            for job in project.jobs.in_state("leased", limit=50)
+        ],
+        "history": past,
+        "last_hour": {
+            kind: project.outcomes.statistics(kind, since=now - _HOUR).summary() for kind in (*STAGES, PREFILL)
+        },
         "models": [
             {
                 "id": each.id,
+                "at": each.at,
                 "hash": each.hash,
                 "trigger": each.trigger,
                 "masks": each.num_masks,
@@ -60,3 +81,39 @@ def status(project: Project) -> dict[str, Any]:
         },
         "due": due(project),
     }
+
+
+def _history(connection: Connection) -> dict[str, Any]:
+    """Return what was finished in each stage over time, in stretches that are long enough for few points."""
+    first, last = connection.execute(select(func.min(outcomes.c.at), func.max(outcomes.c.at))).one()
+    if first is None:
+        return {"width": float(_STRETCHES[0]), "moments": []}
+    width = next((each for each in _STRETCHES if (last - first) / each < _POINTS), _STRETCHES[-1])
+    stretch = func.round(outcomes.c.at / width - 0.5).label("stretch")  # the floor, which SQLite may lack
+    kept = outcomes.c.confirmed + outcomes.c.fixed + outcomes.c.added
+    sums = {
+        "masks": outcomes.c.masks,
+        "kept": kept,
+        "seconds": outcomes.c.seconds,
+        "clicks": outcomes.c.clicks,
+    }
+    wanted = (
+        select(jobs.c.kind, stretch, func.count().label("images"), *(func.sum(of).label(to) for to, of in sums.items()))
+        .select_from(outcomes.join(jobs, jobs.c.id == outcomes.c.job_id))
+        .where(jobs.c.kind.in_(STAGES))
+        .group_by(jobs.c.kind, stretch)
+        .order_by(stretch, jobs.c.kind)
+    )
+    moments = [
+        {
+            "at": float(row.stretch) * width,
+            "stage": row.kind,
+            "images": int(row.images),
+            "masks": int(row.masks),
+            "kept": int(row.kept),
+            "seconds": round(float(row.seconds), 3),
+            "clicks": int(row.clicks),
+        }
+        for row in connection.execute(wanted)
+    ]
+    return {"width": float(width), "moments": moments}

@@ -18,7 +18,7 @@ from anymask.server import schemas
 from anymask.server.bench import Bench, TextModel
 from anymask.server.folder import add_folders
 from anymask.server.refusals import add_handlers
-from anymask.server.routes import annotating, export, images, info, masks, models
+from anymask.server.routes import annotating, engine, export, images, info, masks, models
 from anymask.server.routes.page import add_page
 from anymask.server.security import Guard
 from anymask.server.settings import Settings
@@ -75,7 +75,7 @@ def create_app(
         code: {"model": schemas.Error, "description": word} for code, word in _ALWAYS.items()
     }
     api = APIRouter(prefix="/api", responses={**errors, 404: {"model": schemas.Error}})
-    for part in (info, images, annotating, masks, models, export):
+    for part in (info, images, annotating, masks, models, export, engine):
         api.include_router(part.router)
     app.include_router(api)
     add_page(app, settings.page)

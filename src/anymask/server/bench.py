@@ -20,6 +20,7 @@ from anymask.model import Sam
 from anymask.server.encoding import Encoding
 from anymask.server.events import Events
 from anymask.server.parts import PARTS, Parts
+from anymask.server.pictures import local_path
 from anymask.server.refusals import Refused, busy
 from anymask.server.settings import Settings
 from anymask.server.worker import Worker
@@ -59,6 +60,8 @@ class Bench:
         self.model_hash = model_hash(model)
         self.settings = settings
         self.text = text
+        self.is_engine = project.models.current() is not None
+        """Whether people get images from the queues of a data engine; its projects have a model of their own."""
         self.events = Events(loop)
         self.worker = Worker(
             {"encode": settings.max_waiting, "search": settings.max_searches}, threads=settings.threads
@@ -91,8 +94,8 @@ class Bench:
             self._decoding -= 1
 
     def path(self, image: StoredImage) -> FilePath:
-        """Return where an image lies."""
-        return self.project.path(image.location)
+        """Return where an image lies; one of a store elsewhere is fetched first. Raises ImageError."""
+        return local_path(self.project, image)
 
     def pixels(self, image: StoredImage) -> UInt8[np.ndarray, "h w 3"]:
         """Read an image."""

@@ -21,6 +21,7 @@ from anymask.inference.embeddings import embedding_key
 from anymask.model import Sam
 from anymask.server import schemas
 from anymask.server.events import Events
+from anymask.server.pictures import local_path
 from anymask.server.refusals import Refused
 from anymask.server.worker import Priority, Worker
 
@@ -136,7 +137,7 @@ class Encoding:
             self._set(image.id, "ready")
 
     def _encode(self, image: StoredImage) -> None:
-        pixels = read_image(self._project.path(image.location), max_pixels=self._max_pixels)
+        pixels = read_image(local_path(self._project, image), max_pixels=self._max_pixels)
         if pixels.shape[:2] != image.size and not self._project.images.resize(image.id, pixels.shape[:2]):
             raise ImageError(f"{image.name}: has another size than when it was annotated; restore the file as it was")
         key = embedding_key(pixels, self._name)

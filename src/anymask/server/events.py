@@ -36,9 +36,10 @@ class Events:
         """End all streams; may be called from any thread, and more than once."""
         self._soon(self._end_all)
 
-    async def listen(self) -> AsyncIterator[Event]:
-        """Give every event from now on."""
+    async def listen(self, first: Event) -> AsyncIterator[Event]:
+        """Give `first`, and every event from then on: whoever has got it misses none."""
         with self._queue() as queue:
+            yield first
             while not self._is_closed:
                 event = await queue.get()
                 if event is None:

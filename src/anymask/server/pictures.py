@@ -11,6 +11,8 @@ from jaxtyping import UInt8
 
 from anymask.data.files import write_bytes_atomic
 from anymask.data.images import Header, read_header, read_image
+from anymask.engine.pictures import image_bytes
+from anymask.engine.store import Project, StoredImage
 from anymask.errors import ImageError
 from anymask.server.refusals import Refused
 
@@ -23,6 +25,17 @@ THUMBNAIL_SIDE = 256
 _JPEG = "image/jpeg"
 _SHOWN = {"PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp", "AVIF": "image/avif"}
 _NO_LIMIT = 2**62
+
+
+def local_path(project: Project, image: StoredImage) -> Path:
+    """Return where an image lies; one of a store elsewhere is fetched once, and kept. Raises ImageError."""
+    if "://" not in image.location:
+        return project.path(image.location)
+    path = project.cache / "fetched" / str(image.id)
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        write_bytes_atomic(path, image_bytes(project, image))
+    return path
 
 
 def check_upload(data: bytes, max_pixels: int) -> tuple[Header, UInt8[np.ndarray, "h w 3"]]:

@@ -83,8 +83,8 @@ async def add_image(request: Request, bench: AtBench) -> schemas.Image:
 @router.get("/{id}/file", response_class=Response, responses=_PICTURE)
 async def image_file(request: Request, bench: AtBench, image: OfImage) -> Response:
     """Send an image as a browser shows it: as it is where all browsers can, as JPEG otherwise."""
-    path = bench.path(image)
     try:
+        path = await bench.decode(lambda: bench.path(image))
         kind = media_type(read_header(path))
     except ImageError as error:
         raise _gone(image, error) from error

@@ -37,6 +37,7 @@ def info(bench: AtBench) -> schemas.Info:
         limits=schemas.Limits(bytes=limits.max_upload_bytes, pixels=limits.max_pixels),
         samples=list(SAMPLES),
         presets=list(PRESETS),
+        engine=bench.is_engine,
     )
 
 
@@ -48,6 +49,5 @@ def _may_listen(bench: AtBench) -> None:
 @router.get("/events", response_class=EventSourceResponse, responses={429: {"model": schemas.Error}})
 async def events(bench: AtBench, _: Annotated[None, Depends(_may_listen)]) -> AsyncIterable[schemas.Event]:
     """Send what happens as it happens, first of all `hello`: whatever was known before should be asked for again."""
-    yield schemas.HelloEvent()
-    async for event in bench.events.listen():
+    async for event in bench.events.listen(schemas.HelloEvent()):
         yield event

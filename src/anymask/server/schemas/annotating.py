@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from anymask.engine.store import Annotation as StoredAnnotation
 from anymask.engine.store import Class as StoredClass
+from anymask.engine.store import Provenance as StoredProvenance
 from anymask.engine.store import Put as StoredPut
 from anymask.engine.store import State
 from anymask.server.schemas.wire import ClassId, Identifier, Label, Revision, Rle, Wire
@@ -18,6 +19,31 @@ MAX_CLASSES = 1000
 _MAX_PROMPTS = 256 << 10
 
 Source = Literal["click", "box", "brush", "everything", "text", "import"]
+
+
+class Provenance(Wire):
+    """Where a mask of a data engine's project comes from: who made it, in which stage, and what it took."""
+
+    stage: Literal["assisted", "semi-automatic", "automatic", "check", "review", "import"]
+    author: Label
+    """A person's name; "model" as long as nobody has looked at it."""
+    origin: Literal["added", "prefilled", "automatic", "imported"] = "added"
+    """How the object came to the image."""
+    model: Annotated[str, Field(max_length=200)] | None = None
+    """Hash of the model that answered the prompts."""
+    seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    clicks: Annotated[int, Field(ge=0, le=100_000)] = 0
+    strokes: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Of the brush."""
+
+    @classmethod
+    def of(cls, stored: StoredProvenance) -> dict[str, Any]:
+        """Return what the store has as it goes over the wire."""
+        return {name: getattr(stored, name) for name in cls.model_fields}
+
+    def stored(self) -> StoredProvenance:
+        """Return it as the store takes it; it was derived from the version before, if any."""
+        return StoredProvenance(**self.model_dump())
 
 
 class Annotation(Wire):
@@ -35,6 +61,7 @@ class Annotation(Wire):
     """What was asked, for the record; any JSON of at most 256 KiB."""
     parent: Identifier | None = None
     """The object that it is a part of."""
+    provenance: Provenance | None = None
 
     @field_validator("prompts")
     @classmethod
@@ -61,6 +88,7 @@ class Annotation(Wire):
             "source": stored.source,
             "prompts": stored.prompts,
             "parent": stored.parent,
+            "provenance": None if stored.provenance is None else Provenance.of(stored.provenance),
         }
 
     def stored(self) -> StoredAnnotation:
@@ -75,6 +103,7 @@ class Annotation(Wire):
             source=self.source,
             prompts=self.prompts,
             parent=self.parent,
+            provenance=None if self.provenance is None else self.provenance.stored(),
         )
 
 

@@ -48,6 +48,13 @@ class ClassesEvent(Wire):
     client: str
 
 
+class WorkEvent(Wire):
+    """Somebody took, finished or skipped an image of a queue."""
+
+    type: Literal["work"] = "work"
+
+
 Event = Annotated[
-    HelloEvent | ImageEvent | ProgressEvent | AnnotationsEvent | ClassesEvent, Field(discriminator="type")
+    HelloEvent | ImageEvent | ProgressEvent | AnnotationsEvent | ClassesEvent | WorkEvent,
+    Field(discriminator="type"),
 ]

@@ -41,6 +41,8 @@ class Info(Wire):
     samples: list[str]
     presets: list[str]
     """Names of ways to find everything on an image."""
+    engine: bool
+    """Whether this is a data engine's project: people get images from queues."""
 
 
 class Image(Wire):

@@ -1,0 +1,154 @@
+"""The data engine's queues for people, and its state for the dashboard; a plain project has neither."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+
+from anymask.engine import status as project_status
+from anymask.engine.store import Lease, LeaseLost
+from anymask.server import schemas, tasks
+from anymask.server.bench import AtBench, Bench
+from anymask.server.refusals import Refused
+from anymask.server.schemas.engine import Queue
+
+_LOST: dict[int | str, dict[str, Any]] = {409: {"model": schemas.Error, "description": "the image is another's by now"}}
+
+
+def _of_engine(bench: AtBench) -> Bench:
+    if not bench.is_engine:
+        raise Refused(404, "this project has no data engine; `anymask engine init` makes one that has")
+    return bench
+
+
+Engine = Annotated[Bench, Depends(_of_engine)]
+router = APIRouter(prefix="/engine")
+
+
+@router.get("/work")
+def work(bench: Engine) -> schemas.Work:
+    """Return what there is to do for people; the images at the queue's head are got ready."""
+    found = _work(bench)
+    tasks.prepare(bench, found.suggested)
+    return found
+
+
+@router.post("/next")
+def next_image(bench: Engine, wanted: schemas.NextRequest) -> schemas.Next:
+    """Give a person the next image of a queue; it is that person's until somebody else gets it, at the earliest
+    after `lease_seconds` without a sign of life.
+    """
+    if wanted.worker == tasks.MODEL:
+        raise Refused(422, 'worker: "model" is not a person\'s name; choose another')
+    found = tasks.take(bench, wanted.stage, wanted.worker)
+    if found is None:
+        return schemas.Next(task=None, work=_work(bench))
+    lease, image = found
+    task = schemas.Task(
+        lease=schemas.Lease(
+            job=lease.job_id,
+            image=str(lease.image_id),
+            stage=lease.kind,  # type: ignore[arg-type]
+            worker=lease.worker,
+            token=lease.token,
+            is_second=lease.copy > 0,
+        ),
+        image=bench.encoding.describe(image),
+        statistics=_statistics(bench, lease.kind, lease.worker),
+    )
+    _told(bench)
+    return schemas.Next(task=task, work=_work(bench))
+
+
+@router.post("/renew")
+def renew(bench: Engine, lease: schemas.Lease) -> schemas.Held:
+    """Say that one is still at work on an image."""
+    seconds = bench.project.settings.current().lease_seconds
+    return schemas.Held(held=bench.project.jobs.renew(_stored(lease), seconds=seconds))
+
+
+@router.post("/finish", responses=_LOST)
+def finish(bench: Engine, done: schemas.FinishRequest) -> schemas.Finished:
+    """Say that an image is done; said twice, it counts once."""
+    try:
+        counted = tasks.finish(
+            bench,
+            _stored(done.lease),
+            seconds=done.seconds,
+            clicks=done.clicks,
+            strokes=done.strokes,
+            second=[mask.stored() for mask in done.masks],
+        )
+    except LeaseLost as error:
+        raise _lost(error) from error
+    _told(bench)
+    return schemas.Finished(counted=counted, statistics=_statistics(bench, done.lease.stage, done.lease.worker))
+
+
+@router.post("/skip", responses=_LOST)
+def skip(bench: Engine, wanted: schemas.SkipRequest) -> schemas.Work:
+    """Take an image out of its queue, for a reason."""
+    try:
+        bench.project.jobs.skip(tasks.checked(bench.project, _stored(wanted.lease)), wanted.reason)
+    except LeaseLost as error:
+        raise _lost(error) from error
+    _told(bench)
+    return _work(bench)
+
+
+@router.post("/give-back", responses=_LOST)
+def give_back(bench: Engine, lease: schemas.Lease) -> schemas.Work:
+    """Leave an image to others, as one does who goes home."""
+    try:
+        bench.project.jobs.give_back(tasks.checked(bench.project, _stored(lease)))
+    except LeaseLost as error:
+        raise _lost(error) from error
+    _told(bench)
+    return _work(bench)
+
+
+@router.get("/status")
+def status(bench: Engine) -> schemas.Status:
+    """Return where the project stands: queues, statistics, people, models, what was set aside."""
+    found = project_status.status(bench.project)
+    return schemas.Status.model_validate({**found, "project": bench.project.name, "serving": bench.model_hash})
+
+
+def _work(bench: Bench) -> schemas.Work:
+    counts = bench.project.jobs.counts()
+    settings = bench.project.settings.current()
+    return schemas.Work(
+        queues={kind: Queue(**counts.get(kind, {})) for kind in ("assisted", "semi-automatic")},
+        suggested=tasks.suggested_stage(bench.project),  # type: ignore[arg-type]
+        mask_seconds=settings.mask_seconds,
+        image_seconds=settings.image_seconds,
+        asks_classes=settings.asks_classes,
+        lease_seconds=settings.lease_seconds,
+    )
+
+
+def _statistics(bench: Bench, stage: str, worker: str) -> schemas.Statistics:
+    known = bench.project.outcomes
+    mine = schemas.Summary.model_validate(known.statistics(stage, worker=worker).summary())
+    return schemas.Statistics(mine=mine, all=schemas.Summary.model_validate(known.statistics(stage).summary()))
+
+
+def _stored(lease: schemas.Lease) -> Lease:
+    return Lease(
+        job_id=lease.job,
+        kind=lease.stage,
+        image_id=int(lease.image),
+        worker=lease.worker,
+        token=lease.token,
+        attempt=0,  # of no matter to a person's
+        copy=int(lease.is_second),
+    )
+
+
+def _lost(error: LeaseLost) -> Refused:
+    return Refused(409, f"{error}; the masks that were saved stay on it")
+
+
+def _told(bench: Bench) -> None:
+    bench.events.publish(schemas.WorkEvent())

@@ -1,0 +1,232 @@
+"""A data engine's project: a person's image from a queue, what came of it, and where the project stands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from anymask.server.schemas.images import Image
+from anymask.server.schemas.wire import LARGEST, Label, Rle, Wire
+
+Stage = Literal["assisted", "semi-automatic"]
+"""Those in which people work."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+_Short = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class Lease(Wire):
+    """An image that is somebody's for now; `token` shows that it is."""
+
+    job: Annotated[int, Field(ge=1, le=LARGEST)]
+    image: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}$")]
+    stage: Stage
+    worker: Label
+    token: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    is_second: bool
+    """Somebody else has the same image, to see whether both agree: its masks come with `Finished` alone."""
+
+
+class Summary(Wire):
+    """Sums over finished images, and what follows from them."""
+
+    images: int
+    masks: int
+    masks_per_image: float
+    seconds_per_mask: float
+    clicks_per_mask: float
+    strokes_per_mask: float
+    by_hand: float
+    """Share of the masks that the brush touched."""
+    seconds_per_added_mask: float
+    prefilled: int
+    confirmed: int
+    fixed: int
+    rejected: int
+    added: int
+
+
+class Queue(Wire):
+    """How many images of a stage are in each state."""
+
+    open: int = 0
+    leased: int = 0
+    done: int = 0
+    skipped: int = 0
+    quarantined: int = 0
+
+
+class Work(Wire):
+    """What there is to do for people, and by which rules."""
+
+    queues: dict[Stage, Queue]
+    suggested: Stage | None
+    """The stage that has open images, the second before the first; None where all is done."""
+    mask_seconds: float
+    """One is asked to move on once a mask takes longer; 0 sets no limit."""
+    image_seconds: float
+    asks_classes: bool
+    lease_seconds: float
+
+
+class Statistics(Wire):
+    """Of one person and of all, in a stage."""
+
+    mine: Summary
+    all: Summary
+
+
+class NextRequest(Wire):
+    """Who asks for an image, of which stage; None takes the suggested one."""
+
+    worker: Label
+    stage: Stage | None = None
+
+
+class Task(Wire):
+    """An image to be annotated."""
+
+    lease: Lease
+    image: Image
+    statistics: Statistics
+
+
+class Next(Wire):
+    """The next image, or None where there is none now; and what is left."""
+
+    task: Task | None
+    work: Work
+
+
+class Held(Wire):
+    """Whether an image is still the person's."""
+
+    held: bool
+
+
+class SkipRequest(Wire):
+    """An image to be left out, and why."""
+
+    lease: Lease
+    reason: Label
+
+
+class FinishRequest(Wire):
+    """An image that is done, and what it took; what came of the masks is found in the store."""
+
+    lease: Lease
+    seconds: Seconds
+    clicks: _Short
+    strokes: _Short
+    masks: Annotated[list[Rle], Field(max_length=5000)] = Field(default_factory=list)
+    """Of an image that is somebody's second alone: they are kept apart."""
+
+
+class Finished(Wire):
+    """What an image came to."""
+
+    counted: bool
+    """False if it had been told before."""
+    statistics: Statistics
+
+
+class ModelVersion(Wire):
+    """A model that the project had, has, or refused."""
+
+    id: int
+    at: float
+    hash: str
+    trigger: str
+    masks: int
+    """It was trained on."""
+    verdict: str
+    scores: dict[str, float]
+    is_current: bool
+
+
+class SetAside(Wire):
+    """An image that was skipped or put in quarantine."""
+
+    image: str
+    image_id: int
+    stage: str
+    state: str
+    tries: int
+    reason: str | None
+
+
+class AtWork(Wire):
+    """Who has which image now; machines too."""
+
+    worker: str | None
+    stage: str
+    image_id: int
+
+
+class Moment(Wire):
+    """What was finished in a stretch of time in one stage."""
+
+    at: float
+    """Its beginning, in seconds since 1970."""
+    stage: str
+    images: int
+    masks: int
+    """On those images when they were done."""
+    kept: int
+    """Masks confirmed, fixed and added."""
+    seconds: float
+    clicks: int
+
+
+class History(Wire):
+    """What was finished over time, in stretches of `width` seconds; those without anything are left out."""
+
+    width: float
+    moments: list[Moment]
+
+
+class Check(Wire):
+    """How good the masks of a sample are; shares from 0 to 1."""
+
+    pairs: int
+    over_90: float
+    over_75: float
+    rejected: int
+
+
+class Agreement(Wire):
+    """How far two people agree on the same images."""
+
+    images: int
+    matched: float
+    mean_iou: float
+
+
+class Quality(Wire):
+    """What is known of how good the masks are."""
+
+    check: Check
+    agreement: Agreement
+    honeypots: dict[str, float]
+
+
+class Status(Wire):
+    """Where a project stands."""
+
+    project: str
+    at: float
+    images: int
+    masks: int
+    queues: dict[str, Queue]
+    stages: dict[str, Summary]
+    people: dict[str, dict[str, Summary]]
+    working: list[AtWork]
+    models: list[ModelVersion]
+    history: History
+    last_hour: dict[str, Summary]
+    quarantined: list[SetAside]
+    quality: Quality
+    due: str | None
+    serving: str
+    """Hash of the model that this server helps people with: not the project's own any more if that was retrained."""

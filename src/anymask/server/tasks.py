@@ -1,0 +1,120 @@
+"""A person's image from a queue of the data engine: leased, got ready, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from anymask.engine.stages import ASSISTED, SEMI_AUTOMATIC
+from anymask.engine.stages.assisted import SECOND
+from anymask.engine.store import Annotation, Lease, LeaseLost, Outcome, Project, StoredImage
+from anymask.errors import AnymaskError
+from anymask.geometry.rle import RLE
+from anymask.server.bench import Bench
+from anymask.server.refusals import Refused
+from anymask.server.worker import Priority
+
+MODEL = "model"
+"""The author of masks that nobody has looked at."""
+_MOST_AHEAD = 4
+"""Images that are encoded before they are opened."""
+
+
+def suggested_stage(project: Project) -> str | None:
+    """Return the stage that people should go on with: the second before the first, None where nothing is open."""
+    counts = project.jobs.counts()
+    return next((kind for kind in (SEMI_AUTOMATIC, ASSISTED) if counts.get(kind, {}).get("open")), None)
+
+
+def take(bench: Bench, stage: str | None, worker: str) -> tuple[Lease, StoredImage] | None:
+    """Lease the next image for a person and have it, and those that come after it, encoded; None without any.
+
+    A lease that has expired is open to others, and counts as open here.
+    """
+    project = bench.project
+    seconds = project.settings.current().lease_seconds
+    for kind in (stage,) if stage else (SEMI_AUTOMATIC, ASSISTED):
+        lease = project.jobs.lease(kind, worker, seconds=seconds, tries=None)
+        if lease is not None:
+            image = project.images.get(lease.image_id)
+            assert image is not None  # the jobs' foreign key
+            with suppress(Refused):  # too many wait: the page asks again
+                bench.encoding.request(image, Priority.now)
+            prepare(bench, kind)
+            return lease, image
+    return None
+
+
+def prepare(bench: Bench, kind: str | None) -> None:
+    """Have the images at the head of a queue encoded: one for each who works on it, and one more."""
+    if kind is None:
+        return
+    people = bench.project.jobs.counts(kind).get(kind, {}).get("leased", 0)
+    for image_id in bench.project.jobs.next_images(kind, min(1 + people, _MOST_AHEAD)):
+        image = bench.project.images.get(image_id)
+        if image is not None:
+            with suppress(Refused, AnymaskError):
+                bench.encoding.request(image, Priority.next)
+
+
+def checked(project: Project, lease: Lease) -> Lease:
+    """Return a lease that came over the wire if job, image, stage and person belong together; raises LeaseLost."""
+    for job in project.jobs.of(lease.image_id):
+        if job.id == lease.job_id and (job.kind, job.worker) == (lease.kind, lease.worker):
+            return lease
+    raise LeaseLost(f"image {lease.image_id} is not {lease.worker}'s any more")
+
+
+def finish(
+    bench: Bench, lease: Lease, *, seconds: float, clicks: int, strokes: int, second: Sequence[RLE] = ()
+) -> bool:
+    """Note that an image is done; False if that was noted before. Raises LeaseLost, and Refused (422).
+
+    What came of the masks is read from their versions. A `second` person's masks are kept apart.
+    """
+    project = bench.project
+    checked(project, lease)
+    if lease.copy:
+        if (lease.image_id, lease.worker) not in project.reviews.hidden(SECOND):
+            project.reviews.hide(lease.image_id, second, kind=SECOND, author=lease.worker)
+        counts = {"added": len(second)}
+    else:
+        counts = judged(project, lease)
+    outcome = Outcome(seconds=seconds, clicks=clicks, strokes=strokes, model=bench.model_hash, **counts)
+    return project.jobs.finish(lease, outcome)
+
+
+def judged(project: Project, lease: Lease) -> dict[str, int]:
+    """Count what a person made of an image: prefilled masks confirmed, fixed and rejected, and masks added.
+
+    Raises Refused (422) where the second stage left prefilled masks that nobody has looked at.
+    """
+    prefilled: dict[str, Annotation] = {}
+    for version in project.annotations.versions(lease.image_id):
+        if version.annotation is not None and awaits(version.annotation):
+            prefilled[version.key] = version.annotation
+    now = {each.id: each for each in project.annotations.state(lease.image_id).annotations}
+    mine = [
+        each
+        for each in now.values()
+        if each.provenance is not None and (each.provenance.author, each.provenance.stage) == (lease.worker, lease.kind)
+    ]
+    waiting = sum(awaits(each) for each in now.values())
+    if waiting and lease.kind == SEMI_AUTOMATIC:
+        raise Refused(422, f"{waiting} of the model's masks still wait for a word: confirm, fix or reject each")
+    looked_at = [each for each in mine if each.id in prefilled]
+    fixed = sum(each.rle["counts"] != prefilled[each.id].rle["counts"] for each in looked_at)
+    return {
+        "prefilled": len(prefilled),
+        "confirmed": len(looked_at) - fixed,
+        "fixed": fixed,
+        "rejected": sum(key not in now for key in prefilled),
+        "added": len(mine) - len(looked_at),
+        "by_hand": sum(each.provenance is not None and each.provenance.strokes > 0 for each in mine),
+    }
+
+
+def awaits(each: Annotation) -> bool:
+    """Whether a mask is the model's and no person has looked at it."""
+    known = each.provenance
+    return known is not None and known.origin == "prefilled" and known.author == MODEL
