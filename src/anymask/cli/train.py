@@ -12,6 +12,7 @@ from anymask.cli.outputs import check_folder
 from anymask.cli.plan import plan as plan_verb
 from anymask.cli.regions import regions
 from anymask.cli.terminal import training_progress
+from anymask.cli.train_text import text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,7 @@ app = typer.Typer(
     help="Train a model from a recipe: `anymask train RECIPE` is short for `anymask train run RECIPE`.",
     epilog="Example: anymask train recipes/smoke.toml -o runs/smoke",
 )
-_VERBS = ("run", "plan", "preview", "render", "regions", "-h", "--help")
+_VERBS = ("run", "plan", "preview", "render", "regions", "text", "-h", "--help")
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -226,3 +227,4 @@ def render(
 
 app.command("plan", epilog="Example: anymask train plan recipes/smoke.toml --gpu h100")(plan_verb)
 app.command(epilog="Example: anymask train regions photographs -o shards")(regions)
+app.command(epilog="Example: anymask train text recipes/text.toml -o runs/text")(text)

@@ -80,6 +80,16 @@ class SimulatedPrompts:
         )
 
 
+def no_prompts(truth: Bool[Tensor, "b p h w"]) -> SimulatedPrompts:
+    """First prompts without point, box or mask, for a decoder that is told the object in another way: in words."""
+    shape, device = truth.shape[:2], truth.device
+    return SimulatedPrompts(
+        points=torch.zeros(*shape, 2, 2, device=device),
+        labels=torch.full((*shape, 2), ABSENT, device=device),
+        single=torch.zeros(shape, dtype=torch.bool, device=device),
+    )
+
+
 def initial_prompts(
     truth: Bool[Tensor, "b p h w"],
     config: PromptConfig,

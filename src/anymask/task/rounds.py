@@ -83,6 +83,7 @@ def simulate(
     image_size: int,
     mask_size: int | None = None,
     valid: Bool[Tensor, "b h w"] | None = None,
+    first: SimulatedPrompts | None = None,
     generator: torch.Generator,
 ) -> Iterator[Round]:
     """Play the rounds against the truth, lazily: each is yielded before the next is asked.
@@ -91,15 +92,16 @@ def simulate(
     nothing but detached logits crosses from round to round. Points stay, and are joined by one more in each
     correction; the mask of highest predicted IoU is fed back and corrected. `truth` covers the padded square
     of `image_size` pixels on any grid, `mask_size` is the side of the decoder's mask prompts (by default the
-    truth's), `valid` marks the image's cells in the padding. Randomness comes from the generator, on the
-    truth's device.
+    truth's), `valid` marks the image's cells in the padding. `first` takes the place of the first prompts that the
+    config would draw; none of them is a lone point. Randomness comes from the generator, on the truth's device.
     """
     schedule = round_schedule(config, generator)
-    prompts = initial_prompts(
+    prompts = first or initial_prompts(
         truth, config.prompts, image_size=image_size, mask_size=mask_size, valid=valid, generator=generator
     )
     kinds = config.prompts
-    may_be_single, may_be_other = kinds.point > 0, kinds.box + kinds.scribble + kinds.mask > 0
+    may_be_single = first is None and kinds.point > 0
+    may_be_other = first is not None or kinds.box + kinds.scribble + kinds.mask > 0
     current = _ask(decoder, prompts, 0, True, may_be_single, may_be_other)
     yield current
     for index, adds_point in enumerate(schedule, start=1):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from anymask.data.loader import Batch
 from anymask.model import Embedding, Prompts, Sam
 from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, nested_truths, simulate
+from anymask.task.prompts import no_prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +51,12 @@ def sam_step(
     scale: float = 1.0,
     train_encoder: bool = True,
     embedding: Embedding | None = None,
+    text: Tensor | None = None,
 ) -> StepResult:
     """Play the rounds on a batch and leave `scale` times the gradient of their mean loss in the parameters.
 
-    With the images' `embedding` given they are not encoded, and the encoder is not trained.
+    With the images' `embedding` given they are not encoded, and the encoder is not trained. With `text`, (b, p, c), one
+    of CLIP's embeddings for each mask, that is the first prompt, and stays in all that follow (SAM, app. D.5).
     """
     autocast = torch.autocast(batch.images.device.type, precision, enabled=precision != torch.float32)
     train_encoder = train_encoder and embedding is None
@@ -65,7 +68,9 @@ def sam_step(
     hq = None if embedding.hq is None else embedding.hq.detach()
 
     def decoder(prompts: SimulatedPrompts) -> tuple[Tensor, Tensor]:
-        asked = Prompts(points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask)
+        asked = Prompts(
+            points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask, text=text
+        )
         with autocast:
             logits, iou = model.decode(Embedding(features=features, hq=hq), asked)
         return logits, iou
@@ -77,6 +82,7 @@ def sam_step(
         image_size=model.image_size,
         mask_size=model.mask_size,
         valid=batch.valid,
+        first=None if text is None else no_prompts(batch.masks),
         generator=generator,
     )
     share = scale / rounds.num_rounds
@@ -84,7 +90,7 @@ def sam_step(
     ious: list[Tensor] = []
     for turn in played:
         others = None
-        if loss.nested and turn.index == 0 and rounds.prompts.point > 0:
+        if loss.nested and turn.index == 0 and text is None and rounds.prompts.point > 0:
             clicks = turn.prompts.points[:, :, 0]
             masks, there = nested_truths(
                 clicks, batch.masks, batch.known, image_size=model.image_size, generator=generator
