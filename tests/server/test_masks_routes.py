@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+import word_models
 from anymask.data.images import read_image
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks
 from anymask.model import Sam
+from anymask.server.words import DetectorWords
 
 ALL = {"preset": "fast", "points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 
@@ -84,3 +88,19 @@ def test_a_text_model_is_asked(make_client: Callable[..., TestClient], upload: C
     assert (first["phrase"], second["phrase"], first["score"]) == ("cup", "spoon", 0.5)
     assert first["bbox"] == [0, 0, 40, 30] and rle.area(first["rle"]) == 1200
     assert client.post("/api/images/1/text", json={"phrases": []}).status_code == 422
+
+
+def test_words_are_found_by_a_detector(
+    make_client: Callable[..., TestClient], upload: Callable[..., Any], smoke_sam: Sam, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        word_models.owl(tmp_path / "owl")
+    client = make_client(text=DetectorWords(smoke_sam, str(tmp_path / "owl")))
+    upload(client)
+    answer = client.post("/api/images/1/text", json={"phrases": ["red disc", "blue disc"], "box_threshold": 0.0})
+    records = answer.json()["records"]
+    assert records and {record["phrase"] for record in records} <= {"red disc", "blue disc"}
+    assert [record["score"] for record in records] == sorted((record["score"] for record in records), reverse=True)
+    long = client.post("/api/images/1/text", json={"phrases": ["a very long phrase indeed, too long"]})
+    assert long.status_code == 422 and "tokens long" in long.json()["error"]

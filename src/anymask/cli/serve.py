@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.weights import open_model
-from anymask.errors import InputError
+from anymask.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
+    from anymask.model import Sam
     from anymask.server.settings import Settings
+    from anymask.server.words import DetectorWords
 
 PORT = 8017
 MODEL = "anymask-s"
@@ -55,6 +57,14 @@ def serve(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print address, token and project as a line of JSON when all is ready.")
     ] = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What finds words: a detector's folder, or a name in transformers' cache; by default "
+            "google/owlv2-base-patch16-ensemble, if it is on this machine.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
@@ -88,13 +98,9 @@ def serve(
 
             name = f"{opened.name}, model {own.id}"
             loaded = open_model(str(model_path(opened)), offline=offline, device=device)
-        app = create_app(
-            opened,
-            loaded or open_model(name, offline=offline, device=device),
-            model_name=name,
-            settings=settings,
-            folders=images or [],
-        )
+        served = loaded or open_model(name, offline=offline, device=device)
+        words = _words(served, detector)
+        app = create_app(opened, served, model_name=name, settings=settings, folders=images or [], text=words)
         url = _url(settings, listener)
 
         def ready() -> None:
@@ -107,6 +113,19 @@ def serve(
                 typer.launch(url)
 
         run(app, listener, ready)
+
+
+def _words(model: Sam, detector: str | None) -> DetectorWords | None:
+    """Return what finds words, if its weights are here; raises CheckpointError if those that were named are not."""
+    from anymask.inference.local_weights import is_on_this_machine, missing
+    from anymask.inference.word_detector import DETECTOR
+    from anymask.server.words import DetectorWords
+
+    if is_on_this_machine(detector or DETECTOR):
+        return DetectorWords(model, detector or DETECTOR)
+    if detector is not None:
+        raise CheckpointError(missing(detector))
+    return None
 
 
 def _fresh_folder() -> Path:

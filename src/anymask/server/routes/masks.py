@@ -13,6 +13,7 @@ from anymask.geometry import rle
 from anymask.inference.automatic import AutomaticMasks
 from anymask.inference.automatic_options import PRESETS, AutomaticOptions
 from anymask.inference.tree import build_tree
+from anymask.inference.word_detector import DETECTOR
 from anymask.server import schemas
 from anymask.server.bench import AtBench, Bench, OfImage
 from anymask.server.refusals import Refused, busy
@@ -38,8 +39,8 @@ async def text(bench: AtBench, image: OfImage, wanted: schemas.TextRequest) -> s
     if model is None:
         raise Refused(
             501,
-            "this server was started without a text model, which words need (pip install 'anymask[text]' brings its "
-            "packages); click, draw a box, or look for everything instead",
+            "words need a detector, which is not on this machine: pip install 'anymask[text]' and "
+            f"`hf download {DETECTOR}` fetch one, or start `anymask serve --detector FOLDER`",
         )
 
     def find() -> schemas.Texts:
