@@ -32,7 +32,9 @@ async function start(): Promise<void> {
   const base = new URL(".", document.baseURI).href;
   const database = await Database.open("anymask");
   const backend: Backend =
-    config.backend === "local" ? new LocalBackend(database, config) : new ServerBackend(base, config.decoder ?? "onnx");
+    config.backend === "local"
+      ? new LocalBackend(database, config)
+      : new ServerBackend(base, config.decoder ?? "onnx", database);
   const journal = await TabJournal.open(database, base);
   const app = new App(backend, journal);
   const editor = new Editor(app);

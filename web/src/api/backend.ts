@@ -4,14 +4,22 @@ import type {
   Annotations,
   Classes,
   ClassInfo,
+  Effort,
   EmbeddingData,
   ExportFormat,
   Found,
   ImageInfo,
   Info,
+  Lease,
   Operation,
   ServerEvent,
+  Stage,
+  Statistics,
+  Status,
+  Task,
+  Work,
 } from "./types";
+import type { RLE } from "../geometry/rle";
 
 /** What went wrong, in words for the user; `status` as in HTTP, 0 where nothing answered. */
 export class ApiError extends Error {
@@ -44,10 +52,25 @@ export interface ModelFiles {
   readonly encodes: boolean;
 }
 
+/** The queues of a data engine's project. What is another's by now throws ApiError with status 409. */
+export interface Engine {
+  work(): Promise<Work>;
+  next(worker: string, stage: Stage | null): Promise<{ readonly task: Task | null; readonly work: Work }>;
+  /** False once the picture is another's. */
+  renew(lease: Lease): Promise<boolean>;
+  /** `masks` are those of a picture that is somebody's second alone. */
+  finish(lease: Lease, effort: Effort, masks: readonly RLE[]): Promise<Statistics>;
+  skip(lease: Lease, reason: string): Promise<Work>;
+  giveBack(lease: Lease): Promise<Work>;
+  status(): Promise<Status>;
+}
+
 export interface Backend {
   readonly kind: "server" | "local";
   readonly formats: readonly ExportFormat[];
   readonly model: ModelFiles;
+  /** Null where there can be none; `Info.engine` says whether the project has one. */
+  readonly engine: Engine | null;
   info(): Promise<Info>;
   images(): Promise<ImageInfo[]>;
   upload(file: File): Promise<ImageInfo>;
@@ -61,6 +84,8 @@ export interface Backend {
   annotations(id: string): Promise<Annotations>;
   /** Return the new revision once the change is safe. Throws Conflict<Annotations>. */
   change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number>;
+  /** From now on keep what is done on a picture in this browser alone, under a key; null ends it. */
+  keepApart(id: string, key: string | null): void;
   classes(): Promise<Classes>;
   /** Return the new revision. Throws Conflict<Classes>. */
   putClasses(base: number, client: string, classes: readonly ClassInfo[]): Promise<number>;

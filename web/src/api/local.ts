@@ -3,6 +3,7 @@
 import { ApiError, type Backend, Conflict, type ModelFiles } from "./backend";
 import { toCoco } from "./coco";
 import type { Database } from "./database";
+import { KeptAnnotations } from "./kept";
 import type { Annotation, Annotations, Classes, ClassInfo, ExportFormat, ImageInfo, Info, Operation } from "./types";
 
 const MAX_BYTES = 200 * 2 ** 20;
@@ -17,13 +18,16 @@ export interface LocalConfig {
 
 export class LocalBackend implements Backend {
   readonly kind = "local";
+  readonly engine = null;
   readonly formats: readonly ExportFormat[] = ["coco"];
   readonly model: ModelFiles;
+  private readonly kept: KeptAnnotations;
 
   constructor(
     private readonly database: Database,
     private readonly config: LocalConfig,
   ) {
+    this.kept = new KeptAnnotations(database);
     const base = new URL(config.models, document.baseURI).href;
     this.model = { decoder: config.decoder ?? "onnx", base, encodes: true };
   }
@@ -88,31 +92,22 @@ export class LocalBackend implements Backend {
     return image;
   }
 
+  keepApart = () => undefined;
   embedding = async () => null;
   everything = async () => null;
   text = async () => {
     throw new ApiError(501, "Words need a server with a text model: run `anymask serve`.");
   };
 
-  async annotations(id: string): Promise<Annotations> {
-    return (await this.database.get<Annotations>("annotations", id)) ?? { revision: 0, annotations: [] };
-  }
+  annotations = (id: string): Promise<Annotations> => this.kept.get(id);
 
   async change(id: string, base: number, _client: string, changes: readonly Operation[]): Promise<number> {
-    const present = await this.annotations(id);
-    if (present.revision !== base) throw new Conflict(present);
-    const byId = new Map<string, Annotation>(present.annotations.map((annotation) => [annotation.id, annotation]));
-    for (const change of changes) {
-      if (change.op === "put") byId.set(change.annotation.id, change.annotation);
-      else byId.delete(change.id);
-    }
-    const next: Annotations = { revision: base + 1, annotations: [...byId.values()] };
-    await this.database.put("annotations", id, next);
+    const { revision, annotations } = await this.kept.change(id, base, changes);
     const image = await this.database.get<ImageInfo>("images", id);
     if (image) {
-      await this.database.put("images", id, { ...image, revision: next.revision, num_annotations: byId.size });
+      await this.database.put("images", id, { ...image, revision, num_annotations: annotations.length });
     }
-    return next.revision;
+    return revision;
   }
 
   async classes(): Promise<Classes> {

@@ -294,10 +294,163 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/engine/work": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Work
+         * @description Return what there is to do for people; the images at the queue's head are got ready.
+         */
+        get: operations["work_api_engine_work_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/engine/next": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Next Image
+         * @description Give a person the next image of a queue; it is that person's until somebody else gets it, at the earliest
+         *     after `lease_seconds` without a sign of life.
+         */
+        post: operations["next_image_api_engine_next_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/engine/renew": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Renew
+         * @description Say that one is still at work on an image.
+         */
+        post: operations["renew_api_engine_renew_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/engine/finish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Finish
+         * @description Say that an image is done; said twice, it counts once.
+         */
+        post: operations["finish_api_engine_finish_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/engine/skip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Skip
+         * @description Take an image out of its queue, for a reason.
+         */
+        post: operations["skip_api_engine_skip_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/engine/give-back": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give Back
+         * @description Leave an image to others, as one does who goes home.
+         */
+        post: operations["give_back_api_engine_give_back_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/engine/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Status
+         * @description Return where the project stands: queues, statistics, people, models, what was set aside.
+         */
+        get: operations["status_api_engine_status_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * Agreement
+         * @description How far two people agree on the same images.
+         */
+        Agreement: {
+            /** Images */
+            images: number;
+            /** Matched */
+            matched: number;
+            /** Mean Iou */
+            mean_iou: number;
+        };
         /**
          * Annotation
          * @description One object on an image.
@@ -332,6 +485,7 @@ export interface components {
             } | null;
             /** Parent */
             parent?: string | null;
+            provenance?: components["schemas"]["Provenance"] | null;
         };
         /**
          * Annotations
@@ -373,6 +527,18 @@ export interface components {
             client: string;
         };
         /**
+         * AtWork
+         * @description Who has which image now; machines too.
+         */
+        AtWork: {
+            /** Worker */
+            worker: string | null;
+            /** Stage */
+            stage: string;
+            /** Image Id */
+            image_id: number;
+        };
+        /**
          * ChangeSet
          * @description Changes that belong together: all are made, or none.
          */
@@ -386,6 +552,20 @@ export interface components {
             client: string;
             /** Changes */
             changes: (components["schemas"]["Put"] | components["schemas"]["Delete"])[];
+        };
+        /**
+         * Check
+         * @description How good the masks of a sample are; shares from 0 to 1.
+         */
+        Check: {
+            /** Pairs */
+            pairs: number;
+            /** Over 90 */
+            over_90: number;
+            /** Over 75 */
+            over_75: number;
+            /** Rejected */
+            rejected: number;
         };
         /**
          * Class
@@ -512,6 +692,38 @@ export interface components {
             min_mask_region_area?: number | null;
         };
         /**
+         * FinishRequest
+         * @description An image that is done, and what it took; what came of the masks is found in the store.
+         */
+        FinishRequest: {
+            lease: components["schemas"]["Lease"];
+            /** Seconds */
+            seconds: number;
+            /** Clicks */
+            clicks: number;
+            /** Strokes */
+            strokes: number;
+            /** Masks */
+            masks?: components["schemas"]["Rle"][];
+        };
+        /**
+         * Finished
+         * @description What an image came to.
+         */
+        Finished: {
+            /** Counted */
+            counted: boolean;
+            statistics: components["schemas"]["Statistics"];
+        };
+        /**
+         * Held
+         * @description Whether an image is still the person's.
+         */
+        Held: {
+            /** Held */
+            held: boolean;
+        };
+        /**
          * HelloEvent
          * @description The first of every stream: whatever was known before may be out of date, and should be asked for again.
          */
@@ -521,6 +733,16 @@ export interface components {
              * @enum {string}
              */
             type: "hello";
+        };
+        /**
+         * History
+         * @description What was finished over time, in stretches of `width` seconds; those without anything are left out.
+         */
+        History: {
+            /** Width */
+            width: number;
+            /** Moments */
+            moments: components["schemas"]["Moment"][];
         };
         /**
          * Image
@@ -584,8 +806,31 @@ export interface components {
             samples: string[];
             /** Presets */
             presets: string[];
+            /** Engine */
+            engine: boolean;
         };
         JsonValue: unknown;
+        /**
+         * Lease
+         * @description An image that is somebody's for now; `token` shows that it is.
+         */
+        Lease: {
+            /** Job */
+            job: number;
+            /** Image */
+            image: string;
+            /**
+             * Stage
+             * @enum {string}
+             */
+            stage: "assisted" | "semi-automatic";
+            /** Worker */
+            worker: string;
+            /** Token */
+            token: string;
+            /** Is Second */
+            is_second: boolean;
+        };
         /**
          * Limits
          * @description What an uploaded image may be at most.
@@ -615,6 +860,50 @@ export interface components {
             mask_size: number;
         };
         /**
+         * ModelVersion
+         * @description A model that the project had, has, or refused.
+         */
+        ModelVersion: {
+            /** Id */
+            id: number;
+            /** At */
+            at: number;
+            /** Hash */
+            hash: string;
+            /** Trigger */
+            trigger: string;
+            /** Masks */
+            masks: number;
+            /** Verdict */
+            verdict: string;
+            /** Scores */
+            scores: {
+                [key: string]: number;
+            };
+            /** Is Current */
+            is_current: boolean;
+        };
+        /**
+         * Moment
+         * @description What was finished in a stretch of time in one stage.
+         */
+        Moment: {
+            /** At */
+            at: number;
+            /** Stage */
+            stage: string;
+            /** Images */
+            images: number;
+            /** Masks */
+            masks: number;
+            /** Kept */
+            kept: number;
+            /** Seconds */
+            seconds: number;
+            /** Clicks */
+            clicks: number;
+        };
+        /**
          * NewClasses
          * @description A list to take the place of the one of `base_revision`.
          */
@@ -628,6 +917,24 @@ export interface components {
             client: string;
             /** Classes */
             classes: components["schemas"]["Class"][];
+        };
+        /**
+         * Next
+         * @description The next image, or None where there is none now; and what is left.
+         */
+        Next: {
+            task: components["schemas"]["Task"] | null;
+            work: components["schemas"]["Work"];
+        };
+        /**
+         * NextRequest
+         * @description Who asks for an image, of which stage; None takes the suggested one.
+         */
+        NextRequest: {
+            /** Worker */
+            worker: string;
+            /** Stage */
+            stage?: ("assisted" | "semi-automatic") | null;
         };
         /**
          * ProgressEvent
@@ -645,6 +952,42 @@ export interface components {
             fraction: number;
         };
         /**
+         * Provenance
+         * @description Where a mask of a data engine's project comes from: who made it, in which stage, and what it took.
+         */
+        Provenance: {
+            /**
+             * Stage
+             * @enum {string}
+             */
+            stage: "assisted" | "semi-automatic" | "automatic" | "check" | "review" | "import";
+            /** Author */
+            author: string;
+            /**
+             * Origin
+             * @default added
+             * @enum {string}
+             */
+            origin: "added" | "prefilled" | "automatic" | "imported";
+            /** Model */
+            model?: string | null;
+            /**
+             * Seconds
+             * @default 0
+             */
+            seconds: number;
+            /**
+             * Clicks
+             * @default 0
+             */
+            clicks: number;
+            /**
+             * Strokes
+             * @default 0
+             */
+            strokes: number;
+        };
+        /**
          * Put
          * @description Add an annotation, or replace it by a new version.
          */
@@ -655,6 +998,49 @@ export interface components {
              */
             op: "put";
             annotation: components["schemas"]["Annotation"];
+        };
+        /**
+         * Quality
+         * @description What is known of how good the masks are.
+         */
+        Quality: {
+            check: components["schemas"]["Check"];
+            agreement: components["schemas"]["Agreement"];
+            /** Honeypots */
+            honeypots: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * Queue
+         * @description How many images of a stage are in each state.
+         */
+        Queue: {
+            /**
+             * Open
+             * @default 0
+             */
+            open: number;
+            /**
+             * Leased
+             * @default 0
+             */
+            leased: number;
+            /**
+             * Done
+             * @default 0
+             */
+            done: number;
+            /**
+             * Skipped
+             * @default 0
+             */
+            skipped: number;
+            /**
+             * Quarantined
+             * @default 0
+             */
+            quarantined: number;
         };
         /**
          * Revised
@@ -673,6 +1059,126 @@ export interface components {
             size: number[];
             /** Counts */
             counts: string;
+        };
+        /**
+         * SetAside
+         * @description An image that was skipped or put in quarantine.
+         */
+        SetAside: {
+            /** Image */
+            image: string;
+            /** Image Id */
+            image_id: number;
+            /** Stage */
+            stage: string;
+            /** State */
+            state: string;
+            /** Tries */
+            tries: number;
+            /** Reason */
+            reason: string | null;
+        };
+        /**
+         * SkipRequest
+         * @description An image to be left out, and why.
+         */
+        SkipRequest: {
+            lease: components["schemas"]["Lease"];
+            /** Reason */
+            reason: string;
+        };
+        /**
+         * Statistics
+         * @description Of one person and of all, in a stage.
+         */
+        Statistics: {
+            mine: components["schemas"]["Summary"];
+            all: components["schemas"]["Summary"];
+        };
+        /**
+         * Status
+         * @description Where a project stands.
+         */
+        Status: {
+            /** Project */
+            project: string;
+            /** At */
+            at: number;
+            /** Images */
+            images: number;
+            /** Masks */
+            masks: number;
+            /** Queues */
+            queues: {
+                [key: string]: components["schemas"]["Queue"];
+            };
+            /** Stages */
+            stages: {
+                [key: string]: components["schemas"]["Summary"];
+            };
+            /** People */
+            people: {
+                [key: string]: {
+                    [key: string]: components["schemas"]["Summary"];
+                };
+            };
+            /** Working */
+            working: components["schemas"]["AtWork"][];
+            /** Models */
+            models: components["schemas"]["ModelVersion"][];
+            history: components["schemas"]["History"];
+            /** Last Hour */
+            last_hour: {
+                [key: string]: components["schemas"]["Summary"];
+            };
+            /** Quarantined */
+            quarantined: components["schemas"]["SetAside"][];
+            quality: components["schemas"]["Quality"];
+            /** Due */
+            due: string | null;
+            /** Serving */
+            serving: string;
+        };
+        /**
+         * Summary
+         * @description Sums over finished images, and what follows from them.
+         */
+        Summary: {
+            /** Images */
+            images: number;
+            /** Masks */
+            masks: number;
+            /** Masks Per Image */
+            masks_per_image: number;
+            /** Seconds Per Mask */
+            seconds_per_mask: number;
+            /** Clicks Per Mask */
+            clicks_per_mask: number;
+            /** Strokes Per Mask */
+            strokes_per_mask: number;
+            /** By Hand */
+            by_hand: number;
+            /** Seconds Per Added Mask */
+            seconds_per_added_mask: number;
+            /** Prefilled */
+            prefilled: number;
+            /** Confirmed */
+            confirmed: number;
+            /** Fixed */
+            fixed: number;
+            /** Rejected */
+            rejected: number;
+            /** Added */
+            added: number;
+        };
+        /**
+         * Task
+         * @description An image to be annotated.
+         */
+        Task: {
+            lease: components["schemas"]["Lease"];
+            image: components["schemas"]["Image"];
+            statistics: components["schemas"]["Statistics"];
         };
         /**
          * TextRecord
@@ -710,6 +1216,37 @@ export interface components {
         Texts: {
             /** Records */
             records: components["schemas"]["TextRecord"][];
+        };
+        /**
+         * Work
+         * @description What there is to do for people, and by which rules.
+         */
+        Work: {
+            /** Queues */
+            queues: {
+                [key: string]: components["schemas"]["Queue"];
+            };
+            /** Suggested */
+            suggested: ("assisted" | "semi-automatic") | null;
+            /** Mask Seconds */
+            mask_seconds: number;
+            /** Image Seconds */
+            image_seconds: number;
+            /** Asks Classes */
+            asks_classes: boolean;
+            /** Lease Seconds */
+            lease_seconds: number;
+        };
+        /**
+         * WorkEvent
+         * @description Somebody took, finished or skipped an image of a queue.
+         */
+        WorkEvent: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "work";
         };
     };
     responses: never;
@@ -1892,6 +2429,508 @@ export interface operations {
                     "application/json": Record<string, never>;
                     "image/png": string;
                     "application/zip": string;
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    work_api_engine_work_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Work"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    next_image_api_engine_next_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NextRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Next"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    renew_api_engine_renew_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Lease"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Held"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    finish_api_engine_finish_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FinishRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Finished"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description the image is another's by now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    skip_api_engine_skip_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SkipRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Work"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description the image is another's by now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    give_back_api_engine_give_back_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Lease"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Work"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description the image is another's by now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    status_api_engine_status_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Status"];
                 };
             };
             /** @description malformed */

@@ -1,6 +1,8 @@
 /** The backend over HTTP. */
 
-import { ApiError, type Backend, Conflict, type ModelFiles } from "./backend";
+import { ApiError, type Backend, Conflict, type Engine, type ModelFiles } from "./backend";
+import type { Database } from "./database";
+import { KeptAnnotations } from "./kept";
 import type { components } from "./schema";
 import type {
   Annotations,
@@ -13,6 +15,10 @@ import type {
   Info,
   Operation,
   ServerEvent,
+  Statistics,
+  Status,
+  Task,
+  Work,
 } from "./types";
 
 type Schemas = components["schemas"];
@@ -21,11 +27,27 @@ export class ServerBackend implements Backend {
   readonly kind = "server";
   readonly formats: readonly ExportFormat[] = ["coco", "sa1b", "yolo", "labels", "cutouts"];
   readonly model: ModelFiles;
+  readonly engine: Engine = {
+    work: () => this.json<Work>("GET", "engine/work"),
+    next: (worker, stage) => this.json<{ task: Task | null; work: Work }>("POST", "engine/next", { worker, stage }),
+    renew: async (lease) => (await this.json<Schemas["Held"]>("POST", "engine/renew", lease)).held,
+    finish: async (lease, effort, masks) => {
+      const body = { lease, ...effort, masks };
+      return (await this.json<{ statistics: Statistics }>("POST", "engine/finish", body)).statistics;
+    },
+    skip: (lease, reason) => this.json<Work>("POST", "engine/skip", { lease, reason }),
+    giveBack: (lease) => this.json<Work>("POST", "engine/give-back", lease),
+    status: () => this.json<Status>("GET", "engine/status"),
+  };
+  private readonly kept: KeptAnnotations;
+  private readonly apart = new Map<string, string>();
   /** `root` ends in a slash. The token, if any, was put into a cookie when the page was opened with it. */
   constructor(
     private readonly root: string,
     decoder: ModelFiles["decoder"],
+    database: Database,
   ) {
+    this.kept = new KeptAnnotations(database);
     this.model = { decoder, base: `${root}api/models/`, encodes: false };
   }
 
@@ -34,7 +56,10 @@ export class ServerBackend implements Backend {
   sample = (name: string) => this.json<ImageInfo>("POST", "images", { sample: name });
   encode = (id: string, priority: "now" | "next") =>
     this.json<ImageInfo>("POST", `images/${id}/encode?priority=${priority}`);
-  annotations = (id: string) => this.json<Annotations>("GET", `images/${id}/annotations`);
+  annotations = (id: string) => {
+    const apart = this.apart.get(id);
+    return apart === undefined ? this.json<Annotations>("GET", `images/${id}/annotations`) : this.kept.get(apart);
+  };
   classes = () => this.json<Classes>("GET", "classes");
   picture = async (id: string) => (await this.send("GET", `images/${id}/file`)).blob();
   thumbnail = async (id: string) => (await this.send("GET", `images/${id}/thumbnail`)).blob();
@@ -52,7 +77,14 @@ export class ServerBackend implements Backend {
     return { data: new Uint16Array(await response.arrayBuffer()), shape: [channels, height, width] };
   }
 
+  keepApart(id: string, key: string | null): void {
+    if (key === null) this.apart.delete(id);
+    else this.apart.set(id, key);
+  }
+
   async change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number> {
+    const apart = this.apart.get(id);
+    if (apart !== undefined) return (await this.kept.change(apart, base, changes)).revision;
     const body = { base_revision: base, client, changes };
     return (await this.saving<Annotations>("POST", `images/${id}/changes`, body)).revision;
   }

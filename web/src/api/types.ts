@@ -8,15 +8,21 @@ type Schemas = components["schemas"];
 
 export type ImageInfo = Readonly<Schemas["Image"]>;
 export type ImageState = ImageInfo["state"];
-export type ModelInfo = Readonly<Omit<Schemas["Model"], "hash">>;
-export type Info = Readonly<Omit<Schemas["Info"], "model" | "presets" | "samples">> & {
+export type ModelInfo = Readonly<Omit<Schemas["Model"], "hash">> & { readonly hash?: string };
+export type Info = Readonly<Omit<Schemas["Info"], "model" | "presets" | "samples" | "engine">> & {
   readonly model: ModelInfo;
   readonly samples: readonly string[];
+  /** Whether pictures come from a data engine's queues. */
+  readonly engine?: boolean;
 };
 
+/** Where a mask comes from: who made it, in which stage, and what it took. */
+export type Provenance = Readonly<Required<Schemas["Provenance"]>>;
+
 /** An annotation with every field there, as the server sends it. */
-export type Annotation = Readonly<Required<Omit<Schemas["Annotation"], "rle" | "prompts">>> & {
+export type Annotation = Readonly<Required<Omit<Schemas["Annotation"], "rle" | "prompts" | "provenance">>> & {
   readonly rle: RLE;
+  readonly provenance?: Provenance | null;
   readonly prompts: Readonly<Record<string, unknown>> | null;
 };
 export type Source = Annotation["source"];
@@ -52,6 +58,25 @@ export type ServerEvent = Readonly<
   | Schemas["ProgressEvent"]
   | Schemas["AnnotationsEvent"]
   | Schemas["ClassesEvent"]
+  | Schemas["WorkEvent"]
 >;
+
+// The data engine
+
+export type Stage = Schemas["Task"]["lease"]["stage"];
+export type Lease = Readonly<Schemas["Lease"]>;
+export type Task = Readonly<Schemas["Task"]>;
+export type Work = Readonly<Schemas["Work"]>;
+export type Summary = Readonly<Schemas["Summary"]>;
+export type Statistics = Readonly<Schemas["Statistics"]>;
+export type Status = Readonly<Schemas["Status"]>;
+export type Moment = Readonly<Schemas["Moment"]>;
+export type Queue = Readonly<Schemas["Queue"]>;
+/** What a picture took, besides what its masks say. */
+export interface Effort {
+  readonly seconds: number;
+  readonly clicks: number;
+  readonly strokes: number;
+}
 
 export type ExportFormat = "coco" | "sa1b" | "yolo" | "labels" | "cutouts";

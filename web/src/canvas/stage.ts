@@ -9,6 +9,7 @@ import type { RLE } from "../geometry/rle";
 import type { App } from "../state/app";
 import { candidateOf, type Editor } from "../state/editor";
 import { nextPlace, placeOf, shapeOf } from "../state/look";
+import { awaits } from "../state/provenance";
 import { type Effect, type Gesture, idle, type PointerInput, step } from "../tools/gesture";
 import { drawBox, drawBrush, drawCross, drawPoint, drawPolygons, OverlayMask, type Scene } from "./overlay";
 import { type Coverage, logitsCoverage, maskCoverage } from "./paint";
@@ -137,7 +138,8 @@ export class Stage {
     for (const annotation of this.app.store.annotations.value.values()) {
       if (!annotation.visible || annotation.id === stroked) continue;
       const { mask, coverage } = shapeOf(annotation.rle);
-      const ink = { color: this.app.annotationColor(annotation), opacity };
+      const color = this.app.annotationColor(annotation);
+      const ink = awaits(annotation) ? { color, opacity: opacity / 3, edge: WHITE } : { color, opacity };
       masks.push({ id: annotation.id, coverage, ink, extent: mask.width * mask.height });
     }
     for (const { id, rle } of this.app.proposals.value ?? []) {

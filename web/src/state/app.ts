@@ -1,7 +1,7 @@
 /** The whole page's state and what can be done to it; the user interface calls this and shows its signals. */
 
 import { computed, effect, signal } from "@preact/signals";
-import type { Backend } from "../api/backend";
+import type { Backend, Engine } from "../api/backend";
 import { ApiError } from "../api/backend";
 import type { Annotation, ClassInfo, ExportFormat, Found, ImageInfo, Info, ServerEvent } from "../api/types";
 import { Picture } from "../canvas/picture";
@@ -16,7 +16,9 @@ import type { AnnotationChange, Change, Changeset } from "./document";
 import type { KeptDraft, TabJournal } from "./journal";
 import { classColor, colorOf, nextPlace, remembered, shapeOf } from "./look";
 import type { Pending } from "./rebase";
+import { awaits } from "./provenance";
 import { Store } from "./store";
+import { Work } from "./work";
 
 export interface Notice {
   readonly text: string;
@@ -69,6 +71,12 @@ export class App {
   /** The class that new masks get until another is chosen. */
   readonly stickyClass = remembered<number | null>("class", null);
 
+  /** Where pictures come from a data engine's queues: the person at work. */
+  readonly work = signal<Work | null>(null);
+  readonly view = signal<"pictures" | "dashboard">("pictures");
+  /** Rises whenever somebody took, finished or skipped a picture of a queue. */
+  readonly workTick = signal(0);
+
   readonly image = computed(() => {
     const { image } = this.store.document.value;
     return this.images.value.find(({ id }) => id === image) ?? null;
@@ -105,9 +113,10 @@ export class App {
   async start(): Promise<void> {
     const info = await this.backend.info();
     this.info.value = info;
+    if (info.engine) this.watchAddress();
     this.modelLoaded = this.loadModel();
     const [images, classes, recovered, kept] = await Promise.all([
-      this.backend.images(),
+      info.engine ? [] : this.backend.images(),
       this.backend.classes(),
       this.journal.recover(),
       this.journal.draft(),
@@ -120,9 +129,64 @@ export class App {
       (event) => this.hear(event),
       (online) => this.connection(online),
     );
-    this.begin(kept);
+    if (info.engine && this.backend.engine) await this.startWork(this.backend.engine, kept);
+    else this.begin(kept);
     const count = [...recovered.values()].reduce((sum, list) => sum + list.length, 0);
     if (count > 0) this.say(this.t("recovered", { count }));
+  }
+
+  /** The dashboard has an address of its own. */
+  private watchAddress(): void {
+    const look = () => (this.view.value = location.hash === "#dashboard" ? "dashboard" : "pictures");
+    addEventListener("hashchange", look);
+    look();
+  }
+
+  private async startWork(engine: Engine, kept: KeptDraft | undefined): Promise<void> {
+    const bench = {
+      open: (image: ImageInfo, apart: string | null) => {
+        this.backend.keepApart(image.id, apart);
+        this.loaded.delete(image.id);
+        this.images.value = [image];
+        this.selection.value = new Set();
+        this.store.turnTo(image.id, kept?.image === image.id ? kept.draft : null);
+        kept = undefined;
+      },
+      close: () => {
+        this.store.turnTo(null);
+        this.images.value = [];
+      },
+      annotations: () => this.store.annotations.value,
+      hasDraft: () => this.store.document.peek().draft !== null,
+      saved: () => this.store.autosave.settled(),
+      commit: (label: StringKey, changes: readonly Change[]) => this.store.commit(label, changes),
+      select: (id: string | null) => {
+        this.select(id);
+        this.tool.value = id === null ? "segment" : "select";
+      },
+      say: (what: StringKey, blanks?: Record<string, string | number>) => this.say(this.t(what, blanks)),
+      fail: (message: string, retry: (() => void) | null) => this.fail(message, retry),
+      model: this.info.peek()?.model.hash ?? null,
+    };
+    const work = new Work(engine, bench);
+    this.work.value = work;
+    this.store.stamp = work.stamp;
+    this.follow();
+    await work.start();
+    work.run();
+    effect(() => {
+      if (this.promptable.value !== null) this.lookAtPrefilled(work);
+    });
+    // What a tab that is gone left unsaved, of pictures that may never be opened here.
+    for (const id of this.recovered.keys()) void this.openAnnotations(id).catch(() => undefined);
+  }
+
+  private lookAtPrefilled(work: Work): void {
+    work.ready();
+    const [first] = [...this.store.annotations.peek().values()].filter(awaits);
+    if (!first || this.store.document.peek().draft) return;
+    this.select(first.id);
+    this.tool.value = "select";
   }
 
   /** Open the picture that was open last, with its draft, and from now on whichever the document says. */
@@ -135,8 +199,13 @@ export class App {
       const draft = kept && first?.id === kept.image ? kept.draft : null;
       if (first) document.value = { ...document.peek(), image: first.id, draft };
     }
+    this.follow();
+  }
+
+  /** From now on open whichever picture the document says. */
+  private follow(): void {
     effect(() => {
-      const { image } = document.value;
+      const { image } = this.store.document.value;
       if (image !== this.openImage) void this.open(image);
     });
   }
@@ -163,6 +232,7 @@ export class App {
   // Pictures
 
   async addFiles(files: Iterable<File>): Promise<void> {
+    if (this.work.peek()) return; // Pictures come from the queue.
     const { limits } = this.info.peek() ?? { limits: { bytes: Number.POSITIVE_INFINITY } };
     for (const file of files) {
       const megabytes = (bytes: number) => Math.round(bytes / 2 ** 20);
@@ -197,6 +267,8 @@ export class App {
   }
 
   step(by: number): void {
+    const work = this.work.peek();
+    if (work) return by > 0 ? void work.finish() : undefined;
     const images = this.images.peek();
     const place = images.findIndex(({ id }) => id === this.openImage);
     const next = images[place + by];
@@ -304,7 +376,8 @@ export class App {
 
   private hear(event: ServerEvent): void {
     if (event.type === "hello") void this.refresh();
-    if (event.type === "image") this.learn(event.image);
+    if (event.type === "work") this.workTick.value += 1;
+    if (event.type === "image" && (!this.work.peek() || event.image.id === this.openImage)) this.learn(event.image);
     if (event.type === "progress") this.progress.value = new Map([...this.progress.peek(), [event.id, event.fraction]]);
     if (event.type === "classes" && event.client !== this.store.client) {
       void this.backend
@@ -318,9 +391,11 @@ export class App {
   /** Ask again for what may have changed while no events came. */
   private async refresh(): Promise<void> {
     try {
-      this.images.value = await this.backend.images();
+      if (this.work.peek()) {
+        if (this.openImage !== null) await this.reload(this.openImage, Number.MAX_SAFE_INTEGER);
+      } else this.images.value = await this.backend.images();
       this.store.loadClasses(await this.backend.classes());
-      for (const { id, revision } of this.images.peek()) await this.reload(id, revision);
+      for (const { id, revision } of this.work.peek() ? [] : this.images.peek()) await this.reload(id, revision);
     } catch {
       // The next hello asks again.
     }

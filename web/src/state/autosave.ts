@@ -86,6 +86,20 @@ export class Autosave {
     return [...this.queues.values()].every(({ pending, sending }) => pending.length === 0 && !sending);
   }
 
+  /** Resolve once all is saved; throw ApiError where it cannot be for now. */
+  settled(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let isOver = false;
+      const stop = this.state.subscribe((state) => {
+        if (isOver || (state.is === "saving" && !this.isSafe)) return;
+        isOver = true;
+        queueMicrotask(() => stop());
+        if (this.isSafe) resolve();
+        else reject(new ApiError(0, "message" in state ? state.message : ""));
+      });
+    });
+  }
+
   private queue(image: string): Queue {
     let queue = this.queues.get(image);
     if (!queue) {

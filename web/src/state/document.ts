@@ -10,6 +10,8 @@ import type { StringKey } from "../ui/strings";
 export interface Draft {
   readonly points: readonly PromptPoint[];
   readonly box: Box | null;
+  /** How many of the points were there before the box. */
+  readonly boxAfter?: number;
   readonly answer: Candidates;
   readonly chosen: number;
 }

@@ -117,7 +117,8 @@ export class Editor {
       const mask = before ? candidateOf(before).logits : null;
       const answer = await this.app.session.ask({ ...target, prompt: { points, box, mask } });
       if (this.app.store.document.peek().image !== target.id) return;
-      const after = { points, box, answer, chosen: this.preferred(answer) };
+      const boxAfter = added.box ? points.length : (before?.boxAfter ?? 0);
+      const after = { points, box, boxAfter, answer, chosen: this.preferred(answer) };
       this.decodeMs.value = answer.milliseconds;
       this.preview.value = null;
       this.app.store.commit("segment", [{ on: "draft", before, after }]);
@@ -176,6 +177,7 @@ export class Editor {
       points: draft.points.map(({ x, y }) => [x, y]),
       labels: draft.points.map(({ label }) => label),
       box: draft.box && [...draft.box],
+      ...(draft.box ? { box_after: draft.boxAfter ?? 0 } : {}),
     };
     const class_id = this.app.stickyClass.peek();
     const after = { id, rle, class_id, name: null, visible: true, score, source, prompts, parent: null };

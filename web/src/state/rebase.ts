@@ -62,7 +62,9 @@ export function sameAnnotation(a: Annotation | null, b: Annotation | null): bool
     (a.name ?? null) === (b.name ?? null) &&
     a.visible === b.visible &&
     a.source === b.source &&
-    (a.parent ?? null) === (b.parent ?? null)
+    (a.parent ?? null) === (b.parent ?? null) &&
+    (a.provenance?.author ?? null) === (b.provenance?.author ?? null) &&
+    (a.provenance?.stage ?? null) === (b.provenance?.stage ?? null)
   );
 }
 

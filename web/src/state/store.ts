@@ -10,6 +10,7 @@ import {
   type Change,
   type Changeset,
   type Document,
+  type Draft,
   done,
   emptyDocument,
   emptyHistory,
@@ -30,6 +31,8 @@ export class Store {
     return (image !== null && annotations.get(image)) || NONE;
   });
   readonly autosave: Autosave;
+  /** Sees every change before it is made, and may add to it. */
+  stamp: ((label: StringKey, changes: readonly Change[]) => readonly Change[]) | null = null;
   private storedClasses: Classes = { revision: 0, classes: [] };
   private savingClasses = false;
 
@@ -53,8 +56,9 @@ export class Store {
   }
 
   /** Do something that can be undone. */
-  commit(label: StringKey, changes: readonly Change[]): void {
-    if (changes.length === 0) return;
+  commit(label: StringKey, made: readonly Change[]): void {
+    if (made.length === 0) return;
+    const changes = this.stamp?.(label, made) ?? made;
     this.history.value = done(this.history.value, { label, changes });
     this.enact(changes);
   }
@@ -92,6 +96,12 @@ export class Store {
     const merged = mergeClasses(this.storedClasses.classes, ours, classes.classes);
     this.storedClasses = classes;
     this.document.value = { ...this.document.value, classes: merged };
+  }
+
+  /** Show another picture, or none, with no way back to the one before. */
+  turnTo(image: string | null, draft: Draft | null = null): void {
+    this.history.value = emptyHistory;
+    this.document.value = { ...this.document.value, image, draft };
   }
 
   private rebased(image: string, result: Rebased): void {

@@ -3,6 +3,8 @@
 import type { Stage } from "../canvas/stage";
 import type { App } from "../state/app";
 import type { Editor } from "../state/editor";
+import { awaits } from "../state/provenance";
+import type { Work } from "../state/work";
 import { type Command, chordOf } from "../tools/keys";
 
 export interface Desk {
@@ -105,6 +107,13 @@ const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
   actualSize: ({ stage }) => stage?.actualSize(),
   previousImage: ({ app }) => app.step(-1),
   nextImage: ({ app }) => app.step(1),
+  confirm: ({ app }) => judged(app, (work, id) => work.confirm(id)),
+  reject: ({ app }) => judged(app, (work, id) => work.reject(id)),
+  dashboard: ({ app }) => {
+    if (!app.work.peek()) return false;
+    location.hash = app.view.peek() === "dashboard" ? "" : "dashboard";
+    return true;
+  },
   masks: ({ app }) => {
     app.showMasks.value = !app.showMasks.peek();
   },
@@ -125,6 +134,14 @@ const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
   },
 };
 
+/** Say something of the selected mask if it is the model's and waits for that. */
+function judged(app: App, say: (work: Work, id: string) => void): boolean {
+  const [work, mask] = [app.work.peek(), app.selected.peek()];
+  if (!work || !mask || !awaits(mask)) return false;
+  say(work, mask.id);
+  return true;
+}
+
 function setTool(app: App, tool: App["tool"]["value"]): void {
   app.tool.value = tool;
 }
@@ -136,6 +153,7 @@ const ON_STAGE = new Set<Command>(["walk", "larger", "smaller", "keep"]);
 export function listenToKeys(desk: Desk): () => void {
   const down = (event: KeyboardEvent) => {
     if (event.defaultPrevented || event.isComposing) return;
+    desk.app.work.peek()?.touch();
     const target = event.target instanceof HTMLElement ? event.target : null;
     const typing = target?.matches("input:not([type=range], [type=color]), textarea, select") ?? false;
     if (typing && event.key !== "Escape") return;
@@ -147,6 +165,10 @@ export function listenToKeys(desk: Desk): () => void {
     const chord = chordOf(event);
     const command = chord && desk.app.keymap.peek().command(chord);
     if (!command) return;
+    if (desk.app.view.peek() === "dashboard") {
+      if (command === "dashboard" || command === "cancel") perform("dashboard", desk);
+      return;
+    }
     const onControl = target?.matches("button, input, summary, [role=option], a") ?? false;
     if (onControl && ON_STAGE.has(command)) return;
     if (perform(command, desk)) event.preventDefault();

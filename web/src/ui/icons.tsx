@@ -23,6 +23,7 @@ const PATHS = {
   close: "M5 5l10 10M15 5L5 15",
   check: "M4 10.500l4 4 8-9",
   download: "M10 3.500v9M6.500 9.500l3.500 3.500 3.500-3.500M4 16.500h12",
+  dashboard: "M3.500 16.500h13M5.500 13.500v-4M10 13.500v-9M14.500 13.500v-6",
   picture: "M3.500 4h13v12h-13zM3.500 13l4-4 3.500 3.500 2-2 3.500 3.500M12.500 7.500v.2",
 } as const;
 export type IconName = keyof typeof PATHS;

@@ -2,14 +2,19 @@
 
 import type { Desk } from "./commands";
 import { CommandButton, Slider } from "./controls";
+import { awaits } from "../state/provenance";
 import { Icon } from "./icons";
+import { Judgement } from "./task_bar";
 
 export function Options({ desk }: { desk: Desk }) {
   const { app } = desk;
   if (!app.image.value) return null;
   const tool = app.tool.value;
   let content = null;
-  if (app.sideOpen.value === "text") content = <Words desk={desk} />;
+  const work = app.work.value;
+  const selected = app.selected.value;
+  if (work && tool === "select" && selected && awaits(selected)) content = <Judgement desk={desk} work={work} />;
+  else if (app.sideOpen.value === "text") content = <Words desk={desk} />;
   else if (app.proposals.value) content = <Proposals desk={desk} />;
   else if (tool === "segment") content = <Candidates desk={desk} />;
   else if (tool === "brush" || tool === "eraser") content = <Brush desk={desk} />;

@@ -3,7 +3,9 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { Stage } from "../canvas/stage";
+import type { Work } from "../state/work";
 import { type Desk, listenToKeys } from "./commands";
+import { Dashboard } from "./dashboard";
 import { Help } from "./help";
 import { Options } from "./options";
 import { Panel } from "./panel";
@@ -11,6 +13,7 @@ import { Rail } from "./rail";
 import { Start } from "./start";
 import { Status } from "./status";
 import { Strip } from "./strip";
+import { TaskBar, Welcome } from "./task_bar";
 
 export function Page({ desk }: { desk: Desk }) {
   const { app } = desk;
@@ -23,6 +26,8 @@ export function Page({ desk }: { desk: Desk }) {
   useEffect(() => {
     document.documentElement.lang = app.language.value === "zh" ? "zh-CN" : "en";
   }, [app.language.value]);
+  const work = app.work.value;
+  useEffect(() => (work ? listenToActivity(work) : undefined), [work]);
   const isOpen = app.image.value !== null;
   return (
     <div class={`page ${isOpen ? "open" : "bare"}`}>
@@ -31,11 +36,12 @@ export function Page({ desk }: { desk: Desk }) {
         <StageView desk={desk} isOpen={isOpen} ready={() => (staged.value = true)} />
         <Options desk={desk} />
         {staged.value && <Status desk={desk} />}
-        <Start desk={desk} />
+        {work ? <Welcome desk={desk} work={work} /> : <Start desk={desk} />}
         {dropping.value && <div class="drop">{app.t("drop")}</div>}
       </div>
       <Panel desk={desk} />
-      <Strip desk={desk} />
+      {work ? <TaskBar desk={desk} work={work} /> : <Strip desk={desk} />}
+      {work && app.view.value === "dashboard" && <Dashboard desk={desk} work={work} />}
       <Help desk={desk} />
       <input
         ref={files}
@@ -84,6 +90,20 @@ function StageView({ desk, isOpen, ready }: { desk: Desk; isOpen: boolean; ready
       />
     </>
   );
+}
+
+/** Time at work is counted while something is done on a page that is seen. */
+function listenToActivity(work: Work): () => void {
+  const touch = () => work.touch();
+  const turn = () => work.hide(document.hidden);
+  window.addEventListener("pointermove", touch, { passive: true });
+  window.addEventListener("pointerdown", touch, { passive: true });
+  document.addEventListener("visibilitychange", turn);
+  return () => {
+    window.removeEventListener("pointermove", touch);
+    window.removeEventListener("pointerdown", touch);
+    document.removeEventListener("visibilitychange", turn);
+  };
 }
 
 /** Take pictures that are dropped or pasted anywhere; return what ends it. */

@@ -5,6 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Annotation, ClassInfo, ExportFormat } from "../api/types";
 import { toHex } from "../geometry/colors";
 import { isMac } from "../state/app";
+import { awaits } from "../state/provenance";
 import type { Desk } from "./commands";
 import { CommandButton, Slider } from "./controls";
 import { Icon } from "./icons";
@@ -16,12 +17,18 @@ export function Panel({ desk }: { desk: Desk }) {
   if (!app.panelOpen.value || !app.image.value) return null;
   return (
     <aside class="panel" aria-label={app.t("masksTitle")}>
-      <ClassPalette desk={desk} />
+      {asksClasses(desk) && <ClassPalette desk={desk} />}
       <MaskList desk={desk} />
       <Look desk={desk} />
-      <Export desk={desk} />
+      {!app.work.value && <Export desk={desk} />}
     </aside>
   );
+}
+
+/** A data engine asks for no classes unless its project has them. */
+function asksClasses({ app }: Desk): boolean {
+  const plan = app.work.value?.plan.value;
+  return !app.work.value || !!plan?.asks_classes || app.store.document.value.classes.length > 0;
 }
 
 function ClassPalette({ desk }: { desk: Desk }) {
@@ -211,22 +218,25 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
           {name}
         </button>
       )}
-      <select
-        aria-label={app.t("classOf")}
-        title={app.t("classOf")}
-        value={annotation.class_id ?? ""}
-        onChange={(event) => {
-          const { value } = event.currentTarget;
-          app.change(id, { class_id: value === "" ? null : Number(value) });
-        }}
-      >
-        <option value="">{item ? app.t("noClass") : "–"}</option>
-        {classes.map((other) => (
-          <option key={other.id} value={other.id}>
-            {other.name}
-          </option>
-        ))}
-      </select>
+      {awaits(annotation) && <Word desk={desk} id={id} />}
+      {asksClasses(desk) && (
+        <select
+          aria-label={app.t("classOf")}
+          title={app.t("classOf")}
+          value={annotation.class_id ?? ""}
+          onChange={(event) => {
+            const { value } = event.currentTarget;
+            app.change(id, { class_id: value === "" ? null : Number(value) });
+          }}
+        >
+          <option value="">{item ? app.t("noClass") : "–"}</option>
+          {classes.map((other) => (
+            <option key={other.id} value={other.id}>
+              {other.name}
+            </option>
+          ))}
+        </select>
+      )}
       <button
         type="button"
         class="button plain"
@@ -238,6 +248,23 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
         <Icon name={visible ? "eye" : "eyeOff"} />
       </button>
     </div>
+  );
+}
+
+/** What can be said of a mask that is the model's. */
+function Word({ desk, id }: { desk: Desk; id: string }) {
+  const { app } = desk;
+  const work = app.work.value;
+  if (!work) return <small>{app.t("awaitsWord")}</small>;
+  return (
+    <span class="word" title={app.t("awaitsWord")}>
+      <button type="button" class="button plain" aria-label={app.keyed("reject")} onClick={() => work.reject(id)}>
+        <Icon name="close" />
+      </button>
+      <button type="button" class="button plain" aria-label={app.keyed("confirm")} onClick={() => work.confirm(id)}>
+        <Icon name="check" />
+      </button>
+    </span>
   );
 }
 

@@ -6,7 +6,7 @@ import { CommandButton } from "./controls";
 export function Start({ desk }: { desk: Desk }) {
   const { app } = desk;
   const info = app.info.value;
-  if (!info || app.images.value.length > 0) return null;
+  if (!info || info.engine || app.images.value.length > 0) return null;
   return (
     <main class="start">
       <h1>{app.t("tagline")}</h1>

@@ -1,0 +1,281 @@
+/** A person at work in a data engine's project: a picture from the queue, its time, and what came of it. */
+
+import { computed, signal } from "@preact/signals";
+import { ApiError, type Engine } from "../api/backend";
+import type { Annotation, Effort, ImageInfo, Lease, Stage, Statistics, Task, Work as Plan } from "../api/types";
+import type { StringKey } from "../ui/strings";
+import type { Change } from "./document";
+import { remembered } from "./look";
+import { awaits, type Maker, provenanceOf, stamped } from "./provenance";
+import { Stopwatch } from "./stopwatch";
+
+/** What of the page this needs. */
+export interface Bench {
+  /** Show a picture; a `second` person's masks stay in this browser under the key. */
+  open(image: ImageInfo, apart: string | null): void;
+  close(): void;
+  annotations(): ReadonlyMap<string, Annotation>;
+  hasDraft(): boolean;
+  /** Resolves once every change is on the server's disk; rejects where the server refuses. */
+  saved(): Promise<void>;
+  commit(label: StringKey, changes: readonly Change[]): void;
+  select(id: string | null): void;
+  say(what: StringKey, blanks?: Record<string, string | number>): void;
+  fail(message: string, retry: (() => void) | null): void;
+  readonly model: string | null;
+}
+
+/** What a reload must not lose. */
+interface Kept extends Effort {
+  readonly task: Task;
+  readonly plan: Plan;
+}
+const KEPT = "anymask-task";
+const TICK_MS = 1000;
+
+export class Work {
+  readonly name = remembered("worker", "");
+  /** The stage of choice; null takes what is suggested. */
+  readonly stage = remembered<Stage | null>("stage", null);
+  readonly plan = signal<Plan | null>(null);
+  readonly task = signal<Task | null>(null);
+  readonly statistics = signal<Statistics | null>(null);
+  readonly isBusy = signal(false);
+  readonly skipping = signal(false);
+  /** Of this picture, and of the mask being made; they move once a second. */
+  readonly effort = signal<Effort>({ seconds: 0, clicks: 0, strokes: 0 });
+  readonly maskSeconds = signal(0);
+  readonly isLate = computed(() => {
+    const limit = this.plan.value?.mask_seconds ?? 0;
+    return limit > 0 && this.maskSeconds.value > limit;
+  });
+  readonly isOverdue = computed(() => {
+    const limit = this.plan.value?.image_seconds ?? 0;
+    return limit > 0 && this.effort.value.seconds > limit;
+  });
+  private watch: Stopwatch;
+  private renewed = 0;
+  private isReady = false;
+
+  constructor(
+    readonly engine: Engine,
+    private readonly bench: Bench,
+    private readonly now: () => number = () => performance.now() / 1000,
+    private readonly storage: Pick<Storage, "getItem" | "setItem" | "removeItem"> = sessionStorage,
+  ) {
+    this.watch = new Stopwatch(now);
+  }
+
+  /** Masks of the model that wait for a word. */
+  readonly waiting = (): Annotation[] => [...this.bench.annotations().values()].filter(awaits);
+
+  /** Masks of this picture that are this person's work. */
+  readonly made = (): Annotation[] => {
+    const lease = this.task.value?.lease;
+    const isMine = ({ provenance }: Annotation) =>
+      provenance?.author === lease?.worker && provenance?.stage === lease?.stage;
+    return [...this.bench.annotations().values()].filter(isMine);
+  };
+
+  /** Go on with the picture from before a reload, or see what there is to do. */
+  async start(): Promise<void> {
+    const kept = this.recall();
+    if (kept && (await this.engine.renew(kept.task.lease).catch(() => false))) this.begin(kept.task, kept.plan, kept);
+    else {
+      this.storage.removeItem(KEPT);
+      await this.look();
+    }
+  }
+
+  async look(): Promise<void> {
+    await this.doing(async () => {
+      this.plan.value = await this.engine.work();
+    }, this.look);
+  }
+
+  take = (): Promise<void> =>
+    this.doing(async () => {
+      const { task, work } = await this.engine.next(this.name.peek().trim(), this.stage.peek());
+      if (task) this.begin(task, work);
+      else this.end(work);
+    }, this.take);
+
+  /** Say that the picture is done, and take the next. */
+  finish = (): Promise<void> =>
+    this.doing(async () => {
+      const { task } = this;
+      const lease = task.peek()?.lease;
+      if (!lease) return;
+      if (this.bench.hasDraft()) return this.bench.say("draftFirst");
+      const waiting = this.waiting();
+      if (lease.stage === "semi-automatic" && waiting.length > 0) {
+        this.bench.select(waiting[0]!.id);
+        return this.bench.say("lookFirst", { count: waiting.length });
+      }
+      await this.bench.saved();
+      const apart = lease.is_second ? [...this.bench.annotations().values()].map(({ rle }) => rle) : [];
+      await this.engine.finish(lease, this.spent(), apart);
+      await this.goOn();
+    }, this.finish);
+
+  skip = (reason: string): Promise<void> =>
+    this.doing(
+      async () => {
+        const lease = this.task.peek()?.lease;
+        if (!lease) return;
+        await this.bench.saved();
+        await this.engine.skip(lease, reason);
+        await this.goOn();
+      },
+      () => this.skip(reason),
+    );
+
+  /** Leave the picture to others; the masks stay. */
+  pause = (): Promise<void> =>
+    this.doing(async () => {
+      const lease = this.task.peek()?.lease;
+      if (!lease) return;
+      await this.bench.saved();
+      this.end(await this.engine.giveBack(lease));
+    }, this.pause);
+
+  // Prefilled masks
+
+  confirm(id: string): void {
+    this.judge(id, (before, maker) => {
+      const effort = { seconds: this.watch.endLap(), clicks: 0, strokes: 0 };
+      return { ...before, provenance: provenanceOf(before, maker, effort) };
+    });
+  }
+
+  reject(id: string): void {
+    this.watch.endLap();
+    this.judge(id, () => null);
+  }
+
+  private judge(id: string, outcome: (before: Annotation, maker: Maker) => Annotation | null): void {
+    const [task, before] = [this.task.peek(), this.bench.annotations().get(id)];
+    if (!task || !before || !awaits(before)) return;
+    const after = outcome(before, this.maker(task.lease));
+    const change = { on: "annotation", image: task.lease.image, id, before, after } as const;
+    this.bench.commit(after ? "confirm" : "reject", [change]);
+    this.bench.select(this.waiting()[0]?.id ?? null);
+  }
+
+  /** Count what is done, and put provenance on the masks it makes. */
+  stamp = (label: StringKey, changes: readonly Change[]): readonly Change[] => {
+    const task = this.task.peek();
+    if (!task) return changes;
+    const { clicks, strokes } = this.effort.peek();
+    this.watch.touch();
+    const more = { clicks: clicks + Number(label === "segment"), strokes: strokes + Number(isStroke(label)) };
+    const result = stamped(label, changes, this.maker(task.lease), () => this.watch.endLap());
+    this.effort.value = { seconds: this.watch.seconds, ...more };
+    this.tick();
+    return result;
+  };
+
+  // Time
+
+  touch = (): void => this.watch.touch();
+  hide = (isHidden: boolean): void => (isHidden ? this.watch.pause() : this.watch.resume());
+
+  /** The picture can be worked on: its time begins, not that of its loading. */
+  ready(): void {
+    if (this.isReady) return;
+    this.isReady = true;
+    this.watch = new Stopwatch(this.now, this.effort.peek().seconds);
+  }
+
+  /** Once a second. */
+  tick = (): void => {
+    const task = this.task.peek();
+    if (!task || !this.isReady) return;
+    this.effort.value = { ...this.effort.peek(), seconds: this.watch.seconds };
+    this.maskSeconds.value = this.watch.lap;
+    this.keep(task);
+    const every = (this.plan.peek()?.lease_seconds ?? 900) / 3;
+    if (this.now() - this.renewed < every || this.watch.idle > 3 * every) return;
+    this.renewed = this.now();
+    void this.engine.renew(task.lease).then(
+      (held) => !held && this.task.peek() === task && this.lost(),
+      () => undefined, // The server is away: the lease is good until another has it.
+    );
+  };
+
+  run(): () => void {
+    const timer = setInterval(this.tick, TICK_MS);
+    return () => clearInterval(timer);
+  }
+
+  private begin(task: Task, plan: Plan, effort: Effort = { seconds: 0, clicks: 0, strokes: 0 }): void {
+    const { seconds, clicks, strokes } = effort;
+    this.plan.value = plan;
+    this.statistics.value = task.statistics;
+    this.task.value = task;
+    this.effort.value = { seconds, clicks, strokes };
+    this.maskSeconds.value = 0;
+    this.skipping.value = false;
+    this.isReady = false;
+    this.renewed = this.now();
+    this.keep(task);
+    this.bench.open(task.image, task.lease.is_second ? `second ${task.lease.job}` : null);
+  }
+
+  private end(plan: Plan): void {
+    this.plan.value = plan;
+    this.task.value = null;
+    this.skipping.value = false;
+    this.storage.removeItem(KEPT);
+    this.bench.close();
+  }
+
+  private lost(): void {
+    this.bench.say("lostPicture");
+    if (this.plan.peek()) this.end(this.plan.peek()!);
+    void this.look();
+  }
+
+  private async goOn(): Promise<void> {
+    const { task, work } = await this.engine.next(this.name.peek().trim(), this.stage.peek());
+    if (task) this.begin(task, work);
+    else this.end(work);
+  }
+
+  private async doing(action: () => Promise<void>, again: () => Promise<void>): Promise<void> {
+    if (this.isBusy.peek()) return;
+    this.isBusy.value = true;
+    try {
+      await action();
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 409) this.lost();
+      else this.bench.fail(error instanceof Error ? error.message : String(error), () => void again());
+    } finally {
+      this.isBusy.value = false;
+    }
+  }
+
+  private spent(): Effort {
+    const { clicks, strokes } = this.effort.peek();
+    return { seconds: this.isReady ? this.watch.seconds : this.effort.peek().seconds, clicks, strokes };
+  }
+
+  private maker({ worker, stage }: Lease): Maker {
+    return { author: worker, stage, model: this.bench.model };
+  }
+
+  private keep(task: Task): void {
+    const kept: Kept = { task, plan: this.plan.peek()!, ...this.effort.peek() };
+    this.storage.setItem(KEPT, JSON.stringify(kept));
+  }
+
+  private recall(): Kept | null {
+    try {
+      return JSON.parse(this.storage.getItem(KEPT) ?? "null") as Kept | null;
+    } catch {
+      return null;
+    }
+  }
+}
+
+const isStroke = (label: StringKey): boolean => label === "draw" || label === "erase";

@@ -1,0 +1,356 @@
+/** The data engine at a glance: its three stages as one flow, time, people, models, and what needs somebody. */
+
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import type { Queue, Status, Summary } from "../api/types";
+import { imagesOf, masksPerImage, nameOf, secondsPerMask, STAGES, timeline } from "../state/timeline";
+import type { Work } from "../state/work";
+import { Chart } from "./chart";
+import type { Desk } from "./commands";
+import { CommandButton } from "./controls";
+import { count, figure, percent, seconds } from "./figures";
+import { Icon } from "./icons";
+import type { StringKey } from "./strings";
+
+const EVERY_MS = 10_000;
+const SOON_MS = 400;
+type Told = { readonly desk: Desk; readonly status: Status };
+
+export function Dashboard({ desk, work }: { desk: Desk; work: Work }) {
+  const { app } = desk;
+  const status = useSignal<Status | null>(null);
+  const problem = useSignal<string | null>(null);
+  const ask = () =>
+    work.engine.status().then(
+      (found) => {
+        status.value = found;
+        problem.value = null;
+      },
+      (error: Error) => (problem.value = error.message),
+    );
+  useEffect(() => {
+    void ask();
+    const timer = setInterval(() => document.hidden || void ask(), EVERY_MS);
+    return () => clearInterval(timer);
+  }, []);
+  useSignalEffect(() => {
+    if (app.workTick.value === 0) return;
+    const timer = setTimeout(() => void ask(), SOON_MS);
+    return () => clearTimeout(timer);
+  });
+  const found = status.value;
+  return (
+    <main class="dashboard" aria-label={app.t("dashboardTitle")}>
+      <header>
+        <div>
+          <h1>{found?.project ?? app.t("dashboardTitle")}</h1>
+          {found && <p>{app.t("totals", { images: count(found.images), masks: count(found.masks) })}</p>}
+        </div>
+        <button
+          type="button"
+          class="button plain"
+          onClick={() => (app.language.value = app.language.value === "en" ? "zh" : "en")}
+        >
+          <span>{app.t("language")}</span>
+        </button>
+        <CommandButton desk={desk} command="dashboard" kind="accent">
+          {app.t("toPictures")}
+        </CommandButton>
+      </header>
+      {problem.value && <p class="alert">{problem.value}</p>}
+      {found?.due && <p class="alert">{app.t("due", { reason: found.due })}</p>}
+      {found && isOutdated(found) && <p class="alert">{app.t("outdated")}</p>}
+      {found && (
+        <>
+          <Flow desk={desk} status={found} />
+          <Charts desk={desk} status={found} />
+          <Models desk={desk} status={found} />
+          <div class="pair">
+            <People desk={desk} status={found} />
+            <Quality desk={desk} status={found} />
+          </div>
+          <Aside desk={desk} status={found} />
+        </>
+      )}
+    </main>
+  );
+}
+
+const isOutdated = ({ models, serving }: Status): boolean =>
+  models.some(({ is_current, hash }) => is_current && hash !== serving);
+const COLORS = { assisted: "--stage-1", "semi-automatic": "--stage-2", automatic: "--stage-3" } as const;
+
+function Flow({ desk, status }: Told) {
+  const { app } = desk;
+  return (
+    <section class="flow">
+      {STAGES.map((stage, place) => {
+        const numbers = status.stages[stage]!;
+        const queue = status.queues[stage];
+        const isMachine = stage === "automatic";
+        const waits = stage === "semi-automatic" ? status.queues["prefill"] : undefined;
+        return (
+          <article key={stage} style={{ "--stage": `var(${COLORS[stage]})` }}>
+            <h2>
+              <i>{place + 1}</i>
+              {app.t(stage)}
+            </h2>
+            <p class="hint">{app.t(`${stage}About`)}</p>
+            <QueueBar desk={desk} queue={queue} />
+            <dl class="numbers">
+              <Number_ name={app.t("masksPerImage")} value={known(numbers, figure(numbers.masks_per_image))} />
+              <Number_ name={app.t("secondsPerMask")} value={known(numbers, seconds(numbers.seconds_per_mask))} />
+              {!isMachine && (
+                <Number_ name={app.t("clicksPerMask")} value={known(numbers, figure(numbers.clicks_per_mask))} />
+              )}
+              {!isMachine && <Number_ name={app.t("byHand")} value={known(numbers, percent(numbers.by_hand))} />}
+              {isMachine && <Number_ name={app.t("masksTitle")} value={count(numbers.added)} />}
+            </dl>
+            {waits && waits.done !== undefined && (
+              <p class="hint">{app.t("prefillQueue", { done: count(waits.done), open: count(waits.open ?? 0) })}</p>
+            )}
+            {stage === "semi-automatic" && numbers.prefilled > 0 && <Prefilled desk={desk} numbers={numbers} />}
+          </article>
+        );
+      })}
+    </section>
+  );
+}
+
+const known = (numbers: Summary, text: string): string => (numbers.images > 0 ? text : "–");
+
+function Number_({ name, value }: { name: string; value: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{value}</dd>
+    </div>
+  );
+}
+
+const STATES = ["done", "leased", "open", "skipped", "quarantined"] as const;
+
+function QueueBar({ desk, queue }: { desk: Desk; queue: Queue | undefined }) {
+  const { app } = desk;
+  const parts = STATES.map((state) => [state, queue?.[state] ?? 0] as const).filter(([, number]) => number > 0);
+  const total = parts.reduce((sum, [, number]) => sum + number, 0);
+  if (total === 0) return <p class="queue none">{app.t("notBegun")}</p>;
+  const words = parts.map(([state, number]) => `${count(number)} ${app.t(`state_${state}`)}`).join(" · ");
+  return (
+    <div class="queue">
+      <div class="bar" role="img" aria-label={words}>
+        {parts.map(([state, number]) => (
+          <span key={state} class={state} style={{ flexGrow: number }} />
+        ))}
+      </div>
+      <p>{words}</p>
+    </div>
+  );
+}
+
+function Prefilled({ desk, numbers }: { desk: Desk; numbers: Summary }) {
+  const { app } = desk;
+  const { prefilled, confirmed, fixed, rejected, added } = numbers;
+  return <p class="hint">{app.t("prefilledCounts", { prefilled, confirmed, fixed, rejected, added })}</p>;
+}
+
+function Charts({ desk, status }: Told) {
+  const { app } = desk;
+  const line = timeline(status.history);
+  const language = app.language.value === "zh" ? "zh-CN" : "en-GB";
+  const labels = line.times.map((time) => nameOf(time, line.width, language));
+  const series = (stages: readonly (typeof STAGES)[number][], what: Parameters<typeof line.of>[1]) =>
+    stages.map((stage) => ({ name: app.t(stage), color: COLORS[stage], values: line.of(stage, what) }));
+  const hour = STAGES.reduce((sum, stage) => sum + (status.last_hour[stage]?.images ?? 0), 0);
+  const masks = STAGES.reduce((sum, stage) => sum + (status.last_hour[stage]?.masks ?? 0), 0);
+  const common = { labels, empty: app.t("nothingYet") };
+  return (
+    <section class="charts">
+      <Chart
+        {...common}
+        kind="bars"
+        title={app.t("throughput", { width: app.t("stretch", stretchOf(line.width)) })}
+        unit=""
+        series={series(STAGES, imagesOf)}
+      />
+      <Chart
+        {...common}
+        kind="lines"
+        title={app.t("secondsPerMask")}
+        unit="s"
+        series={series(["assisted", "semi-automatic"], secondsPerMask)}
+      />
+      <Chart {...common} kind="lines" title={app.t("masksPerImage")} unit="" series={series(STAGES, masksPerImage)} />
+      <p class="hint">{app.t("lastHour", { images: count(hour), masks: count(masks) })}</p>
+    </section>
+  );
+}
+
+function stretchOf(width: number): { number: number; unit: string } {
+  if (width < 60) return { number: width, unit: "s" };
+  if (width < 3600) return { number: width / 60, unit: "min" };
+  return width < 86_400 ? { number: width / 3600, unit: "h" } : { number: width / 86_400, unit: "d" };
+}
+
+function Models({ desk, status }: Told) {
+  const { app } = desk;
+  const names = [...new Set(status.models.flatMap(({ scores }) => Object.keys(scores)))];
+  const best = new Map(names.map((name) => [name, Math.max(...status.models.map(({ scores }) => scores[name] ?? 0))]));
+  return (
+    <section>
+      <h2>{app.t("models")}</h2>
+      <div class="scrolls">
+        <table>
+          <thead>
+            <tr>
+              <th>{app.t("model")}</th>
+              <th>{app.t("trigger")}</th>
+              <th class="number">{app.t("trainedOn")}</th>
+              {names.map((name) => (
+                <th key={name} class="number">
+                  {scoreName(app.t, name)}
+                </th>
+              ))}
+              <th>{app.t("verdict")}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {[...status.models].reverse().map((model) => (
+              <tr key={model.id} class={model.is_current ? "current" : ""}>
+                <td>
+                  <b>{model.id}</b> <code>{model.hash.slice(0, 8)}</code>
+                  {model.is_current && <span class="badge">{app.t("inUse")}</span>}
+                </td>
+                <td>{model.trigger}</td>
+                <td class="number">{count(model.masks)}</td>
+                {names.map((name) => (
+                  <td key={name} class="number">
+                    <Score value={model.scores[name]} best={best.get(name) ?? 1} />
+                  </td>
+                ))}
+                <td>{model.verdict}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+const SCORES: Readonly<Record<string, StringKey>> = {
+  miou_1: "score1",
+  miou_3: "score3",
+  box: "scoreBox",
+  everything: "everything",
+};
+const scoreName = (t: (key: StringKey) => string, name: string): string => (SCORES[name] ? t(SCORES[name]) : name);
+
+function Score({ value, best }: { value: number | undefined; best: number }) {
+  if (value === undefined) return <>–</>;
+  return (
+    <span class="score">
+      <i style={{ width: `${best > 0 ? (40 * value) / best : 0}px` }} />
+      {value.toFixed(3)}
+    </span>
+  );
+}
+
+function People({ desk, status }: Told) {
+  const { app } = desk;
+  const rows = Object.entries(status.people).flatMap(([stage, people]) =>
+    Object.entries(people).map(([name, numbers]) => ({ stage, name, numbers })),
+  );
+  const working = new Set(status.working.map(({ worker, stage }) => `${stage} ${worker}`));
+  const only = status.working.filter(({ worker, stage }) => worker && !(status.people[stage] ?? {})[worker]);
+  return (
+    <section>
+      <h2>{app.t("people")}</h2>
+      {rows.length + only.length === 0 && <p class="empty">{app.t("nobodyYet")}</p>}
+      {rows.length + only.length > 0 && (
+        <div class="scrolls">
+          <table>
+            <thead>
+              <tr>
+                <th>{app.t("name")}</th>
+                <th>{app.t("stageOf")}</th>
+                <th class="number">{app.t("pictures")}</th>
+                <th class="number">{app.t("masksPerImage")}</th>
+                <th class="number">{app.t("secondsPerMask")}</th>
+                <th class="number">{app.t("clicksPerMask")}</th>
+                <th class="number">{app.t("byHand")}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {rows.map(({ stage, name, numbers }) => (
+                <tr key={`${stage} ${name}`}>
+                  <td>
+                    {name}
+                    {working.has(`${stage} ${name}`) && <span class="badge">{app.t("atWork")}</span>}
+                  </td>
+                  <td>{app.t(stage as (typeof STAGES)[number])}</td>
+                  <td class="number">{count(numbers.images)}</td>
+                  <td class="number">{figure(numbers.masks_per_image)}</td>
+                  <td class="number">{seconds(numbers.seconds_per_mask)}</td>
+                  <td class="number">{figure(numbers.clicks_per_mask)}</td>
+                  <td class="number">{percent(numbers.by_hand)}</td>
+                </tr>
+              ))}
+              {only.map(({ worker, stage, image_id }) => (
+                <tr key={`${stage} ${image_id}`}>
+                  <td>
+                    {worker} <span class="badge">{app.t("atWork")}</span>
+                  </td>
+                  <td>{STAGES.includes(stage as (typeof STAGES)[number]) ? app.t(stage as "automatic") : stage}</td>
+                  <td colSpan={5} />
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function Quality({ desk, status }: Told) {
+  const { app } = desk;
+  const { check, agreement, honeypots } = status.quality;
+  const scores = Object.values(honeypots);
+  const mean = scores.length > 0 ? scores.reduce((sum, score) => sum + score, 0) / scores.length : null;
+  const shown = (many: number, value: number) => percent(many > 0 ? value : null);
+  return (
+    <section>
+      <h2>{app.t("quality")}</h2>
+      <dl class="numbers wide">
+        <Number_ name={app.t("over90", { pairs: count(check.pairs) })} value={shown(check.pairs, check.over_90)} />
+        <Number_ name={app.t("over75", { pairs: count(check.pairs) })} value={shown(check.pairs, check.over_75)} />
+        <Number_
+          name={app.t("agreement", { images: count(agreement.images) })}
+          value={shown(agreement.images, agreement.mean_iou)}
+        />
+        <Number_ name={app.t("honeypots", { people: scores.length })} value={percent(mean)} />
+      </dl>
+    </section>
+  );
+}
+
+function Aside({ desk, status }: Told) {
+  const { app } = desk;
+  if (status.quarantined.length === 0) return null;
+  return (
+    <section>
+      <h2>{app.t("setAside")}</h2>
+      <ul class="aside">
+        {status.quarantined.map(({ image, image_id, stage, state, reason }) => (
+          <li key={`${stage} ${image_id} ${state}`}>
+            <Icon name="picture" />
+            <b>{image}</b>
+            <span class={`badge ${state}`}>{app.t(state === "skipped" ? "state_skipped" : "state_quarantined")}</span>
+            <span>{reason}</span>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}

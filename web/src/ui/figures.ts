@@ -1,0 +1,7 @@
+/** Numbers as people read them; what is not known is a dash. */
+
+export const figure = (value: number | null, digits = 1): string => (value === null ? "–" : value.toFixed(digits));
+export const seconds = (value: number | null): string =>
+  value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} s`;
+export const percent = (value: number | null): string => (value === null ? "–" : `${Math.round(100 * value)} %`);
+export const count = (value: number): string => value.toLocaleString("en").replaceAll(",", "\u202f");

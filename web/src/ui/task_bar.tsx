@@ -1,0 +1,227 @@
+/** Along the bottom of a data engine's project: the picture's stage and time, statistics, and what to do with it. */
+
+import { useSignalEffect } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { rates } from "../state/provenance";
+import type { Work } from "../state/work";
+import type { Desk } from "./commands";
+import { CommandButton } from "./controls";
+import { figure, percent, seconds } from "./figures";
+import { Icon } from "./icons";
+import type { Stage } from "../api/types";
+import { en, type StringKey } from "./strings";
+
+export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
+  const { app } = desk;
+  const task = work.task.value;
+  if (!task) return null;
+  const stage = task.lease.stage;
+  return (
+    <footer class="task">
+      <div class="what">
+        <strong>
+          {app.t(stage)}
+          {task.lease.is_second && <small> {app.t("secondOpinion")}</small>}
+        </strong>
+        <small title={task.image.name}>{task.image.name}</small>
+      </div>
+      <Timer desk={desk} work={work} />
+      <Figures desk={desk} work={work} />
+      <div class="acts">
+        <CommandButton desk={desk} command="dashboard" icon="dashboard" />
+        <button
+          type="button"
+          class="button plain"
+          aria-expanded={work.skipping.value}
+          disabled={work.isBusy.value}
+          onClick={() => (work.skipping.value = !work.skipping.value)}
+        >
+          <span>{app.t("skip")}</span>
+        </button>
+        <button
+          type="button"
+          class="button plain"
+          title={app.t("pauseHint")}
+          disabled={work.isBusy.value}
+          onClick={() => void work.pause()}
+        >
+          <span>{app.t("pause")}</span>
+        </button>
+        <button
+          type="button"
+          class="button accent"
+          title={app.keyed("nextImage")}
+          disabled={work.isBusy.value}
+          onClick={() => void work.finish()}
+        >
+          <span>{app.t("done")}</span>
+        </button>
+      </div>
+      {work.skipping.value && <Reasons desk={desk} work={work} />}
+    </footer>
+  );
+}
+
+function Timer({ desk, work }: { desk: Desk; work: Work }) {
+  const { app } = desk;
+  const limit = work.plan.value?.mask_seconds ?? 0;
+  const taken = work.maskSeconds.value;
+  const late = work.isLate.value;
+  const hint = late ? app.t("moveOn", { seconds: limit }) : work.isOverdue.value ? app.t("imageOverdue") : null;
+  return (
+    <div class={`timer ${late ? "late" : ""}`}>
+      <span>
+        {app.t("thisMask")} <b>{seconds(taken)}</b>
+        <small> / {app.t("onPicture", { time: clock(work.effort.value.seconds) })}</small>
+      </span>
+      {limit > 0 && <progress value={Math.min(taken, limit)} max={limit} aria-hidden="true" />}
+      {hint && <em role="status">{hint}</em>}
+    </div>
+  );
+}
+
+function Figures({ desk, work }: { desk: Desk; work: Work }) {
+  const { app } = desk;
+  const known = work.statistics.value;
+  if (!known) return null;
+  const mine = rates(known.mine, { effort: work.effort.value, made: work.made() });
+  const all = rates(known.all);
+  const shown: [StringKey, string, string][] = [
+    ["secondsPerMask", seconds(mine.secondsPerMask), seconds(all.secondsPerMask)],
+    ["clicksPerMask", figure(mine.clicksPerMask), figure(all.clicksPerMask)],
+    ["masksPerImage", figure(mine.masksPerImage), figure(all.masksPerImage)],
+    ["byHand", percent(mine.byHand), percent(all.byHand)],
+  ];
+  return (
+    <dl class="figures" title={app.t("figuresHint")}>
+      {shown.map(([key, own, others]) => (
+        <div key={key}>
+          <dt>{app.t(key)}</dt>
+          <dd>
+            {own} <small>{app.t("ofAll", { figure: others })}</small>
+          </dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+const REASONS = ["skipNothing", "skipBlurred", "skipCrowded", "skipPrivate", "skipBroken"] as const;
+
+/** Reasons are kept in English, so that they can be counted whoever gives them. */
+function Reasons({ desk, work }: { desk: Desk; work: Work }) {
+  const { app } = desk;
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => form.current?.querySelector("button")?.focus(), []);
+  return (
+    <form
+      ref={form}
+      class="reasons"
+      aria-label={app.t("skipWhy")}
+      onKeyDown={(event) => {
+        if (event.key !== "Escape") return;
+        event.preventDefault();
+        work.skipping.value = false;
+      }}
+      onSubmit={(event) => {
+        event.preventDefault();
+        const reason = String(new FormData(event.currentTarget).get("reason")).trim();
+        if (reason) void work.skip(reason);
+      }}
+    >
+      <h2>{app.t("skipWhy")}</h2>
+      {REASONS.map((key) => (
+        <button type="button" key={key} class="button plain" onClick={() => void work.skip(en[key])}>
+          <span>{app.t(key)}</span>
+        </button>
+      ))}
+      <div class="other">
+        <input name="reason" maxLength={200} placeholder={app.t("skipOther")} aria-label={app.t("skipOther")} />
+        <button type="submit" class="button plain" aria-label={app.t("skip")}>
+          <Icon name="check" />
+        </button>
+      </div>
+    </form>
+  );
+}
+
+/** What is to be said of the model's mask that is selected. */
+export function Judgement({ desk, work }: { desk: Desk; work: Work }) {
+  const { app } = desk;
+  return (
+    <>
+      <span class="hint">{app.t("fromModel", { count: work.waiting().length })}</span>
+      <CommandButton desk={desk} command="reject" icon="close">
+        {app.t("rejectShort")}
+      </CommandButton>
+      <CommandButton desk={desk} command="confirm" kind="accent" icon="check">
+        {app.t("confirmShort")}
+      </CommandButton>
+    </>
+  );
+}
+
+/** Before the first picture and after the last: who is there, and what there is to do. */
+export function Welcome({ desk, work }: { desk: Desk; work: Work }) {
+  const { app } = desk;
+  const plan = work.plan.value;
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => field.current?.focus(), []);
+  useSignalEffect(() => {
+    if (app.workTick.value > 0) void work.look();
+  });
+  if (work.task.value || !plan) return null;
+  const stages: readonly Stage[] = ["assisted", "semi-automatic"];
+  const chosen = work.stage.value;
+  const open = (chosen ? [chosen] : stages).reduce((sum, stage) => sum + (plan.queues[stage]?.open ?? 0), 0);
+  return (
+    <main class="start welcome">
+      <h1>{app.t("welcome")}</h1>
+      <p>{app.info.value?.project}</p>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (work.name.value.trim()) void work.take();
+        }}
+      >
+        <label>
+          <span>{app.t("yourName")}</span>
+          <input
+            ref={field}
+            required
+            maxLength={60}
+            autocomplete="name"
+            value={work.name.value}
+            onInput={(event) => (work.name.value = event.currentTarget.value)}
+          />
+        </label>
+        <div class="choices" role="radiogroup" aria-label={app.t("stageOfChoice")}>
+          {[null, ...stages].map((stage) => (
+            <button
+              type="button"
+              key={stage ?? "any"}
+              class="button plain"
+              role="radio"
+              aria-checked={chosen === stage}
+              onClick={() => (work.stage.value = stage)}
+            >
+              <span>{app.t(stage ?? "anyStage")}</span>
+              {stage && <small>{app.t("openCount", { count: plan.queues[stage]?.open ?? 0 })}</small>}
+            </button>
+          ))}
+        </div>
+        {open === 0 && <p class="hint">{app.t("nothingToDo")}</p>}
+        <div class="acts">
+          <CommandButton desk={desk} command="dashboard" icon="dashboard">
+            {app.t("dashboardTitle")}
+          </CommandButton>
+          <button type="submit" class="button accent" disabled={work.isBusy.value}>
+            <span>{app.t("begin")}</span>
+          </button>
+        </div>
+      </form>
+    </main>
+  );
+}
+
+const clock = (time: number): string => `${Math.floor(time / 60)}:${String(Math.floor(time % 60)).padStart(2, "0")}`;
