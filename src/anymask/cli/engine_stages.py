@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from anymask.errors import InputError
 
 if TYPE_CHECKING:
     from anymask.engine.pool import PoolProgress
+    from anymask.engine.ray_shards import Build
 
 SOME_FAILED = 1
 _SAY_SECONDS = 2.0
@@ -121,13 +122,26 @@ def auto(
     crop_n_layers: Annotated[int | None, typer.Option(min=0, help="Of crops, in place of the preset's.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Give images in quarantine another chance first.")] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Work on a Ray cluster, such as auto; `local` starts Ray here."),
+    ] = None,
+    shards: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --ray: where tars in SA-1B's layout go, a folder or bucket.")
+    ] = None,
+    images_per_shard: Annotated[int, typer.Option(metavar="N", min=1, help="With --ray.")] = 200,
+    gpus: Annotated[float, typer.Option(metavar="N", min=0, help="With --ray: of a GPU, for each worker.")] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Stage 3, fully automatic: masks of everything in every image; a run that was killed goes on where it was.
 
-    Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any.
+    Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any. With --ray
+    the images' addresses have to be within the workers' reach, and the shards are what is made;
+    `anymask engine import` takes them into a project.
     """
     need_packages()
+    if (ray is None) != (shards is None):
+        raise InputError("--ray ADDRESS and --shards URL belong together; give both, or neither")
     from anymask.engine.pool import run_pool
     from anymask.engine.project_model import model_path
     from anymask.engine.stages import AUTOMATIC, automatic
@@ -141,7 +155,15 @@ def auto(
             device=device,
             overrides={name: value for name, value in given.items() if value is not None},
         )
-        task.options(opened)  # refused now rather than by every worker
+        options = task.options(opened)  # refused now rather than by every worker
+        if ray is not None and shards is not None:
+            addresses = [
+                each.location if "://" in each.location else str(opened.path(each.location).resolve())
+                for each in opened.images.all()
+            ]
+            build = automatic.ModelBuild(model=str(model_path(opened)), options=options, device=device)
+            _auto_on_ray(addresses, shards, build, ray, (images_per_shard, workers, gpus), as_json)
+            return
         automatic.open_queue(opened)
         if retry:
             opened.jobs.reopen(AUTOMATIC)
@@ -159,6 +181,33 @@ def auto(
     else:
         typer.echo(f"images   {done.done} with {done.masks} masks, {done.quarantined} in quarantine")
     if done.quarantined:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _auto_on_ray(
+    addresses: Sequence[str],
+    target: str,
+    build: Build,
+    cluster: str,
+    sizes: tuple[int, int, float],
+    as_json: bool,
+) -> None:
+    """Make shards on a cluster; `sizes` are images a shard, workers, and GPUs for each."""
+    from anymask.engine.ray_shards import annotate_on_ray, plan_shards
+
+    per_shard, workers, gpus = sizes
+    address = None if cluster == "local" else cluster
+    planned = plan_shards(addresses, per_shard)
+    made = annotate_on_ray(planned, target, build, address=address, workers=max(1, workers), gpus=gpus)
+    images, masks, failed = 0, 0, dict[str, str]()
+    for count, result in enumerate(made, start=1):
+        images, masks, failed = images + result.images, masks + result.masks, failed | result.failed
+        typer.echo(f"{result.name}  {result.images} images, {result.masks} masks, shard {count} of this run", err=True)
+    for name, reason in failed.items():
+        typer.echo(f"{name}: {reason}", err=True)
+    record = {"shards": len(planned), "images": images, "masks": masks, "failed": len(failed), "target": target}
+    typer.echo(json.dumps(record) if as_json else f"images   {images} with {masks} masks in {target}")
+    if failed:
         raise typer.Exit(SOME_FAILED)
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 
 from anymask.cli.everything_run import Format, Job
 from anymask.data.files import make_folder, write_bytes_atomic, write_image_atomic
-from anymask.data.sa1b_writer import annotation, pair_document
+from anymask.data.sa1b_writer import pair_document
 from anymask.data.sample import SUBPART
 from anymask.errors import OutputError
 from anymask.inference.label_maps import Labels, OnTop, label_map
-from anymask.inference.mask_record import MaskRecord
+from anymask.inference.mask_record import MaskRecord, sa1b_annotation
 from anymask.inference.tree import build_tree
 from anymask.plots import draw_everything, palette
 
@@ -29,15 +29,9 @@ def annotations_of(records: Sequence[MaskRecord], *, tree: bool) -> list[dict[st
     """Return the records as SA-1B has them; with `tree`, also each mask's level and its parent's index (-1: none)."""
     made = build_tree([record.rle for record in records]) if tree else None
     return [
-        annotation(
+        sa1b_annotation(
             index,
-            record.rle,
-            bbox=record.bbox,
-            area=record.area,
-            predicted_iou=round(record.predicted_iou, 6),
-            stability_score=round(record.stability_score, 6),
-            crop_box=record.crop_box,
-            point_coords=[(round(x, 3), round(y, 3)) for x, y in record.point_coords],
+            record,
             level=None if made is None else min(int(made.levels[index]), SUBPART),
             parent=None if made is None else int(made.parents[index]),
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from jaxtyping import UInt8
 
 from anymask.data.files import write_bytes_atomic
 from anymask.data.sample import Sample
@@ -37,8 +39,6 @@ def pack(sample: Sample) -> dict[str, bytes]:
     the sample knows them; its point is the one farthest from the mask's edge, its scores are 1.
     """
     height, width = sample.image.shape[:2]
-    bgr = cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR)
-    _, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     annotations = []
     for index, stored in enumerate(rle.encode_many(sample.masks)):
         point = points.centre(sample.masks[index])
@@ -57,7 +57,13 @@ def pack(sample: Sample) -> dict[str, bytes]:
             )
         )
     document = pair_document(sample.key, (height, width), f"{sample.key}.jpg", annotations)
-    return {"jpg": jpeg.tobytes(), "json": document}
+    return {"jpg": encode_jpeg(sample.image), "json": document}
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """Encode an RGB image at the quality of our tars."""
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return encoded.tobytes()
 
 
 def annotation(

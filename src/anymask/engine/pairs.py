@@ -65,13 +65,18 @@ def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> str:
 
     def write(temporary: Path) -> None:
         with tarfile.open(temporary, "w") as tar:
-            for name, content in files:
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+            add_files(tar, files)
 
     write_whole(path, write)
     return sha256(path)
+
+
+def add_files(tar: tarfile.TarFile, files: Iterable[tuple[str, bytes]]) -> None:
+    """Add files, without times and owners."""
+    for name, content in files:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
 
 
 def sha256(path: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from anymask.data.sa1b_writer import annotation
 from anymask.geometry.rle import RLE
 
 
@@ -21,3 +23,21 @@ class MaskRecord:
     """The (x, y) that the model was asked about."""
     crop_box: tuple[int, int, int, int]
     """(x, y, width, height) of the part of the image that the model saw."""
+
+
+def sa1b_annotation(
+    index: int, record: MaskRecord, *, level: int | None = None, parent: int | None = None
+) -> dict[str, Any]:
+    """Return a record as SA-1B has it, its numbers rounded to what they are worth."""
+    return annotation(
+        index,
+        record.rle,
+        bbox=record.bbox,
+        area=record.area,
+        predicted_iou=round(record.predicted_iou, 6),
+        stability_score=round(record.stability_score, 6),
+        crop_box=record.crop_box,
+        point_coords=[(round(x, 3), round(y, 3)) for x, y in record.point_coords],
+        level=level,
+        parent=parent,
+    )

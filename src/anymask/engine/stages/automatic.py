@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
 
 from anymask.checkpoints.load import load_model, model_hash
 from anymask.engine.pictures import read_picture
@@ -25,6 +28,19 @@ SAME_IOU = 0.7
 def open_queue(project: Project, images: Sequence[StoredImage] | None = None) -> int:
     """Queue every image of the project, or those given; returns how many are new."""
     return enqueue(project, AUTOMATIC, project.images.all() if images is None else images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBuild:
+    """A model, a path or a name, and what it is asked; sent to workers, who load it."""
+
+    model: str
+    options: AutomaticOptions
+    device: str = "cpu"
+
+    def __call__(self) -> Callable[[UInt8[np.ndarray, "h w 3"]], list[MaskRecord]]:
+        """Load the model."""
+        return AutomaticMasks(load_model(self.model, device=self.device), self.options).generate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
