@@ -176,7 +176,7 @@ export function Welcome({ desk, work }: { desk: Desk; work: Work }) {
   const open = (chosen ? [chosen] : stages).reduce((sum, stage) => sum + (plan.queues[stage]?.open ?? 0), 0);
   return (
     <main class="start welcome">
-      <h1>{app.t("welcome")}</h1>
+      <h1>{app.t(open > 0 ? "welcome" : "nothingToDo")}</h1>
       <p>{app.info.value?.project}</p>
       <form
         onSubmit={(event) => {
@@ -210,7 +210,6 @@ export function Welcome({ desk, work }: { desk: Desk; work: Work }) {
             </button>
           ))}
         </div>
-        {open === 0 && <p class="hint">{app.t("nothingToDo")}</p>}
         <div class="acts">
           <CommandButton desk={desk} command="dashboard" icon="dashboard">
             {app.t("dashboardTitle")}
