@@ -142,7 +142,9 @@ def demo(
     plan = LapPlan()
     plan = dataclasses.replace(plan, retraining=dataclasses.replace(plan.retraining, steps=steps))
     report = run_lap(output, pictures=pictures, held_out=judged, plan=plan, say=lambda line: typer.echo(line, err=True))
-    typer.echo(f"anymask serve {output} opens the project in the browser; its dashboard is at the address with #dashboard")
+    typer.echo(
+        f"anymask serve {output} opens the project in the browser; its dashboard is at the address with #dashboard"
+    )
     typer.echo(json.dumps(report))
 
 
