@@ -78,7 +78,7 @@ $(VENV)/.export: $(VENV)/.package
 
 # The peers of the parity tests ask for torchvision, which no test needs: without their dependencies.
 $(VENV)/.tests: $(VENV)/.package
-	$(PIP) --editable ".[train,server,engine,postgres]" --group test --group check
+	$(PIP) --editable ".[train,server,engine,postgres,ray]" --group test --group check
 	$(PIP) --no-deps --group parity
 	@touch $@
 
