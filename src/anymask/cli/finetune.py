@@ -214,7 +214,7 @@ def _own_masks(start: Sam) -> list[Any]:
 
 
 def _name(path: Path) -> str:
-    return (path.resolve().name if path.is_dir() else path.stem).removesuffix("-val").removesuffix("-train")
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _unused(name: str, taken: dict[str, Any]) -> str:
