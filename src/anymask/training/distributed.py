@@ -18,6 +18,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from anymask.errors import AnymaskError
 
@@ -57,8 +59,23 @@ def join_processes(device: str) -> Processes:
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
+        _meet("nccl" if device.startswith("cuda") else "gloo")
     return Processes(rank=dist.get_rank(), count=dist.get_world_size(), device=device)
+
+
+def _meet(backend: str) -> None:
+    """Start the process group.
+
+    On one machine torchrun keeps its store over restarts, and processes could take addresses of those that died for
+    their fellows': each start has a part of the store to itself. Over several machines every start has a new store, and
+    their counts of restarts may differ.
+    """
+    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        dist.init_process_group(backend, timeout=_PATIENCE)
+        return
+    shared, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
+    store = PrefixStore(f"start-{os.environ['TORCHELASTIC_RESTART_COUNT']}", shared)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
 
 
 def wait(processes: Processes) -> None:
