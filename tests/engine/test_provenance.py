@@ -13,7 +13,6 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-import anymask.engine.store.migrations
 from anymask.engine.store import (
     Annotation,
     Delete,
@@ -23,6 +22,7 @@ from anymask.engine.store import (
     Put,
     init_project,
     is_project,
+    migrations,
     open_project,
 )
 from anymask.engine.store.tables import metadata
@@ -55,7 +55,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config = Config()
-        config.set_main_option("script_location", str(Path(anymask.engine.store.migrations.__file__).parent))
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
     engine.dispose()
