@@ -2,7 +2,8 @@
 
 import type { Page, Route } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Annotation, ImageInfo, Status, Summary } from "../src/api/types";
+import type { Annotation, ImageInfo, Status } from "../src/api/types";
+import { none } from "../tests/summary";
 import { Browser, place, promptable, Site } from "./browser";
 
 let site: Site;
@@ -11,21 +12,6 @@ let page: Page;
 const told: { path: string; body: Record<string, unknown> }[] = [];
 const images: ImageInfo[] = [];
 
-const none: Summary = {
-  images: 0,
-  masks: 0,
-  masks_per_image: 0,
-  seconds_per_mask: 0,
-  clicks_per_mask: 0,
-  strokes_per_mask: 0,
-  by_hand: 0,
-  seconds_per_added_mask: 0,
-  prefilled: 0,
-  confirmed: 0,
-  fixed: 0,
-  rejected: 0,
-  added: 0,
-};
 const statistics = { mine: none, all: none };
 const count = (path: string) => told.filter((each) => each.path === path).length;
 const queue = () => ({

@@ -102,10 +102,8 @@ def state_of(model: M, recipe: Plan, *, forward_methods: tuple[str, ...] = ("enc
         plain = copy.deepcopy(model) if processes.is_first else None
         for shared in (model, *([] if average is None else [average.model])):
             shard(shared, processes, forward_methods)
-    if options.compile:
-        for name, module in model.named_children():
-            if name == "image_encoder":
-                module.compile()
+    if options.compile and (found := dict(model.named_children()).get("image_encoder")) is not None:
+        found.compile()
     generator = torch.Generator(processes.device)
     optimizer = build_optimizer(model, recipe.optim, getattr(torch, recipe.run.precision))
     return TrainingState(model=model, optimizer=optimizer, average=average, generator=generator, plain=plain)

@@ -1,12 +1,13 @@
 import { expect, test } from "vitest";
 import { ApiError, type Engine } from "../../src/api/backend";
-import type { Annotation, Effort, Provenance, Summary, Task, Work as Plan } from "../../src/api/types";
+import type { Annotation, Effort, Provenance, Task, Work as Plan } from "../../src/api/types";
 import { apply, type Change, type Document, emptyDocument } from "../../src/state/document";
 import { awaits, rates, stamped } from "../../src/state/provenance";
 import { IDLE, Stopwatch } from "../../src/state/stopwatch";
 import { imagesOf, secondsPerMask, timeline } from "../../src/state/timeline";
 import { type Bench, Work } from "../../src/state/work";
 import { ticksUpTo } from "../../src/ui/chart";
+import { none } from "../summary";
 
 const rle = (counts: string) => ({ size: [2, 2] as [number, number], counts });
 const by = (author: string, more: Partial<Provenance> = {}): Provenance => ({
@@ -39,21 +40,6 @@ const put = (before: Annotation | null, after: Annotation | null): Change => ({
   before,
   after,
 });
-const none: Summary = {
-  images: 0,
-  masks: 0,
-  masks_per_image: 0,
-  seconds_per_mask: 0,
-  clicks_per_mask: 0,
-  strokes_per_mask: 0,
-  by_hand: 0,
-  seconds_per_added_mask: 0,
-  prefilled: 0,
-  confirmed: 0,
-  fixed: 0,
-  rejected: 0,
-  added: 0,
-};
 
 test("a stopwatch stands still while hidden, and once nothing is done", () => {
   let now = 100;
