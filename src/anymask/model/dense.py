@@ -53,9 +53,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: A
     if uses_onednn(x, weight, bias) and x.numel() * len(weight) >= _MIN_WORK:
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], "none")
         return result
-    y = F.linear(x, weight, bias)
     if activation == "gelu":
-        return F.gelu(y)
+        if torch.compiler.is_exporting():  # as one matrix, with its bias: ONNX Runtime's BiasGelu is slow
+            return F.gelu(F.linear(x.flatten(0, -2), weight, bias)).reshape(*x.shape[:-1], len(weight))
+        return F.gelu(F.linear(x, weight, bias))
+    y = F.linear(x, weight, bias)
     return F.relu(y) if activation == "relu" else y
 
 
