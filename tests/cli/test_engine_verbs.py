@@ -52,6 +52,9 @@ def test_a_project_goes_through_its_verbs(anymask: Call, project: Path, pictures
     assert (found["images"], found["quarantined"]) == (4, 0)
     found = run("check", "--sample", 2, "--simulate", pictures)
     assert found["queued"] == 2 and found["pairs"] + found["rejected"] >= 1
+    found = run("review", "--limit", 3)
+    assert found["queued"] == found["open"] == 3 and found["accepted"] == found["rejected"] == 0
+    assert run("review")["open"] == 4
     found = run("release", "-o", tmp_path / "release", "--format", "coco", "--blur", "none")
     assert found["images"] == 4 and (tmp_path / "release" / "SHA256SUMS").exists()
     assert run("retrain", "--if-due")["verdict"] == "not due"

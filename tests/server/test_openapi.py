@@ -53,7 +53,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, smoke_sam: Sam) -> Iterator[Ba
 OPERATIONS = [
     *(("GET", f"/api/{path}") for path in ("info", "images", "classes", "export", "models/{part}.onnx")),
     *(("GET", f"/api/engine/{path}") for path in ("work", "status")),
-    *(("POST", f"/api/engine/{path}") for path in ("next", "renew", "finish", "skip", "give-back")),
+    *(("POST", f"/api/engine/{path}") for path in ("next", "renew", "finish", "judge", "skip", "give-back")),
     *(("GET", f"/api/images/{{id}}/{path}") for path in ("file", "thumbnail", "embedding", "annotations")),
     *(("POST", f"/api/images/{{id}}/{path}") for path in ("encode", "changes", "everything", "text")),
     ("POST", "/api/images"),

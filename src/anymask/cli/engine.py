@@ -25,6 +25,7 @@ app.command(epilog="Example: anymask engine prefill herbarium --workers 2")(engi
 app.command(epilog="Example: anymask engine auto herbarium --workers 4")(engine_stages.auto)
 app.command(epilog="Example: anymask engine retrain herbarium --steps 1000")(engine_models.retrain)
 app.command(epilog="Example: anymask engine check herbarium --sample 50")(engine_models.check)
+app.command(epilog="Example: anymask engine review herbarium --limit 200")(engine_models.review)
 app.command(epilog="Example: anymask engine release herbarium -o herbarium-1.0 --format sa1b --format coco")(
     engine_models.release
 )

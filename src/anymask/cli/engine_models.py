@@ -1,4 +1,4 @@
-"""`anymask engine retrain`, `check`, `release` and `demo`."""
+"""`anymask engine retrain`, `check`, `review`, `release` and `demo`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def check(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another sample.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """The paper's check: people correct all masks of a sample; tell how many pairs agree by 90 % and 75 % IoU."""
+    """The paper's check: people correct all masks of a sample; tell how many pairs agree by 90 % and 75 % IoU.
+
+    The sample is queued for people, who open it in `anymask serve`.
+    """
     need_packages()
     from anymask.engine import quality
     from anymask.engine.project_model import open_project_model
@@ -87,6 +90,28 @@ def check(
         record = {"queued": queued, **dataclasses.asdict(quality.check_report(opened))}
         record["agreement"] = dataclasses.asdict(quality.agreement(opened))
         record["honeypots"] = dict(quality.honeypot_scores(opened))
+    _say(record, as_json)
+
+
+def review(
+    project: ProjectFolder,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the N images that the models are least sure of.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Queue images for review, the least confident first: people accept, fix or reject each mask in `anymask serve`.
+
+    What reviewers have said so far is told too.
+    """
+    need_packages()
+    from anymask.engine import quality
+    from anymask.engine.store import open_project
+
+    with open_project(project, exclusive=False, create=False) as opened:
+        record = {"queued": quality.open_review(opened, limit=limit)}
+        record |= {"open": opened.jobs.counts(quality.REVIEW).get(quality.REVIEW, {}).get("open", 0)}
+        record |= dataclasses.asdict(quality.review_report(opened))
     _say(record, as_json)
 
 

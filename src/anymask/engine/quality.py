@@ -6,6 +6,7 @@ The check takes a sample of images, lets people correct every mask, and tells ho
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,10 @@ import numpy as np
 from anymask.engine.stages import ASSISTED
 from anymask.engine.stages.annotator import Drawn
 from anymask.engine.stages.assisted import SECOND, Simulation, Tally
-from anymask.engine.stages.queue import put
 from anymask.engine.store import (
     Annotation,
     Change,
+    Conflict,
     Delete,
     Lease,
     NewJob,
@@ -30,6 +31,7 @@ from anymask.engine.store import (
     Version,
     patiently,
 )
+from anymask.engine.store.reviews import VERDICTS
 from anymask.errors import InputError
 from anymask.geometry import rle
 from anymask.geometry.rle import RLE
@@ -63,12 +65,23 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewReport:
+    """What reviewers said of the masks that they saw."""
+
+    accepted: int
+    fixed: int
+    rejected: int
+    reasons: Mapping[str, int]
+    """Why masks were rejected, the most frequent first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A reviewer's word on one annotation; a `fix` brings the right mask."""
+    """A reviewer's word on one annotation; a `fix` brings it as it should be, with what that took as its provenance."""
 
     key: str
     verdict: str
-    mask: RLE | None = None
+    fixed: Annotation | None = None
     reason: str | None = None
 
 
@@ -79,15 +92,19 @@ def open_check(project: Project, count: int, *, seed: int = 0) -> int:
     return project.jobs.add(CHECK, [NewJob(image_id=chosen[i].id) for i in order])
 
 
-def open_review(project: Project, images: Sequence[StoredImage] | None = None) -> int:
-    """Queue images for review, those first whose masks the models are least sure of; returns how many are new."""
+def open_review(project: Project, images: Sequence[StoredImage] | None = None, *, limit: int | None = None) -> int:
+    """Queue images for review, those first whose masks the models are least sure of; returns how many are new.
+
+    With a `limit` only so many of them.
+    """
     chosen = project.images.all() if images is None else images
     new = []
     for image in chosen:
         scores = [each.score for each in project.annotations.state(image.id).annotations if each.score is not None]
         if image.num_annotations:
             new.append(NewJob(image_id=image.id, rank=float(np.mean(scores)) if scores else 1.0))
-    return project.jobs.add(REVIEW, new)
+    new.sort(key=lambda job: job.rank)
+    return project.jobs.add(REVIEW, new[:limit])
 
 
 def least_confident_first(annotations: Sequence[Annotation]) -> list[Annotation]:
@@ -95,53 +112,115 @@ def least_confident_first(annotations: Sequence[Annotation]) -> list[Annotation]
     return sorted(annotations, key=lambda each: np.inf if each.score is None else each.score)
 
 
-def judge(project: Project, lease: Lease, judgements: Sequence[Judgement]) -> None:
-    """Note verdicts on an image's annotations and apply them: a rejected mask goes, a fixed one gets a new version.
+def judge(
+    project: Project,
+    lease: Lease,
+    judgements: Sequence[Judgement],
+    *,
+    outcome: Outcome | None = None,
+    revision: int | None = None,
+    added: Sequence[Annotation] = (),
+) -> bool:
+    """Finish an image whose every annotation was judged: note the verdicts and apply them, all in one transaction.
 
-    Raises InputError for a fix without a mask, a rejection without a reason, and an annotation that is not there.
+    A rejected annotation goes, a fixed one gets a new version, `added` ones are new; `outcome` says what it took, and
+    what came of it is counted here. Said twice, it counts once: False the second time. The verdicts are on the
+    annotations as of `revision`, by default the present one.
+
+    Raises:
+        InputError: an annotation is not there, is judged twice or not at all, or one of that id is there already; a fix
+            brings no mask; a rejection has no reason.
+        DataError: a mask is malformed or of another size.
+        Conflict: an annotation has changed since the revision.
+        LeaseLost: another has the image.
     """
-    newest = _newest(project, lease.image_id)
-    verdicts: list[Review] = []
-    changes: list[Change] = []
+    if project.jobs.is_finished(lease):
+        return False
+    versions = project.annotations.versions(lease.image_id)
+    seen = {each.key: each for each in versions if revision is None or each.revision <= revision}
+    verdicts = _verdicts(lease, judgements, seen)
+    newest = {each.key: each for each in versions}
+    changed = [newest[each.key] for each in judgements if newest[each.key].id != seen[each.key].id]
+    if changed:
+        raise Conflict(f"image {lease.image_id}", revision or 0, max(each.revision for each in changed))
+    changes = _changes(lease, judgements, seen)
+    for new in added:
+        if new.id in newest:
+            raise InputError(f"image {lease.image_id} has an annotation {new.id} already")
+        changes.append(Put(annotation=replace(new, provenance=_provenance(new, lease, "added"))))
+    counts = Counter(each.verdict for each in judgements)
+    drawn = [change.annotation.provenance for change in changes if isinstance(change, Put)]
+    done = replace(
+        outcome or Outcome(),
+        confirmed=counts["accept"],
+        fixed=counts["fix"],
+        rejected=counts["reject"],
+        added=len(added),
+        by_hand=sum(known is not None and known.strokes > 0 for known in drawn),
+    )
+    return patiently(lambda: project.jobs.finish(lease, done, changes, verdicts))
+
+
+def _verdicts(lease: Lease, judgements: Sequence[Judgement], seen: Mapping[str, Version]) -> list[Review]:
+    """Return judgements as verdicts on the versions that were seen; raises InputError and DataError."""
+    found: list[Review] = []
+    twice = [key for key, times in Counter(each.key for each in judgements).items() if times > 1]
+    if twice:
+        raise InputError(f"annotation {twice[0]} is judged twice")
     for each in judgements:
-        version = newest.get(each.key)
+        version = seen.get(each.key)
         if version is None or version.annotation is None:
             raise InputError(f"image {lease.image_id} has no annotation {each.key}")
-        iou = None
+        iou = 1.0 if each.verdict == "accept" else None
         if each.verdict == "fix":
-            if each.mask is None:
+            if each.fixed is None:
                 raise InputError(f"annotation {each.key}: a fix needs the right mask")
-            iou = float(rle.pairwise_iou([version.annotation.rle], [each.mask])[0, 0])
-            changes.append(Put(annotation=_fixed(version.annotation, each.mask, lease)))
-        elif each.verdict == "reject":
-            changes.append(Delete(id=each.key))
-        else:
-            iou = 1.0
-        verdicts.append(
-            Review(
-                version_id=version.id,
-                kind=lease.kind,
-                author=lease.worker,
-                verdict=each.verdict,
-                iou=iou,
-                reason=each.reason,
-            )
+            before = version.annotation.rle
+            after = rle.checked(each.fixed.rle, (before["size"][0], before["size"][1]))
+            if not rle.area(after):
+                raise InputError(f"annotation {each.key}: a fix needs a mask that shows something; or else reject it")
+            iou = float(rle.pairwise_iou([before], [after])[0, 0])
+        said = Review(
+            version_id=version.id,
+            kind=lease.kind,
+            author=lease.worker,
+            verdict=each.verdict,
+            iou=iou,
+            reason=each.reason,
         )
-    patiently(lambda: project.reviews.add(verdicts))
-    if changes:
-        put(project, lease.image_id, lease.worker, changes)
+        found.append(said)
+    waiting = sum(each.annotation is not None for each in seen.values()) - len(found)
+    if waiting:
+        raise InputError(f"{waiting} of the image's masks still wait for a verdict: accept, fix or reject each")
+    return found
 
 
-def _newest(project: Project, image_id: int) -> dict[str, Version]:
-    return {version.key: version for version in project.annotations.versions(image_id)}
+def _changes(lease: Lease, judgements: Sequence[Judgement], seen: Mapping[str, Version]) -> list[Change]:
+    """Return what judgements that were found good come to."""
+    changes: list[Change] = []
+    for each in judgements:
+        before = seen[each.key].annotation
+        if each.verdict == "reject":
+            changes.append(Delete(id=each.key))
+        elif each.verdict == "fix" and each.fixed is not None and before is not None:
+            origin = "added" if before.provenance is None else before.provenance.origin
+            known = _provenance(each.fixed, lease, origin)
+            changes.append(Put(annotation=replace(each.fixed, id=each.key, parent=before.parent, provenance=known)))
+    return changes
 
 
-def _fixed(before: Annotation, mask: RLE, lease: Lease) -> Annotation:
-    known = before.provenance
-    origin = "added" if known is None else known.origin
-    return replace(
-        before, rle=mask, source="brush", provenance=Provenance(stage=lease.kind, author=lease.worker, origin=origin)
-    )
+def _provenance(drawn: Annotation, lease: Lease, origin: str) -> Provenance:
+    """Return what is known of a mask that the lease's person drew; what it took is what was told."""
+    told = drawn.provenance or Provenance(stage=lease.kind, author=lease.worker)
+    return replace(told, stage=lease.kind, author=lease.worker, origin=origin, derived_from=None)
+
+
+def review_report(project: Project, kind: str = REVIEW) -> ReviewReport:
+    """Return what reviewers have said so far."""
+    tally = project.reviews.tally(kind)
+    of = {verdict: sum(number for (said, _), number in tally.items() if said == verdict) for verdict in VERDICTS}
+    reasons = {reason: number for (said, reason), number in tally.items() if said == "reject" and reason is not None}
+    return ReviewReport(accepted=of["accept"], fixed=of["fix"], rejected=of["reject"], reasons=reasons)
 
 
 def check_report(project: Project, kind: str = CHECK) -> CheckReport:
@@ -225,8 +304,12 @@ class CheckSimulation(Simulation):
                 continue
             drawn = self.annotator.repair(rle.decode(each.rle), objects[best])
             tally.add(drawn, "fixed" if drawn.strokes else "confirmed")
-            verdict = "fix" if drawn.strokes else "accept"
-            mask = rle.encode(drawn.mask) if drawn.strokes else None
-            judgements.append(Judgement(key=each.id, verdict=verdict, mask=mask))
-        judge(self.project, lease, judgements)
-        return tally.outcome()
+            if not drawn.strokes:
+                judgements.append(Judgement(key=each.id, verdict="accept"))
+                continue
+            made = self.describe(each.id, drawn, lease.kind, lease.worker)
+            fixed = replace(each, rle=made.rle, source=made.source, provenance=made.provenance)
+            judgements.append(Judgement(key=each.id, verdict="fix", fixed=fixed))
+        outcome = tally.outcome()
+        judge(self.project, lease, judgements, outcome=outcome)
+        return outcome

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
+from anymask.engine.quality import CHECK, REVIEW, Judgement, judge
 from anymask.engine.stages import ASSISTED, SEMI_AUTOMATIC
 from anymask.engine.stages.assisted import SECOND
-from anymask.engine.store import Annotation, Lease, LeaseLost, Outcome, Project, StoredImage
+from anymask.engine.store import Annotation, Conflict, Lease, LeaseLost, Outcome, Project, StoredImage
 from anymask.errors import AnymaskError
 from anymask.geometry.rle import RLE
 from anymask.server.bench import Bench
@@ -16,6 +18,8 @@ from anymask.server.worker import Priority
 
 MODEL = "model"
 """The author of masks that nobody has looked at."""
+JUDGED = (REVIEW, CHECK)
+"""The kinds of jobs in which every mask gets a word."""
 _MOST_AHEAD = 4
 """Images that are encoded before they are opened."""
 
@@ -65,23 +69,47 @@ def checked(project: Project, lease: Lease) -> Lease:
     raise LeaseLost(f"image {lease.image_id} is not {lease.worker}'s any more")
 
 
-def finish(
-    bench: Bench, lease: Lease, *, seconds: float, clicks: int, strokes: int, second: Sequence[RLE] = ()
-) -> bool:
-    """Note that an image is done; False if that was noted before. Raises LeaseLost, and Refused (422).
+def finish(bench: Bench, lease: Lease, spent: Outcome, *, second: Sequence[RLE] = ()) -> bool:
+    """Note that an image is done, and what it took; False if that was noted before.
 
-    What came of the masks is read from their versions. A `second` person's masks are kept apart.
+    What came of the masks is read from their versions. A `second` person's masks are kept apart. Raises LeaseLost, and
+    Refused (422).
     """
     project = bench.project
     checked(project, lease)
+    if lease.kind in JUDGED:
+        raise Refused(422, f"a {lease.kind} ends with a word on each mask, and this had none")
     if lease.copy:
         if (lease.image_id, lease.worker) not in project.reviews.hidden(SECOND):
             project.reviews.hide(lease.image_id, second, kind=SECOND, author=lease.worker)
         counts = {"added": len(second)}
     else:
         counts = judged(project, lease)
-    outcome = Outcome(seconds=seconds, clicks=clicks, strokes=strokes, model=bench.model_hash, **counts)
-    return project.jobs.finish(lease, outcome)
+    return project.jobs.finish(lease, replace(spent, model=bench.model_hash, **counts))
+
+
+def finish_judged(
+    bench: Bench,
+    lease: Lease,
+    spent: Outcome,
+    judgements: Sequence[Judgement],
+    *,
+    revision: int,
+    added: Sequence[Annotation] = (),
+) -> bool:
+    """Note a reviewer's words on every mask of an image as of a revision; False if that was noted before.
+
+    Raises LeaseLost; Refused (422), and (412) where a mask has changed since; InputError, DataError.
+    """
+    project = bench.project
+    checked(project, lease)
+    if lease.kind not in JUDGED:
+        raise Refused(422, f"masks are judged in {' and '.join(JUDGED)}, not in {lease.kind}")
+    spent = replace(spent, model=bench.model_hash)
+    try:
+        return judge(project, lease, judgements, outcome=spent, revision=revision, added=added)
+    except Conflict as error:
+        raise Refused(412, f"{error}; some masks were changed by others") from error
 
 
 def judged(project: Project, lease: Lease) -> dict[str, int]:

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from anymask.engine.store.annotations import Change, append
 from anymask.engine.store.database import Database
 from anymask.engine.store.outcomes import Outcome, insert_outcome
+from anymask.engine.store.reviews import Review, insert_reviews
 from anymask.engine.store.tables import jobs
 from anymask.errors import DataError
 
@@ -162,8 +163,10 @@ class Jobs:
 
         return self._database.write(work)
 
-    def finish(self, lease: Lease, outcome: Outcome, changes: Sequence[Change] = ()) -> bool:
-        """Note a job's outcome and apply its changes to the image, all in one; said twice, it counts once.
+    def finish(
+        self, lease: Lease, outcome: Outcome, changes: Sequence[Change] = (), reviews: Sequence[Review] = ()
+    ) -> bool:
+        """Note a job's outcome and verdicts and apply its changes to the image, all in one; said twice, it counts once.
 
         False if it had been finished under this lease before. Raises LeaseLost if another has the job, or has
         finished it; nothing is written then.
@@ -177,12 +180,19 @@ class Jobs:
                     return False
                 raise LeaseLost(f"job {lease.job_id} on image {lease.image_id} is {row.worker}'s now, and {row.state}")
             at = self._database.now(connection)
+            insert_reviews(connection, reviews, at=at)
             if changes:
                 append(connection, lease.image_id, lease.worker, changes, at=at)
             insert_outcome(connection, lease.job_id, lease.image_id, lease.worker, outcome, at=at)
             return True
 
         return self._database.write(work)
+
+    def is_finished(self, lease: Lease) -> bool:
+        """Whether a job was finished under this very lease."""
+        state = select(jobs.c.state).where(jobs.c.id == lease.job_id, jobs.c.token == lease.token)
+        with self._database.reading() as connection:
+            return connection.scalar(state) == "done"
 
     def fail(self, lease: Lease, reason: str, *, tries: int = TRIES) -> str:
         """Give a job back with the reason why it cannot be done; the last try's puts it in quarantine.

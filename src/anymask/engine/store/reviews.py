@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from anymask.engine.store.database import Database
@@ -48,13 +48,17 @@ class Reviews:
         """Note verdicts; who says the same of the same version twice has said it once."""
 
         def work(connection: Connection) -> None:
-            at = self._database.now(connection)
-            rows = [{name: getattr(each, name) for name in _NAMES} | {"at": at} for each in new]
-            dialect = postgresql if self._database.skips_locked else sqlite
-            if rows:
-                connection.execute(dialect.insert(reviews).on_conflict_do_nothing(), rows)
+            insert_reviews(connection, new, at=self._database.now(connection))
 
         self._database.write(work)
+
+    def tally(self, kind: str) -> dict[tuple[str, str | None], int]:
+        """Return how many verdicts of a kind there are, by verdict and reason, the most frequent first."""
+        number = func.count().label("number")
+        wanted = select(reviews.c.verdict, reviews.c.reason, number).where(reviews.c.kind == kind)
+        ordered = wanted.group_by(reviews.c.verdict, reviews.c.reason).order_by(number.desc(), reviews.c.reason)
+        with self._database.reading() as connection:
+            return {(row.verdict, row.reason): int(row.number) for row in connection.execute(ordered)}
 
     def of(self, kind: str) -> list[tuple[int, Review]]:
         """Return every verdict of a kind, with its image, in their order."""
@@ -90,3 +94,11 @@ class Reviews:
                 mask: RLE = {"size": [row.height, row.width], "counts": row.counts}
                 found.setdefault((row.image_id, row.author), []).append(mask)
         return found
+
+
+def insert_reviews(connection: Connection, new: Sequence[Review], *, at: float) -> None:
+    """Note verdicts within a transaction; one that is there already stays as it is."""
+    rows = [{name: getattr(each, name) for name in _NAMES} | {"at": at} for each in new]
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    if rows:
+        connection.execute(dialect.insert(reviews).on_conflict_do_nothing(), rows)

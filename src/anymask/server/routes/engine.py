@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends
 
 from anymask.engine import status as project_status
-from anymask.engine.store import Lease, LeaseLost
+from anymask.engine.quality import review_report
+from anymask.engine.store import Lease, LeaseLost, Outcome
 from anymask.server import schemas, tasks
 from anymask.server.bench import AtBench, Bench
 from anymask.server.refusals import Refused
-from anymask.server.schemas.engine import Queue
+from anymask.server.schemas.engine import Queue, Stage
 
 _LOST: dict[int | str, dict[str, Any]] = {409: {"model": schemas.Error, "description": "the image is another's by now"}}
+
+_CHANGED: dict[int | str, dict[str, Any]] = {
+    412: {"model": schemas.Error, "description": "masks were changed since the revision that was judged"}
+}
 
 
 def _of_engine(bench: AtBench) -> Bench:
@@ -71,28 +79,30 @@ def renew(bench: Engine, lease: schemas.Lease) -> schemas.Held:
 @router.post("/finish", responses=_LOST)
 def finish(bench: Engine, done: schemas.FinishRequest) -> schemas.Finished:
     """Say that an image is done; said twice, it counts once."""
-    try:
-        counted = tasks.finish(
-            bench,
-            _stored(done.lease),
-            seconds=done.seconds,
-            clicks=done.clicks,
-            strokes=done.strokes,
-            second=[mask.stored() for mask in done.masks],
-        )
-    except LeaseLost as error:
-        raise _lost(error) from error
-    _told(bench)
-    return schemas.Finished(counted=counted, statistics=_statistics(bench, done.lease.stage, done.lease.worker))
+    with _kept():
+        second = [mask.stored() for mask in done.masks]
+        counted = tasks.finish(bench, _stored(done.lease), _spent(done), second=second)
+    return _finished(bench, done.lease, counted)
+
+
+@router.post("/judge", responses=_LOST | _CHANGED)
+def judge(bench: Engine, done: schemas.JudgedRequest) -> schemas.Finished:
+    """Say a word on every mask of an image in a review or a check, and that it is done; said twice, it counts once."""
+    judgements = [each.stored() for each in done.judgements]
+    added = [each.stored() for each in done.added]
+    lease = _stored(done.lease)
+    with _kept():
+        counted = tasks.finish_judged(bench, lease, _spent(done), judgements, revision=done.revision, added=added)
+    revision = bench.project.annotations.state(lease.image_id).revision
+    bench.events.publish(schemas.AnnotationsEvent(id=done.lease.image, revision=revision, client=lease.kind))
+    return _finished(bench, done.lease, counted)
 
 
 @router.post("/skip", responses=_LOST)
 def skip(bench: Engine, wanted: schemas.SkipRequest) -> schemas.Work:
     """Take an image out of its queue, for a reason."""
-    try:
+    with _kept():
         bench.project.jobs.skip(tasks.checked(bench.project, _stored(wanted.lease)), wanted.reason)
-    except LeaseLost as error:
-        raise _lost(error) from error
     _told(bench)
     return _work(bench)
 
@@ -100,10 +110,8 @@ def skip(bench: Engine, wanted: schemas.SkipRequest) -> schemas.Work:
 @router.post("/give-back", responses=_LOST)
 def give_back(bench: Engine, lease: schemas.Lease) -> schemas.Work:
     """Leave an image to others, as one does who goes home."""
-    try:
+    with _kept():
         bench.project.jobs.give_back(tasks.checked(bench.project, _stored(lease)))
-    except LeaseLost as error:
-        raise _lost(error) from error
     _told(bench)
     return _work(bench)
 
@@ -112,14 +120,16 @@ def give_back(bench: Engine, lease: schemas.Lease) -> schemas.Work:
 def status(bench: Engine) -> schemas.Status:
     """Return where the project stands: queues, statistics, people, models, what was set aside."""
     found = project_status.status(bench.project)
-    return schemas.Status.model_validate({**found, "project": bench.project.name, "serving": bench.model_hash})
+    quality = {**found["quality"], "review": asdict(review_report(bench.project))}
+    here = {"project": bench.project.name, "quality": quality, "serving": bench.model_hash}
+    return schemas.Status.model_validate({**found, **here})
 
 
 def _work(bench: Bench) -> schemas.Work:
     counts = bench.project.jobs.counts()
     settings = bench.project.settings.current()
     return schemas.Work(
-        queues={kind: Queue(**counts.get(kind, {})) for kind in ("assisted", "semi-automatic")},
+        queues={kind: Queue(**counts.get(kind, {})) for kind in get_args(Stage)},
         suggested=tasks.suggested_stage(bench.project),  # type: ignore[arg-type]
         mask_seconds=settings.mask_seconds,
         image_seconds=settings.image_seconds,
@@ -146,8 +156,22 @@ def _stored(lease: schemas.Lease) -> Lease:
     )
 
 
-def _lost(error: LeaseLost) -> Refused:
-    return Refused(409, f"{error}; the masks that were saved stay on it")
+def _spent(done: schemas.FinishRequest | schemas.JudgedRequest) -> Outcome:
+    return Outcome(seconds=done.seconds, clicks=done.clicks, strokes=done.strokes)
+
+
+def _finished(bench: Bench, lease: schemas.Lease, counted: bool) -> schemas.Finished:
+    _told(bench)
+    return schemas.Finished(counted=counted, statistics=_statistics(bench, lease.stage, lease.worker))
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Answer one whose image is another's by now."""
+    try:
+        yield
+    except LeaseLost as error:
+        raise Refused(409, f"{error}; the masks that were saved stay on it") from error
 
 
 def _told(bench: Bench) -> None:

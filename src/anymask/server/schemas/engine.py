@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from anymask.engine.quality import Judgement as EngineJudgement
+from anymask.server.schemas.annotating import MAX_CHANGES, Annotation
 from anymask.server.schemas.images import Image
-from anymask.server.schemas.wire import LARGEST, Label, Rle, Wire
+from anymask.server.schemas.wire import LARGEST, Identifier, Label, Revision, Rle, Wire
 
-Stage = Literal["assisted", "semi-automatic"]
-"""Those in which people work."""
+Stage = Literal["assisted", "semi-automatic", "review", "check"]
+"""Those in which people work; the last two say a word on every mask."""
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 _Short = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -62,7 +64,8 @@ class Work(Wire):
 
     queues: dict[Stage, Queue]
     suggested: Stage | None
-    """The stage that has open images, the second before the first; None where all is done."""
+    """The stage that has open images, the second before the first; None where all is done. Reviews and checks are never
+    suggested: who goes over others' work chooses to."""
     mask_seconds: float
     """One is asked to move on once a mask takes longer; 0 sets no limit."""
     image_seconds: float
@@ -121,6 +124,34 @@ class FinishRequest(Wire):
     strokes: _Short
     masks: Annotated[list[Rle], Field(max_length=5000)] = Field(default_factory=list)
     """Of an image that is somebody's second alone: they are kept apart."""
+
+
+class Judgement(Wire):
+    """A person's word on a mask: a fix brings it as it should be, a rejection has a reason."""
+
+    key: Identifier
+    verdict: Literal["accept", "fix", "reject"]
+    fixed: Annotation | None = None
+    reason: Label | None = None
+
+    def stored(self) -> EngineJudgement:
+        """Return it as the engine takes it."""
+        fixed = None if self.fixed is None else self.fixed.stored()
+        return EngineJudgement(key=self.key, verdict=self.verdict, fixed=fixed, reason=self.reason)
+
+
+class JudgedRequest(Wire):
+    """An image of a review or a check that is done: a word on each of its masks, and what that took."""
+
+    lease: Lease
+    seconds: Seconds
+    clicks: _Short
+    strokes: _Short
+    revision: Revision
+    """Of the image, as it was judged."""
+    judgements: Annotated[list[Judgement], Field(max_length=MAX_CHANGES)]
+    added: Annotated[list[Annotation], Field(max_length=MAX_CHANGES)] = Field(default_factory=list)
+    """Objects that had no mask."""
 
 
 class Finished(Wire):
@@ -195,6 +226,16 @@ class Check(Wire):
     rejected: int
 
 
+class Review(Wire):
+    """What reviewers said of the masks that they saw."""
+
+    accepted: int
+    fixed: int
+    rejected: int
+    reasons: dict[str, int]
+    """Why masks were rejected, the most frequent first."""
+
+
 class Agreement(Wire):
     """How far two people agree on the same images."""
 
@@ -207,6 +248,7 @@ class Quality(Wire):
     """What is known of how good the masks are."""
 
     check: Check
+    review: Review
     agreement: Agreement
     honeypots: dict[str, float]
 
