@@ -1,20 +1,23 @@
-"""Photographs with their stable regions, written as tars in SA-1B's layout."""
+"""Photographs with what was found in them, written as tars in SA-1B's layout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from anymask.data.files import make_folder
 from anymask.data.images import read_image
-from anymask.data.regions import RegionConfig, stable_regions
+from anymask.data.regions import stable_regions
 from anymask.data.sa1b import IMAGE_SUFFIXES, Skipped, TarFiles
 from anymask.data.sa1b_writer import write_tar
 from anymask.data.sample import Sample
 from anymask.errors import DataError, ImageError
+
+Finder = Callable[[UInt8[np.ndarray, "h w 3"]], Bool[np.ndarray, "m h w"]]
+"""What looks for masks in an RGB photograph; none where it finds nothing."""
 
 
 class Photographs:
@@ -57,15 +60,15 @@ def write_regions(
     photographs: Photographs,
     folder: str | Path,
     *,
-    config: RegionConfig | None = None,
+    find: Finder = stable_regions,
     name: str = "regions",
     per_shard: int = 200,
     skipped: Skipped | None = None,
 ) -> Iterator[Path]:
     """Write `<name>-00000.tar` and on, `per_shard` photographs to each, and yield each path when it is whole.
 
-    Tars that are there already are passed over. Photographs in which nothing stands out are left out, broken ones
-    counted and named in the log. Raises OutputError for a folder that cannot be written to.
+    `find` says what is a region. Tars that are there already are passed over. Photographs in which nothing is found are
+    left out, broken ones counted and named in the log. Raises OutputError for a folder that cannot be written to.
     """
     target, tally = make_folder(folder), Skipped() if skipped is None else skipped
     for shard, start in enumerate(range(0, len(photographs), per_shard)):
@@ -73,14 +76,14 @@ def write_regions(
         if path.exists():
             continue
         indices = range(start, min(start + per_shard, len(photographs)))
-        write_tar(path, _found(photographs, indices, config, tally))
+        write_tar(path, _found(photographs, indices, find, name, tally))
         yield path
 
 
 def _found(
-    photographs: Photographs, indices: Iterable[int], config: RegionConfig | None, skipped: Skipped
+    photographs: Photographs, indices: Iterable[int], find: Finder, source: str, skipped: Skipped
 ) -> Iterator[Sample]:
-    """Yield the photographs in which something stands out, under keys that no two of them share."""
+    """Yield the photographs in which something is found, under keys that no two of them share."""
     for index in indices:
         origin = photographs.key(index)
         try:
@@ -88,6 +91,6 @@ def _found(
         except (ImageError, DataError) as error:
             skipped.add(origin, error)
             continue
-        masks = stable_regions(image, config)
+        masks = find(image)
         if len(masks):
-            yield Sample(key=f"{index:06d}-{PurePosixPath(origin).stem}", image=image, masks=masks, source="regions")
+            yield Sample(key=f"{index:06d}-{PurePosixPath(origin).stem}", image=image, masks=masks, source=source)
