@@ -4,7 +4,6 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,12 @@ from starlette.testclient import TestClient
 
 import word_models
 from anymask.data.images import read_image
+from anymask.engine.store import Project
 from anymask.geometry import rle
+from anymask.geometry.masks import pair_iou
 from anymask.inference import AutomaticMasks
 from anymask.model import Sam
+from anymask.server.encoding import embedding_cache
 from anymask.server.words import DetectorWords
 
 ALL = {"preset": "fast", "points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
@@ -90,13 +92,19 @@ def test_a_text_model_is_asked(make_client: Callable[..., TestClient], upload: C
     assert client.post("/api/images/1/text", json={"phrases": []}).status_code == 422
 
 
-def test_words_are_found_by_a_detector(
-    make_client: Callable[..., TestClient], upload: Callable[..., Any], smoke_sam: Sam, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def owl(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("owl")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        word_models.owl(tmp_path / "owl")
-    client = make_client(text=DetectorWords(smoke_sam, str(tmp_path / "owl")))
+        word_models.owl(folder)
+    return str(folder)
+
+
+def test_words_are_found_by_a_detector(
+    make_client: Callable[..., TestClient], upload: Callable[..., Any], smoke_sam: Sam, owl: str
+) -> None:
+    client = make_client(text=DetectorWords(smoke_sam, owl))
     upload(client)
     answer = client.post("/api/images/1/text", json={"phrases": ["red disc", "blue disc"], "box_threshold": 0.0})
     records = answer.json()["records"]
@@ -104,3 +112,36 @@ def test_words_are_found_by_a_detector(
     assert [record["score"] for record in records] == sorted((record["score"] for record in records), reverse=True)
     long = client.post("/api/images/1/text", json={"phrases": ["a very long phrase indeed, too long"]})
     assert long.status_code == 422 and "tokens long" in long.json()["error"]
+
+
+def test_words_take_the_embedding_that_the_page_has_and_leave_theirs(
+    make_client: Callable[..., TestClient],
+    upload: Callable[..., Any],
+    until: Callable[..., Any],
+    project: Project,
+    smoke_sam: Sam,
+    owl: str,
+    image_file: Callable[..., bytes],
+) -> None:
+    asked, calls = {"phrases": ["red disc"], "box_threshold": 0.0}, []
+    handle = smoke_sam.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        client = make_client(text=DetectorWords(smoke_sam, owl, embedding_cache(project)))
+        first = upload(client)["id"]
+        client.post(f"/api/images/{first}/encode")
+        until(client, first, "ready")
+        assert len(calls) == 1
+        kept = client.post(f"/api/images/{first}/text", json=asked).json()["records"]
+        assert kept and len(calls) == 1
+        second = upload(client, image_file(read_image(image_file())[::-1]))["id"]
+        client.post(f"/api/images/{second}/text", json=asked)
+        assert len(calls) == 2
+        client.post(f"/api/images/{second}/encode")
+        until(client, second, "ready")
+        assert len(calls) == 2
+    finally:
+        handle.remove()
+    anew = DetectorWords(smoke_sam, owl).find(read_image(image_file()), ["red disc"], 0.0)
+    assert [record["score"] for record in kept] == [score for _, score, _ in anew]
+    pairs = list(zip(kept, anew, strict=True))
+    assert min(pair_iou(rle.decode(record["rle"]), mask) for record, (mask, _, _) in pairs) > 0.98

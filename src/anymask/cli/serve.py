@@ -18,6 +18,7 @@ from anymask.cli.weights import open_model
 from anymask.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
+    from anymask.engine.store import Project
     from anymask.model import Sam
     from anymask.server.settings import Settings
     from anymask.server.words import DetectorWords
@@ -99,7 +100,7 @@ def serve(
             name = f"{opened.name}, model {own.id}"
             loaded = open_model(str(model_path(opened)), offline=offline, device=device)
         served = loaded or open_model(name, offline=offline, device=device)
-        words = _words(served, detector)
+        words = _words(served, detector, opened)
         app = create_app(opened, served, model_name=name, settings=settings, folders=images or [], text=words)
         url = _url(settings, listener)
 
@@ -115,14 +116,15 @@ def serve(
         run(app, listener, ready)
 
 
-def _words(model: Sam, detector: str | None) -> DetectorWords | None:
+def _words(model: Sam, detector: str | None, project: Project) -> DetectorWords | None:
     """Return what finds words, if its weights are here; raises CheckpointError if those that were named are not."""
     from anymask.inference.local_weights import is_on_this_machine, missing
     from anymask.inference.word_detector import DETECTOR
+    from anymask.server.encoding import embedding_cache
     from anymask.server.words import DetectorWords
 
     if is_on_this_machine(detector or DETECTOR):
-        return DetectorWords(model, detector or DETECTOR)
+        return DetectorWords(model, detector or DETECTOR, embedding_cache(project))
     if detector is not None:
         raise CheckpointError(missing(detector))
     return None

@@ -15,9 +15,8 @@ from jaxtyping import Bool, UInt8
 from anymask.checkpoints.load import model_hash
 from anymask.data.images import read_image
 from anymask.engine.store import Project, StoredImage
-from anymask.inference import EmbeddingCache
 from anymask.model import Sam
-from anymask.server.encoding import Encoding
+from anymask.server.encoding import Encoding, embedding_cache
 from anymask.server.events import Events
 from anymask.server.parts import PARTS, Parts
 from anymask.server.pictures import local_path
@@ -70,7 +69,7 @@ class Bench:
             project=project,
             model=model,
             model_hash=self.model_hash,
-            cache=EmbeddingCache(project.cache / "embeddings"),
+            cache=embedding_cache(project),
             worker=self.worker,
             events=self.events,
             max_pixels=settings.max_pixels,

@@ -186,6 +186,11 @@ class Encoding:
                 handle.remove()
 
 
+def embedding_cache(project: Project) -> EmbeddingCache:
+    """Return where a project's embeddings are kept; raises OutputError if the folder cannot be made."""
+    return EmbeddingCache(project.cache / "embeddings")
+
+
 def pack(features: Float16[np.ndarray, "c h w"]) -> bytes:
     """Return float16 (c, h, w) features as gzip; the same features give the same bytes."""
     plain = np.ascontiguousarray(features, "<f2")
