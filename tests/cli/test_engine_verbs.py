@@ -30,7 +30,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def project(anymask: Call, tmp_path: Path) -> Path:
     made = tmp_path / "project"
-    ran = anymask("engine", "init", made, "--set", "held_out=0.5", "--set", "prefill_score=0")
+    ran = anymask("engine", "init", made, "--set", "held_out=0", "--set", "prefill_score=0")
     assert ran.status == 0, ran.err
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,17 +17,25 @@ TRAIN = "train"
 
 def image_bytes(project: Project, image: StoredImage) -> bytes:
     """Return an image's file, from the disk or from any store that fsspec knows. Raises ImageError."""
+    if "://" in image.location:
+        return read_address(image.location)
     try:
-        if "://" not in image.location:
-            return project.path(image.location).read_bytes()
+        return project.path(image.location).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{image.location}: cannot be read ({error.strerror or error})") from error
+
+
+def read_address(address: str) -> bytes:
+    """Return a file by its path, or by its address in any store that fsspec knows. Raises ImageError."""
+    try:
         import fsspec
 
-        with fsspec.open(image.location, "rb") as file:
+        with fsspec.open(address, "rb") as file:
             return bytes(file.read())
     except ImportError as error:
-        raise ImageError(f"{image.location}: cannot be opened ({error}): pip install 'anymask[engine]'") from error
+        raise ImageError(f"{address}: cannot be opened ({error}): pip install 'anymask[engine]'") from error
     except Exception as error:  # each file system of fsspec raises its own kinds
-        raise ImageError(f"{image.location}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise ImageError(f"{address}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def read_picture(project: Project, image: StoredImage) -> UInt8[np.ndarray, "h w 3"]:
@@ -52,5 +60,9 @@ def split_of(image: StoredImage, settings: EngineSettings) -> str:
 
 
 def chance(location: str, purpose: str) -> float:
-    """Return a number from 0 to below 1 that an image has for a purpose, however often it is asked."""
-    return zlib.crc32(f"{purpose} {location}".encode()) / 2**32
+    """Return a number from 0 to below 1 that an image has for a purpose, however often it is asked.
+
+    A true hash: with a checksum, such as CRC-32, neighbouring names (p0.png, p1.png, …) fall on one side together.
+    """
+    digest = hashlib.blake2b(f"{purpose} {location}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64

@@ -28,6 +28,7 @@ from anymask.data.images import read_image
 from anymask.data.sa1b_writer import encode_jpeg
 from anymask.data.tar_places import is_url
 from anymask.engine.pairs import SUFFIXES, add_files, pair
+from anymask.engine.pictures import read_address
 from anymask.errors import AnymaskError, InputError
 from anymask.inference.mask_record import MaskRecord, sa1b_annotation
 
@@ -146,7 +147,7 @@ class ShardWorker:
         with tarfile.open(fileobj=packed, mode="w") as tar:
             for number, address in enumerate(shard.images, start=shard.first):
                 try:
-                    encoded = _read(address)
+                    encoded = read_address(address)
                     pixels = read_image(encoded)
                     records = self._annotate(pixels)
                 except AnymaskError as error:
@@ -194,16 +195,6 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=5).close()
-
-
-def _read(address: str) -> bytes:
-    import fsspec
-
-    try:
-        with fsspec.open(address, "rb") as file:
-            return bytes(file.read())
-    except Exception as error:  # each file system of fsspec raises its own kinds
-        raise AnymaskError(f"{address} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _names(target: str) -> set[str]:
