@@ -39,7 +39,7 @@ def test_the_verbs() -> None:
         ("segment",),
         ("serve",),
         ("similar",),
-        *(("evaluate", protocol) for protocol in ("single-point", "edges", "proposals", "instances", "all")),
+        *(("evaluate", protocol) for protocol in ("single-point", "edges", "proposals", "instances", "text", "all")),
         *(("evaluate", "rating", verb) for verb in ("sheet", "summary")),
         *(("engine", verb) for verb in ("init", "import", "status", "assist", "prefill", "auto", "retrain", "check")),
         *(("engine", verb) for verb in ("review", "release", "demo")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import word_models
 from anymask.checkpoints import load
 
 Run = Callable[..., Any]
@@ -99,6 +101,25 @@ def test_boxes_become_masks_in_cocos_layout(anymask: Run, coco: Path, detections
     named = anymask("instances", tmp_path / "pictures", detections, "-o", output, "--annotations", coco)
     assert named.status == 0 and "1 boxes without an area" in named.out
     assert json.loads(output.read_text()) == entries
+
+
+def test_words_are_evaluated_and_go_on_where_they_were(anymask: Run, refused: Run, coco: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        word_models.owl(tmp_path / "owl")
+    command = ["evaluate", "text", coco, "--images", tmp_path / "pictures", "-o", tmp_path / "out"]
+    ran = anymask(*command, "--detector", tmp_path / "owl", "--threshold", 0)
+    assert ran.status == 0, ran.err
+    assert "AP50" in ran.out and "no published row" in ran.out and "1 annotations without a mask" in ran.out
+    values = json.loads((tmp_path / "out" / "text.json").read_text())["sets"][0]
+    assert (values["num_images"], values["num_phrases"], values["chance"]) == (4, 3, 1.0)
+    assert 0 <= values["best"] <= 1 and values["scores"]["ap"] is not None
+    (journal,) = (tmp_path / "out" / "journal").iterdir()
+    assert len(journal.read_text().splitlines()) == 5
+    again = anymask(*command, "--detector", tmp_path / "owl", "--threshold", 0, "--json")
+    assert json.loads(again.out)["sets"][0] | {"left_out": {}} == values | {"left_out": {}}
+    assert "`hf download owner/none` fetches them" in refused(*command, "--detector", "owner/none")
+    assert "must hold {} once" in refused(*command, "--template", "a photo")
 
 
 def test_bad_input_is_refused_on_one_line(refused: Run, coco: Path, detections: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from anymask.cli import (
     evaluate_proposals,
     evaluate_rating,
     evaluate_single_point,
+    evaluate_text,
 )
 
 app = typer.Typer(help="Run the experiments of the Segment Anything paper on any model.")
@@ -25,6 +26,9 @@ app.command(epilog="Example: anymask evaluate proposals lvis_v1_val.json --image
 )
 app.command(epilog="Example: anymask evaluate instances instances_val2017.json boxes.json --images val2017")(
     evaluate_instances.instances
+)
+app.command(epilog="Example: anymask evaluate text instances_val2017.json --images val2017 -o results")(
+    evaluate_text.text
 )
 app.command("all", epilog="Example: anymask evaluate all photographs --model anymask-s --model sam-vit-b -o report")(
     evaluate_all.everything

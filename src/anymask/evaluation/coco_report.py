@@ -1,4 +1,4 @@
-"""Results of the protocols on proposals and instances as JSON and Markdown, the published rows beside them."""
+"""Results of the protocols on proposals, instances and text as JSON and Markdown, published rows beside them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from anymask.data.files import make_folder, write_text_atomic
 from anymask.evaluation.instances import InstanceResult
 from anymask.evaluation.proposals import RANGES, ProposalResult
 from anymask.evaluation.report import table
+from anymask.evaluation.text_to_mask import TextResult
 
 PUBLISHED_PROPOSALS: dict[str, dict[str, float]] = {
     "SAM ViT-H on LVIS v1": {
@@ -44,6 +45,16 @@ INSTANCES_NOTE = (
     "the mask of before, and keeps its detector's score."
 )
 
+TEXT_NOTE = (
+    "Each class annotated on an image is asked about alone, by its name. IoU is that of the first mask with the object "
+    "of that name that it fits best, a hit an IoU of .5, chance the hits of one who points at any annotated object; "
+    "union is the IoU of all masks with all objects of the name. AP, of detectors alone: all names are asked at once, "
+    "masks have the detector's scores, and of overlapping boxes the best is kept, whatever its name. SAM shows masks "
+    "of words as pictures (sec. 7.5): there is no published row."
+)
+
+Results = Sequence[ProposalResult] | Sequence[InstanceResult] | Sequence[TextResult]
+
 _SHORT = {"small": "S", "medium": "M", "large": "L", "rare": "rare", "common": "common", "frequent": "frequent"}
 
 
@@ -57,6 +68,11 @@ def instances_to_dict(results: Sequence[InstanceResult]) -> dict[str, Any]:
     return _plain("instances", results)
 
 
+def text_to_dict(results: Sequence[TextResult]) -> dict[str, Any]:
+    """Return plain values, keys all strings."""
+    return _plain("text", results)
+
+
 def proposals_to_markdown(results: Sequence[ProposalResult]) -> str:
     """Return a table of a row a data set, the published rows below, a note on what differs."""
     header, rows, published = proposal_rows(results)
@@ -67,6 +83,11 @@ def instances_to_markdown(results: Sequence[InstanceResult]) -> str:
     """Return a table of a row a data set, the published rows below, a note on what differs."""
     header, rows, published = instance_rows(results)
     return "\n".join([table(header, [*rows, *published]), "", *_losses(results), INSTANCES_NOTE]) + "\n"
+
+
+def text_to_markdown(results: Sequence[TextResult]) -> str:
+    """Return a table of a row a data set, and a note on what was measured."""
+    return "\n".join([table(*text_rows(results)), "", *_losses(results), TEXT_NOTE]) + "\n"
 
 
 Rows = tuple[list[str], list[list[str]], list[list[str]]]
@@ -112,6 +133,21 @@ def instance_rows(results: Sequence[InstanceResult]) -> Rows:
     return header, rows, published
 
 
+def text_rows(results: Sequence[TextResult]) -> tuple[list[str], list[list[str]]]:
+    """Return a header and a row a data set; AP where any of them has it."""
+    precisions = ["ap", "ap50", "ap75"] if any(result.scores is not None for result in results) else []
+    header = ["set", "images", "phrases", "IoU", "hits", "chance", "union", *(_heading(name) for name in precisions)]
+    rows = [
+        [
+            *(result.name, str(result.num_images), str(result.num_phrases)),
+            *(_cell(value) for value in (result.best, result.hit, result.chance, result.union)),
+            *(_cell(None if result.scores is None else getattr(result.scores, name)) for name in precisions),
+        ]
+        for result in results
+    ]
+    return header, rows
+
+
 def write_proposals(results: Sequence[ProposalResult], folder: str | Path) -> None:
     """Write proposals.json and proposals.md into a folder, made if need be; raises OutputError."""
     _write(folder, "proposals", proposals_to_dict(results), proposals_to_markdown(results))
@@ -122,19 +158,24 @@ def write_instances(results: Sequence[InstanceResult], folder: str | Path) -> No
     _write(folder, "instances", instances_to_dict(results), instances_to_markdown(results))
 
 
+def write_text(results: Sequence[TextResult], folder: str | Path) -> None:
+    """Write text.json and text.md into a folder, made if need be; raises OutputError."""
+    _write(folder, "text", text_to_dict(results), text_to_markdown(results))
+
+
 def _write(folder: str | Path, stem: str, values: Mapping[str, Any], text: str) -> None:
     target = make_folder(folder)
     write_text_atomic(target / f"{stem}.json", json.dumps(values, indent=2) + "\n")
     write_text_atomic(target / f"{stem}.md", text)
 
 
-def _plain(protocol: str, results: Sequence[ProposalResult] | Sequence[InstanceResult]) -> dict[str, Any]:
+def _plain(protocol: str, results: Results) -> dict[str, Any]:
     sets = [dataclasses.asdict(result) for result in results]
     plain: dict[str, Any] = json.loads(json.dumps({"protocol": protocol, "sets": sets}, allow_nan=False))
     return plain
 
 
-def _losses(results: Sequence[ProposalResult] | Sequence[InstanceResult]) -> list[str]:
+def _losses(results: Results) -> list[str]:
     """Say what could not be used, a line a data set that had such."""
     lines = []
     for result in results:

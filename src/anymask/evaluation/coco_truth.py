@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,11 @@ class TruthSet(Protocol):
         ...
 
     @property
+    def names(self) -> Mapping[int, str]:
+        """What categories are called, as far as a file says so."""
+        ...
+
+    @property
     def left_out(self) -> Mapping[str, int]:
         """How many annotations could not be used so far, by the reason."""
         ...
@@ -81,6 +86,7 @@ class CocoTruth:
     images: list[dict[str, Any]]
     annotations: dict[int, list[dict[str, Any]]]
     frequency: dict[int, str]
+    names: dict[int, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -105,7 +111,8 @@ class CocoTruth:
             folder=images_folder(path, images),
             images=listed,
             annotations=dict(annotations),
-            frequency=_frequencies(document.get("categories")),
+            frequency=_of_categories(document.get("categories"), "frequency", {"r", "c", "f"}),
+            names=_of_categories(document.get("categories"), "name"),
             left_out=left_out,
         )
 
@@ -165,6 +172,7 @@ class SampleTruth:
     def __init__(self, images: ImageSet) -> None:
         self.images = images
         self.frequency: dict[int, str] = {}
+        self.names: dict[int, str] = {}
         self.left_out: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -245,12 +253,14 @@ def _checked_image(entry: object, path: Path) -> dict[str, Any]:
     raise DataError(f"{path}: an image is no object with id, width, height and file_name: {str(entry)[:80]}")
 
 
-def _frequencies(categories: object) -> dict[int, str]:
-    if not isinstance(categories, list):
-        return {}
-    return {
-        c["id"]: c["frequency"] for c in categories if isinstance(c, dict) and c.get("frequency") in ("r", "c", "f")
-    }
+def _of_categories(categories: object, key: str, known: Container[str] | None = None) -> dict[int, str]:
+    """Return a text of each category by its id, where it has one, and one that is known."""
+    found: dict[int, str] = {}
+    for entry in categories if isinstance(categories, list) else []:
+        value = entry.get(key) if isinstance(entry, dict) and isinstance(entry.get("id"), int) else None
+        if isinstance(value, str) and (known is None or value in known):
+            found[entry["id"]] = value
+    return found
 
 
 def _mask(annotation: Mapping[str, Any], size: tuple[int, int]) -> tuple[str, rle.RLE | None]:

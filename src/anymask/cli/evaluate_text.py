@@ -1,0 +1,121 @@
+"""`anymask evaluate text`: masks for the names of classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anymask.cli.evaluate_options import (
+    AsJson,
+    Data,
+    Device,
+    Images,
+    MaxImages,
+    Model,
+    Offline,
+    Output,
+    Seed,
+    open_named,
+    set_progress,
+)
+from anymask.cli.outputs import check_folder
+from anymask.cli.segment import DETECTOR, THRESHOLD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anymask.evaluation.sets import TruthSet
+    from anymask.evaluation.text_to_mask import TextConfig, TextResult, WordSegmenter
+    from anymask.model import Sam
+
+
+def text(
+    data: Data,
+    model: Model = "anymask-s",
+    images: Images = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"An open-vocabulary detector: a folder of transformers or a name in its cache. [default: {DETECTOR}, "
+            "or none where the model was trained on words]",
+        ),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The CLIP of a model that was trained on words; by default the one it names."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Boxes of lower scores do not answer a phrase; AP looks at all.")
+    ] = THRESHOLD,
+    template: Annotated[
+        str, typer.Option(metavar="TEXT", help="What is asked, {} standing for a class' name: 'a photo of a {}'.")
+    ] = "{}",
+    output: Output = None,
+    max_images: MaxImages = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    offline: Offline = False,
+) -> None:
+    """Measure masks for the names of the classes in files of COCO's or LVIS' layout: IoU a phrase, hits, AP."""
+    from anymask.evaluation import coco_report
+    from anymask.evaluation.sets import open_truths
+    from anymask.evaluation.text_to_mask import TextConfig
+
+    if output is not None:
+        check_folder(output)
+    config = TextConfig(template=template, max_images=max_images, seed=seed)
+    truths = open_truths(data, images=images)
+    loaded, label = open_named(model, offline=offline, device=device)
+    prepare, way = _segmenter(loaded, detector, clip, threshold)
+    with set_progress(sum(min(len(t), max_images or len(t)) for t in truths.values())) as progress:
+        results = ask_all(prepare, {"model": label, **way}, truths, config, output, progress)
+    if output is not None:
+        coco_report.write_text(results, output)
+    if as_json:
+        typer.echo(json.dumps(coco_report.text_to_dict(results)))
+    else:
+        typer.echo(coco_report.text_to_markdown(results), nl=False)
+
+
+def _segmenter(
+    model: Sam, detector: str | None, clip: str | None, threshold: float
+) -> tuple[WordSegmenter, dict[str, str | float]]:
+    """Return what answers words, and what its answers depend on besides the model."""
+    from anymask.evaluation.word_segmenters import by_detector, by_words
+    from anymask.inference.text import TextMasks, TextOptions
+
+    if detector is None and model.config.text is not None:
+        return by_words(model, clip), {"clip": clip or model.config.text.clip}
+    finder = TextMasks(model, detector or DETECTOR, TextOptions(threshold=threshold))
+    assert finder.detector  # read, or refused, before the first image
+    return by_detector(finder), {"detector": detector or DETECTOR, "threshold": threshold}
+
+
+def ask_all(
+    prepare: WordSegmenter,
+    settings: Mapping[str, str | float],
+    truths: Mapping[str, TruthSet],
+    config: TextConfig,
+    output: Path | None,
+    progress: Callable[[str, int, int], None],
+) -> list[TextResult]:
+    """Evaluate words on every set; with an `output` folder, a journal a set lets a stopped run go on."""
+    from anymask.evaluation.journal import Journal
+    from anymask.evaluation.text_to_mask import evaluate_text
+
+    results = []
+    for name, truth in truths.items():
+        journal = None
+        if output is not None:
+            fixed = {"protocol": "text", "images": len(truth), "template": config.template, **settings}
+            path = output / "journal" / f"{str(settings['model']).replace(' ', '-')}-{name}-text.jsonl"
+            journal = Journal(path, fixed)
+        results.append(evaluate_text(prepare, name, truth, config, progress=progress, journal=journal))
+    return results
