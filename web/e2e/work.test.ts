@@ -49,6 +49,7 @@ const status = (): Status => ({
   quarantined: [],
   quality: {
     check: { pairs: 0, over_90: 0, over_75: 0, rejected: 0 },
+    review: { accepted: 0, fixed: 0, rejected: 0, reasons: {} },
     agreement: { images: 0, matched: 0, mean_iou: 0 },
     honeypots: {},
   },

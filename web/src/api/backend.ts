@@ -2,6 +2,7 @@
 
 import type {
   Annotations,
+  Apart,
   Classes,
   ClassInfo,
   Effort,
@@ -10,6 +11,7 @@ import type {
   Found,
   ImageInfo,
   Info,
+  Judged,
   Lease,
   Operation,
   ServerEvent,
@@ -60,6 +62,8 @@ export interface Engine {
   renew(lease: Lease): Promise<boolean>;
   /** `masks` are those of a picture that is somebody's second alone. */
   finish(lease: Lease, effort: Effort, masks: readonly RLE[]): Promise<Statistics>;
+  /** The same of a picture whose masks were judged; status 412 where one of them has changed since. */
+  judge(lease: Lease, effort: Effort, judged: Judged): Promise<Statistics>;
   skip(lease: Lease, reason: string): Promise<Work>;
   giveBack(lease: Lease): Promise<Work>;
   status(): Promise<Status>;
@@ -84,8 +88,8 @@ export interface Backend {
   annotations(id: string): Promise<Annotations>;
   /** Return the new revision once the change is safe. Throws Conflict<Annotations>. */
   change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number>;
-  /** From now on keep what is done on a picture in this browser alone, under a key; null ends it. */
-  keepApart(id: string, key: string | null): void;
+  /** From now on keep what is done on a picture in this browser alone; null ends it. */
+  keepApart(id: string, apart: Apart | null): void;
   classes(): Promise<Classes>;
   /** Return the new revision. Throws Conflict<Classes>. */
   putClasses(base: number, client: string, classes: readonly ClassInfo[]): Promise<number>;

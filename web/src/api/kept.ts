@@ -5,10 +5,22 @@ import type { Database } from "./database";
 import type { Annotation, Annotations, Operation } from "./types";
 
 export class KeptAnnotations {
-  constructor(private readonly database: Pick<Database, "get" | "put">) {}
+  constructor(private readonly database: Pick<Database, "get" | "put" | "delete">) {}
 
   async get(key: string): Promise<Annotations> {
     return (await this.database.get<Annotations>("annotations", key)) ?? { revision: 0, annotations: [] };
+  }
+
+  async forget(key: string): Promise<void> {
+    await this.database.delete("annotations", key);
+  }
+
+  /** Begin with masks to be judged, or go on with what was said of them before. */
+  async toJudge(key: string, stored: readonly Annotation[]): Promise<Annotations> {
+    const { revision, annotations } = await this.get(key);
+    const next = { revision, annotations: masksToJudge(stored, annotations) };
+    await this.database.put("annotations", key, next);
+    return next;
   }
 
   /** Return what there is after the changes. Throws Conflict<Annotations>. */
@@ -24,4 +36,16 @@ export class KeptAnnotations {
     await this.database.put("annotations", key, next);
     return next;
   }
+}
+
+/** The masks to judge, as the server has them, with what was said of them before; what was said of others is dropped. */
+export function masksToJudge(stored: readonly Annotation[], kept: readonly Annotation[]): Annotation[] {
+  const known = new Map(kept.map((annotation) => [annotation.id, annotation]));
+  const masks = stored.map((annotation): Annotation => {
+    const said = known.get(annotation.id);
+    if (said?.verdict?.seen === annotation.rle.counts) return said;
+    return { ...annotation, verdict: { is: "open", seen: annotation.rle.counts, score: annotation.score } };
+  });
+  const isKnown = masks.some((mask) => known.get(mask.id) === mask);
+  return [...masks, ...(isKnown ? kept.filter(({ verdict }) => !verdict) : [])];
 }

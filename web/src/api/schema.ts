@@ -375,6 +375,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/engine/judge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Judge
+         * @description Say a word on every mask of an image in a review or a check, and that it is done; said twice, it counts once.
+         */
+        post: operations["judge_api_engine_judge_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/engine/skip": {
         parameters: {
             query?: never;
@@ -811,6 +831,44 @@ export interface components {
         };
         JsonValue: unknown;
         /**
+         * JudgedRequest
+         * @description An image of a review or a check that is done: a word on each of its masks, and what that took.
+         */
+        JudgedRequest: {
+            lease: components["schemas"]["Lease"];
+            /** Seconds */
+            seconds: number;
+            /** Clicks */
+            clicks: number;
+            /** Strokes */
+            strokes: number;
+            /** Revision */
+            revision: number;
+            /** Judgements */
+            judgements: components["schemas"]["Judgement"][];
+            /** Added */
+            added?: components["schemas"]["Annotation"][];
+        };
+        /**
+         * Judgement
+         * @description A person's word on a mask: a fix brings it as it should be, a rejection has a reason.
+         */
+        Judgement: {
+            /**
+             * Key
+             * @description made by the client, such as a UUID
+             */
+            key: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "accept" | "fix" | "reject";
+            fixed?: components["schemas"]["Annotation"] | null;
+            /** Reason */
+            reason?: string | null;
+        };
+        /**
          * Lease
          * @description An image that is somebody's for now; `token` shows that it is.
          */
@@ -823,7 +881,7 @@ export interface components {
              * Stage
              * @enum {string}
              */
-            stage: "assisted" | "semi-automatic";
+            stage: "assisted" | "semi-automatic" | "review" | "check";
             /** Worker */
             worker: string;
             /** Token */
@@ -934,7 +992,7 @@ export interface components {
             /** Worker */
             worker: string;
             /** Stage */
-            stage?: ("assisted" | "semi-automatic") | null;
+            stage?: ("assisted" | "semi-automatic" | "review" | "check") | null;
         };
         /**
          * ProgressEvent
@@ -1005,6 +1063,7 @@ export interface components {
          */
         Quality: {
             check: components["schemas"]["Check"];
+            review: components["schemas"]["Review"];
             agreement: components["schemas"]["Agreement"];
             /** Honeypots */
             honeypots: {
@@ -1041,6 +1100,22 @@ export interface components {
              * @default 0
              */
             quarantined: number;
+        };
+        /**
+         * Review
+         * @description What reviewers said of the masks that they saw.
+         */
+        Review: {
+            /** Accepted */
+            accepted: number;
+            /** Fixed */
+            fixed: number;
+            /** Rejected */
+            rejected: number;
+            /** Reasons */
+            reasons: {
+                [key: string]: number;
+            };
         };
         /**
          * Revised
@@ -1227,7 +1302,7 @@ export interface components {
                 [key: string]: components["schemas"]["Queue"];
             };
             /** Suggested */
-            suggested: ("assisted" | "semi-automatic") | null;
+            suggested: ("assisted" | "semi-automatic" | "review" | "check") | null;
             /** Mask Seconds */
             mask_seconds: number;
             /** Image Seconds */
@@ -2741,6 +2816,93 @@ export interface operations {
             };
             /** @description the image is another's by now */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    judge_api_engine_judge_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JudgedRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Finished"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description the image is another's by now */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description masks were changed since the revision that was judged */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };

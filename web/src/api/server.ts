@@ -6,6 +6,7 @@ import { KeptAnnotations } from "./kept";
 import type { components } from "./schema";
 import type {
   Annotations,
+  Apart,
   Classes,
   ClassInfo,
   EmbeddingData,
@@ -13,6 +14,7 @@ import type {
   Found,
   ImageInfo,
   Info,
+  Lease,
   Operation,
   ServerEvent,
   Statistics,
@@ -31,16 +33,14 @@ export class ServerBackend implements Backend {
     work: () => this.json<Work>("GET", "engine/work"),
     next: (worker, stage) => this.json<{ task: Task | null; work: Work }>("POST", "engine/next", { worker, stage }),
     renew: async (lease) => (await this.json<Schemas["Held"]>("POST", "engine/renew", lease)).held,
-    finish: async (lease, effort, masks) => {
-      const body = { lease, ...effort, masks };
-      return (await this.json<{ statistics: Statistics }>("POST", "engine/finish", body)).statistics;
-    },
+    finish: (lease, effort, masks) => this.finished("finish", lease, { ...effort, masks }),
+    judge: (lease, effort, judged) => this.finished("judge", lease, { ...effort, ...judged }),
     skip: (lease, reason) => this.json<Work>("POST", "engine/skip", { lease, reason }),
     giveBack: (lease) => this.json<Work>("POST", "engine/give-back", lease),
     status: () => this.json<Status>("GET", "engine/status"),
   };
   private readonly kept: KeptAnnotations;
-  private readonly apart = new Map<string, string>();
+  private readonly apart = new Map<string, Apart>();
   /** `root` ends in a slash. The token, if any, was put into a cookie when the page was opened with it. */
   constructor(
     private readonly root: string,
@@ -56,10 +56,6 @@ export class ServerBackend implements Backend {
   sample = (name: string) => this.json<ImageInfo>("POST", "images", { sample: name });
   encode = (id: string, priority: "now" | "next") =>
     this.json<ImageInfo>("POST", `images/${id}/encode?priority=${priority}`);
-  annotations = (id: string) => {
-    const apart = this.apart.get(id);
-    return apart === undefined ? this.json<Annotations>("GET", `images/${id}/annotations`) : this.kept.get(apart);
-  };
   classes = () => this.json<Classes>("GET", "classes");
   picture = async (id: string) => (await this.send("GET", `images/${id}/file`)).blob();
   thumbnail = async (id: string) => (await this.send("GET", `images/${id}/thumbnail`)).blob();
@@ -70,6 +66,15 @@ export class ServerBackend implements Backend {
     return this.send("POST", "images", form).then((response) => response.json() as Promise<ImageInfo>);
   }
 
+  async annotations(id: string): Promise<Annotations> {
+    const apart = this.apart.get(id);
+    const path = `images/${id}/annotations`;
+    if (!apart) return this.json<Annotations>("GET", path);
+    if (apart.revision === null) return this.kept.get(apart.key);
+    const { annotations } = await this.json<Annotations>("GET", `${path}?revision=${apart.revision}`);
+    return this.kept.toJudge(apart.key, annotations);
+  }
+
   async embedding(id: string): Promise<EmbeddingData> {
     const response = await this.send("GET", `images/${id}/embedding`);
     const [channels, height, width] = (response.headers.get("X-Shape") ?? "").split(",").map(Number);
@@ -77,15 +82,23 @@ export class ServerBackend implements Backend {
     return { data: new Uint16Array(await response.arrayBuffer()), shape: [channels, height, width] };
   }
 
-  keepApart(id: string, key: string | null): void {
-    if (key === null) this.apart.delete(id);
-    else this.apart.set(id, key);
+  keepApart(id: string, apart: Apart | null): void {
+    if (apart === null) this.apart.delete(id);
+    else this.apart.set(id, apart);
+  }
+
+  private async finished(how: "finish" | "judge", lease: Lease, what: object): Promise<Statistics> {
+    const path = `engine/${how}`;
+    const { statistics } = await this.json<{ statistics: Statistics }>("POST", path, { lease, ...what });
+    const apart = this.apart.get(lease.image);
+    if (apart) await this.kept.forget(apart.key).catch(() => undefined);
+    return statistics;
   }
 
   async change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number> {
     const apart = this.apart.get(id);
-    if (apart !== undefined) return (await this.kept.change(apart, base, changes)).revision;
-    const body = { base_revision: base, client, changes };
+    if (apart) return (await this.kept.change(apart.key, base, changes)).revision;
+    const body = { base_revision: base, client, changes: changes.map(sent) };
     return (await this.saving<Annotations>("POST", `images/${id}/changes`, body)).revision;
   }
 
@@ -149,6 +162,13 @@ export class ServerBackend implements Backend {
       throw new ApiError(0, "The server does not answer. Is `anymask serve` still running?");
     }
   }
+}
+
+/** A change without what is for this browser alone. */
+function sent(change: Operation): Operation {
+  if (change.op === "delete" || !change.annotation.verdict) return change;
+  const { verdict: _, ...annotation } = change.annotation;
+  return { op: "put", annotation };
 }
 
 async function failure(response: Response): Promise<ApiError> {

@@ -24,7 +24,18 @@ export type Annotation = Readonly<Required<Omit<Schemas["Annotation"], "rle" | "
   readonly rle: RLE;
   readonly provenance?: Provenance | null;
   readonly prompts: Readonly<Record<string, unknown>> | null;
+  /** Of a mask to be judged: what was said of it so far. Never sent. */
+  readonly verdict?: Verdict;
 };
+export interface Verdict {
+  readonly is: "open" | Schemas["Judgement"]["verdict"];
+  /** The mask as it came. */
+  readonly seen: string;
+  /** How sure the model was of it. */
+  readonly score: number | null;
+  /** Of a rejection. */
+  readonly reason?: string;
+}
 export type Source = Annotation["source"];
 export interface Annotations {
   readonly revision: Schemas["Annotations"]["revision"];
@@ -72,6 +83,19 @@ export type Statistics = Readonly<Schemas["Statistics"]>;
 export type Status = Readonly<Schemas["Status"]>;
 export type Moment = Readonly<Schemas["Moment"]>;
 export type Queue = Readonly<Schemas["Queue"]>;
+export type Judgement = Readonly<Omit<Schemas["Judgement"], "fixed">> & { readonly fixed?: Annotation };
+/** What a reviewer says of a picture's masks, as they were at a revision. */
+export interface Judged {
+  readonly revision: number;
+  readonly judgements: readonly Judgement[];
+  readonly added: readonly Annotation[];
+}
+/** Where what is done on a picture is kept, in this browser alone. */
+export interface Apart {
+  readonly key: string;
+  /** Begin with the masks that the server had then, to be judged; null begins with none. */
+  readonly revision: number | null;
+}
 /** What a picture took, besides what its masks say. */
 export interface Effort {
   readonly seconds: number;

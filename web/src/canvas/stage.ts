@@ -134,12 +134,17 @@ export class Stage {
     if (!this.app.showMasks.value) return [];
     const opacity = this.app.opacity.value;
     const stroked = this.editor.stroke.value?.target?.id;
+    // The one that is being judged stands out.
+    const { selected } = this.app;
+    const judged = selected.value?.verdict ? selected.value.id : null;
     const masks: (LayerMask & { extent: number })[] = [];
     for (const annotation of this.app.store.annotations.value.values()) {
-      if (!annotation.visible || annotation.id === stroked) continue;
+      if (!annotation.visible || annotation.id === stroked || annotation.verdict?.is === "reject") continue;
       const { mask, coverage } = shapeOf(annotation.rle);
       const color = this.app.annotationColor(annotation);
-      const ink = awaits(annotation) ? { color, opacity: opacity / 3, edge: WHITE } : { color, opacity };
+      let ink: LayerMask["ink"] = { color, opacity };
+      if (judged !== null && annotation.id !== judged) ink = { color, opacity: opacity / 5 };
+      else if (awaits(annotation)) ink = { color, opacity: opacity / 3, edge: WHITE };
       masks.push({ id: annotation.id, coverage, ink, extent: mask.width * mask.height });
     }
     for (const { id, rle } of this.app.proposals.value ?? []) {

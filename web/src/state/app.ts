@@ -1,9 +1,9 @@
 /** The whole page's state and what can be done to it; the user interface calls this and shows its signals. */
 
-import { computed, effect, signal } from "@preact/signals";
+import { computed, effect, signal, untracked } from "@preact/signals";
 import type { Backend, Engine } from "../api/backend";
 import { ApiError } from "../api/backend";
-import type { Annotation, ClassInfo, ExportFormat, Found, ImageInfo, Info, ServerEvent } from "../api/types";
+import type { Annotation, Apart, ClassInfo, ExportFormat, Found, ImageInfo, Info, ServerEvent } from "../api/types";
 import { Picture } from "../canvas/picture";
 import { paletteColor, type RGB } from "../geometry/colors";
 import type { Size } from "../geometry/frames";
@@ -16,7 +16,6 @@ import type { AnnotationChange, Change, Changeset } from "./document";
 import type { KeptDraft, TabJournal } from "./journal";
 import { classColor, colorOf, nextPlace, remembered, shapeOf } from "./look";
 import type { Pending } from "./rebase";
-import { awaits } from "./provenance";
 import { Store } from "./store";
 import { Work } from "./work";
 
@@ -45,6 +44,10 @@ export class App {
   readonly progress = signal<ReadonlyMap<string, number>>(new Map());
   readonly model = signal<ModelState>({ is: "loading" });
   readonly picture = signal<Picture | null>(null);
+  /** The image that is shown, with its masks. */
+  readonly readable = signal<string | null>(null);
+  /** Whether what is done is kept in this browser until the picture is done. */
+  readonly isApart = signal(false);
   /** The image that prompts can be asked about. */
   readonly promptable = signal<string | null>(null);
   readonly problem = signal<{ readonly image: string; readonly message: string } | null>(null);
@@ -144,11 +147,13 @@ export class App {
 
   private async startWork(engine: Engine, kept: KeptDraft | undefined): Promise<void> {
     const bench = {
-      open: (image: ImageInfo, apart: string | null) => {
+      open: (image: ImageInfo, apart: Apart | null) => {
         this.backend.keepApart(image.id, apart);
+        this.isApart.value = apart !== null;
         this.loaded.delete(image.id);
         this.images.value = [image];
         this.selection.value = new Set();
+        this.openImage = null; // Opened anew, also if it is the same.
         this.store.turnTo(image.id, kept?.image === image.id ? kept.draft : null);
         kept = undefined;
       },
@@ -156,6 +161,7 @@ export class App {
         this.store.turnTo(null);
         this.images.value = [];
       },
+      latest: (image: string) => this.backend.encode(image, "now"),
       annotations: () => this.store.annotations.value,
       hasDraft: () => this.store.document.peek().draft !== null,
       saved: () => this.store.autosave.settled(),
@@ -175,15 +181,17 @@ export class App {
     await work.start();
     work.run();
     effect(() => {
-      if (this.promptable.value !== null) this.lookAtPrefilled(work);
+      // To judge masks takes no prompts: there is no waiting for those.
+      const ready = work.judges.value ? this.readable : this.promptable;
+      if (ready.value !== null) this.lookAtWaiting(work);
     });
     // What a tab that is gone left unsaved, of pictures that may never be opened here.
     for (const id of this.recovered.keys()) void this.openAnnotations(id).catch(() => undefined);
   }
 
-  private lookAtPrefilled(work: Work): void {
+  private lookAtWaiting(work: Work): void {
     work.ready();
-    const [first] = [...this.store.annotations.peek().values()].filter(awaits);
+    const [first] = untracked(work.waiting);
     if (!first || this.store.document.peek().draft) return;
     this.select(first.id);
     this.tool.value = "select";
@@ -280,6 +288,7 @@ export class App {
     const turn = ++this.opening;
     const isCurrent = () => turn === this.opening;
     this.promptable.value = null;
+    this.readable.value = null;
     this.proposals.value = null;
     this.problem.value = null;
     if (id === null) {
@@ -289,7 +298,9 @@ export class App {
     localStorage.setItem("anymask-image", id);
     try {
       await Promise.all([this.openPicture(id, isCurrent), this.openAnnotations(id)]);
-      if (isCurrent()) await this.prepare(id, isCurrent);
+      if (!isCurrent()) return;
+      this.readable.value = id;
+      await this.prepare(id, isCurrent);
     } catch (error) {
       if (isCurrent()) this.problem.value = { image: id, message: messageOf(error) };
     }
@@ -442,7 +453,29 @@ export class App {
   }
 
   removeSelected(): void {
-    this.remove([...this.selection.peek()]);
+    const all = [...this.selection.peek()];
+    const judged = all.filter((id) => this.store.annotations.peek().get(id)?.verdict);
+    const rest = all.filter((id) => !judged.includes(id));
+    if (rest.length > 0) this.remove(rest);
+    this.work.peek()?.reject(...judged);
+  }
+
+  /** Select the mask after the selected one, or before it, in the order of the list. */
+  stepMask(by: 1 | -1): boolean {
+    const all = this.listed();
+    if (all.length === 0) return false;
+    const [chosen] = this.selection.peek();
+    const place = all.findIndex(({ id }) => id === chosen);
+    const next = place < 0 ? (by > 0 ? 0 : -1) : (place + by) % all.length;
+    this.select(all.at(next)!.id);
+    this.tool.value = "select";
+    return true;
+  }
+
+  /** Masks in the order of the list: the latest first, or those first that are to be judged first. */
+  listed(): Annotation[] {
+    const work = this.work.value;
+    return work?.judges.value ? work.inOrder() : [...this.store.annotations.value.values()].reverse();
   }
 
   remove(ids: readonly string[]): void {
@@ -481,10 +514,10 @@ export class App {
   /** The smallest visible mask under a point. */
   maskAt(point: { x: number; y: number }): string | null {
     let [best, least] = [null as string | null, Number.POSITIVE_INFINITY];
-    for (const { id, rle, visible } of this.store.annotations.peek().values()) {
+    for (const { id, rle, visible, verdict } of this.store.annotations.peek().values()) {
       const { mask } = shapeOf(rle);
       const extent = mask.width * mask.height;
-      if (visible && extent < least && covers(mask, point)) [best, least] = [id, extent];
+      if (visible && verdict?.is !== "reject" && extent < least && covers(mask, point)) [best, least] = [id, extent];
     }
     return best;
   }
@@ -494,7 +527,11 @@ export class App {
   private walked(changeset: Changeset | null): void {
     if (!changeset) return;
     const here = this.store.annotations.peek();
-    this.selection.value = new Set([...this.selection.peek()].filter((id) => here.has(id)));
+    const words = changeset.changes.flatMap((change) =>
+      change.on === "annotation" && change.after?.verdict ? change.id : [],
+    );
+    const chosen = words.length > 0 ? words : [...this.selection.peek()];
+    this.selection.value = new Set(chosen.filter((id) => here.has(id)));
   }
 
   // Classes

@@ -14,6 +14,8 @@ export interface Draft {
   readonly boxAfter?: number;
   readonly answer: Candidates;
   readonly chosen: number;
+  /** The mask, one that is being judged, whose place this one takes. */
+  readonly replaces?: string | null;
 }
 
 export interface Document {

@@ -107,6 +107,7 @@ export class Editor {
       if (this.app.store.document.peek().image !== null) this.app.say(this.app.t("encoding"));
       return;
     }
+    const judged = this.app.selected.peek()?.verdict ? this.app.selected.peek()!.id : null;
     this.app.selection.value = new Set();
     this.inTurn(async () => {
       const before = this.draft;
@@ -118,7 +119,8 @@ export class Editor {
       const answer = await this.app.session.ask({ ...target, prompt: { points, box, mask } });
       if (this.app.store.document.peek().image !== target.id) return;
       const boxAfter = added.box ? points.length : (before?.boxAfter ?? 0);
-      const after = { points, box, boxAfter, answer, chosen: this.preferred(answer) };
+      const replaces = before ? (before.replaces ?? null) : judged;
+      const after = { points, box, boxAfter, answer, chosen: this.preferred(answer), replaces };
       this.decodeMs.value = answer.milliseconds;
       this.preview.value = null;
       this.app.store.commit("segment", [{ on: "draft", before, after }]);
@@ -159,16 +161,30 @@ export class Editor {
       this.level = null;
       if (mask.bits.length === 0) return this.drop();
       shapeOf(rle, mask);
+      const replaced = this.replaced(draft);
+      const fresh = this.fresh(rle, draft.box ? "box" : "click", score, draft);
       this.app.store.commit("keep", [
         { on: "draft", before: draft, after: null },
-        { on: "annotation", image, ...this.fresh(rle, draft.box ? "box" : "click", score, draft) },
+        { on: "annotation", image, ...(replaced ? instead(replaced, fresh.after) : fresh) },
       ]);
+      if (!replaced) return;
+      this.app.select(replaced.id);
+      this.app.tool.value = "select";
     });
   }
 
   drop(): void {
     this.level = null;
-    if (this.draft) this.app.store.commit("cancel", [{ on: "draft", before: this.draft, after: null }]);
+    const { draft } = this;
+    if (!draft) return;
+    this.app.store.commit("cancel", [{ on: "draft", before: draft, after: null }]);
+    const replaced = this.replaced(draft);
+    if (replaced) this.app.select(replaced.id);
+  }
+
+  /** The mask whose place a draft takes. */
+  private replaced(draft: Draft | null): Annotation | null {
+    return this.app.store.annotations.peek().get(draft?.replaces ?? "") ?? null;
   }
 
   private fresh(rle: RLE, source: Source, score: number | null, draft: Draft | null) {
@@ -229,7 +245,9 @@ export class Editor {
     const rle = encode(mask);
     shapeOf(rle, mask);
     if (target) return { id: target.id, before: target, after: { ...target, rle, score: null } };
-    return this.fresh(rle, "brush", null, draft);
+    const replaced = this.replaced(draft);
+    const fresh = this.fresh(rle, "brush", null, draft);
+    return replaced ? instead(replaced, fresh.after) : fresh;
   }
 
   /** Make the simplified outline the selected mask. */
@@ -265,6 +283,11 @@ export class Editor {
     this.boxCorner.value = corner ? null : at;
     if (corner) this.box(corner, at);
   }
+}
+
+/** One mask in the place of another, whose name and class it keeps. */
+function instead(before: Annotation, { rle, score, source, prompts }: Annotation) {
+  return { id: before.id, before, after: { ...before, rle, score, source, prompts } };
 }
 
 export const candidateOf = ({ answer, chosen }: Pick<Draft, "answer" | "chosen">): Candidate => answer.ranked[chosen]!;

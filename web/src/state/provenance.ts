@@ -13,9 +13,9 @@ export interface Maker {
   readonly model: string | null;
 }
 
-/** Whether a mask is the model's and waits for a person's word. */
-export const awaits = ({ provenance }: Pick<Annotation, "provenance">): boolean =>
-  provenance?.origin === "prefilled" && provenance.author === MODEL;
+/** Whether a mask waits for a person's word: it is to be judged, or the model's. */
+export const awaits = ({ provenance, verdict }: Pick<Annotation, "provenance" | "verdict">): boolean =>
+  verdict ? verdict.is === "open" : provenance?.origin === "prefilled" && provenance.author === MODEL;
 
 /** The provenance of a mask that somebody made of `before`, or of nothing. */
 export function provenanceOf(before: Annotation | null, maker: Maker, effort: Effort): Provenance {

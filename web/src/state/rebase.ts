@@ -64,7 +64,9 @@ export function sameAnnotation(a: Annotation | null, b: Annotation | null): bool
     a.source === b.source &&
     (a.parent ?? null) === (b.parent ?? null) &&
     (a.provenance?.author ?? null) === (b.provenance?.author ?? null) &&
-    (a.provenance?.stage ?? null) === (b.provenance?.stage ?? null)
+    (a.provenance?.stage ?? null) === (b.provenance?.stage ?? null) &&
+    a.verdict?.is === b.verdict?.is &&
+    a.verdict?.reason === b.verdict?.reason
   );
 }
 

@@ -2,18 +2,21 @@
 
 import { computed, signal } from "@preact/signals";
 import { ApiError, type Engine } from "../api/backend";
-import type { Annotation, Effort, ImageInfo, Lease, Stage, Statistics, Task, Work as Plan } from "../api/types";
-import type { StringKey } from "../ui/strings";
+import type { Annotation, Apart, Effort, ImageInfo, Lease, Stage, Statistics, Task, Work as Plan } from "../api/types";
+import { en, type StringKey } from "../ui/strings";
 import type { Change } from "./document";
 import { remembered } from "./look";
 import { awaits, type Maker, provenanceOf, stamped } from "./provenance";
 import { Stopwatch } from "./stopwatch";
+import { apartOf, asVerdicts, byConfidence, isJudged, judgements, ruled } from "./verdicts";
 
 /** What of the page this needs. */
 export interface Bench {
-  /** Show a picture; a `second` person's masks stay in this browser under the key. */
-  open(image: ImageInfo, apart: string | null): void;
+  /** Show a picture; what is made of it `apart` stays in this browser for now. */
+  open(image: ImageInfo, apart: Apart | null): void;
   close(): void;
+  /** A picture as the server knows it now. */
+  latest(image: string): Promise<ImageInfo>;
   annotations(): ReadonlyMap<string, Annotation>;
   hasDraft(): boolean;
   /** Resolves once every change is on the server's disk; rejects where the server refuses. */
@@ -41,14 +44,17 @@ export class Work {
   readonly task = signal<Task | null>(null);
   readonly statistics = signal<Statistics | null>(null);
   readonly isBusy = signal(false);
+  /** Whether every mask of the picture gets a word, as in a review or a check. */
+  readonly judges = computed(() => isJudged(this.task.value?.lease.stage));
   readonly skipping = signal(false);
+  /** Masks that are about to be rejected, once there is a reason. */
+  readonly rejecting = signal<readonly string[] | null>(null);
   /** Of this picture, and of the mask being made; they move once a second. */
   readonly effort = signal<Effort>({ seconds: 0, clicks: 0, strokes: 0 });
   readonly maskSeconds = signal(0);
-  readonly isLate = computed(() => {
-    const limit = this.plan.value?.mask_seconds ?? 0;
-    return limit > 0 && this.maskSeconds.value > limit;
-  });
+  /** After how long one should move on to the next mask; 0 sets no limit. */
+  readonly maskLimit = computed(() => (this.judges.value ? 0 : (this.plan.value?.mask_seconds ?? 0)));
+  readonly isLate = computed(() => this.maskLimit.value > 0 && this.maskSeconds.value > this.maskLimit.value);
   readonly isOverdue = computed(() => {
     const limit = this.plan.value?.image_seconds ?? 0;
     return limit > 0 && this.effort.value.seconds > limit;
@@ -66,14 +72,22 @@ export class Work {
     this.watch = new Stopwatch(now);
   }
 
-  /** Masks of the model that wait for a word. */
-  readonly waiting = (): Annotation[] => [...this.bench.annotations().values()].filter(awaits);
+  /** The picture's masks in the order in which they are gone through: as they were made, or the least sure first. */
+  readonly inOrder = (): Annotation[] => {
+    const all = this.bench.annotations().values();
+    return this.judges.value ? byConfidence(all) : [...all];
+  };
 
-  /** Masks of this picture that are this person's work. */
+  /** Masks that wait for a word. */
+  readonly waiting = (): Annotation[] => this.inOrder().filter(awaits);
+
+  /** Masks of this picture that are this person's work: those let pass, too, where that is the work. */
   readonly made = (): Annotation[] => {
     const lease = this.task.value?.lease;
-    const isMine = ({ provenance }: Annotation) =>
-      provenance?.author === lease?.worker && provenance?.stage === lease?.stage;
+    const isMine = ({ provenance, verdict }: Annotation) =>
+      verdict
+        ? verdict.is === "accept" || verdict.is === "fix"
+        : provenance?.author === lease?.worker && provenance?.stage === lease?.stage;
     return [...this.bench.annotations().values()].filter(isMine);
   };
 
@@ -108,15 +122,32 @@ export class Work {
       if (!lease) return;
       if (this.bench.hasDraft()) return this.bench.say("draftFirst");
       const waiting = this.waiting();
-      if (lease.stage === "semi-automatic" && waiting.length > 0) {
+      const judges = this.judges.peek();
+      if ((judges || lease.stage === "semi-automatic") && waiting.length > 0) {
         this.bench.select(waiting[0]!.id);
-        return this.bench.say("lookFirst", { count: waiting.length });
+        return this.bench.say(judges ? "judgeFirst" : "lookFirst", { count: waiting.length });
       }
       await this.bench.saved();
+      if (judges && !(await this.judged(task.peek()!))) return;
       const apart = lease.is_second ? [...this.bench.annotations().values()].map(({ rle }) => rle) : [];
-      await this.engine.finish(lease, this.spent(), apart);
+      if (!judges) await this.engine.finish(lease, this.spent(), apart);
       await this.goOn();
     }, this.finish);
+
+  /** Send what was said of the masks; false if some of them changed meanwhile, and are shown anew. */
+  private async judged({ lease, image }: Task): Promise<boolean> {
+    const said = judgements(this.bench.annotations().values());
+    try {
+      await this.engine.judge(lease, this.spent(), { revision: image.revision, ...said });
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 412)) throw error;
+      const now = await this.bench.latest(lease.image);
+      this.begin({ ...this.task.peek()!, image: now }, this.plan.peek()!, this.spent());
+      this.bench.say("judgeAgain");
+      return false;
+    }
+  }
 
   skip = (reason: string): Promise<void> =>
     this.doing(
@@ -139,18 +170,65 @@ export class Work {
       this.end(await this.engine.giveBack(lease));
     }, this.pause);
 
-  // Prefilled masks
+  /** Go over to a stage, and leave the picture of another to others. */
+  async turnTo(stage: Stage): Promise<void> {
+    const now = this.task.peek()?.lease.stage;
+    if (now && now !== stage) {
+      if (this.bench.hasDraft()) return this.bench.say("draftFirst");
+      await this.pause();
+      if (this.task.peek()) return;
+    }
+    this.stage.value = stage;
+    if (!this.task.peek() && this.name.peek().trim()) await this.take();
+  }
 
-  confirm(id: string): void {
+  // Masks that wait for a word
+
+  confirm(...ids: string[]): void {
+    if (this.judges.peek()) return this.rule(ids, null);
+    const [id] = ids;
+    if (id === undefined) return;
     this.judge(id, (before, maker) => {
       const effort = { seconds: this.watch.endLap(), clicks: 0, strokes: 0 };
       return { ...before, provenance: provenanceOf(before, maker, effort) };
     });
   }
 
-  reject(id: string): void {
+  /** Take masks away; in a review or a check that needs a reason, which is asked for. */
+  reject(...ids: string[]): void {
+    if (this.judges.peek()) {
+      const judged = ids.filter((id) => this.bench.annotations().get(id)?.verdict);
+      if (judged.length > 0) this.rejecting.value = judged;
+      this.skipping.value = false;
+      return;
+    }
+    const [id] = ids;
+    if (id === undefined) return;
     this.watch.endLap();
     this.judge(id, () => null);
+  }
+
+  rejectFor(reason: string): void {
+    const ids = this.rejecting.peek() ?? [];
+    this.rejecting.value = null;
+    this.rule(ids, reason);
+  }
+
+  /** Say a word on masks, and go on with the first that has none. */
+  private rule(ids: readonly string[], reason: string | null): void {
+    const image = this.task.peek()?.lease.image;
+    if (image === undefined) return;
+    const changes = ids.flatMap((id): Change[] => {
+      const before = this.bench.annotations().get(id);
+      const after = before && ruled(before, reason);
+      const isNews = after?.verdict && (after.verdict.is !== before?.verdict?.is || reason !== null);
+      return isNews ? [{ on: "annotation", image, id, before: before!, after }] : [];
+    });
+    this.watch.endLap();
+    this.rejecting.value = null;
+    this.bench.commit(reason === null ? "accept" : "reject", changes);
+    this.bench.select(this.waiting()[0]?.id ?? null);
+    if (this.waiting().length === 0) this.bench.say("allJudged");
   }
 
   private judge(id: string, outcome: (before: Annotation, maker: Maker) => Annotation | null): void {
@@ -169,7 +247,8 @@ export class Work {
     const { clicks, strokes } = this.effort.peek();
     this.watch.touch();
     const more = { clicks: clicks + Number(label === "segment"), strokes: strokes + Number(isStroke(label)) };
-    const result = stamped(label, changes, this.maker(task.lease), () => this.watch.endLap());
+    const said = asVerdicts(changes, en.rejectNothing);
+    const result = stamped(label, said, this.maker(task.lease), () => this.watch.endLap());
     this.effort.value = { seconds: this.watch.seconds, ...more };
     this.tick();
     return result;
@@ -216,22 +295,24 @@ export class Work {
     this.effort.value = { seconds, clicks, strokes };
     this.maskSeconds.value = 0;
     this.skipping.value = false;
+    this.rejecting.value = null;
     this.isReady = false;
     this.renewed = this.now();
     this.keep(task);
-    this.bench.open(task.image, task.lease.is_second ? `second ${task.lease.job}` : null);
+    this.bench.open(task.image, apartOf(task));
   }
 
   private end(plan: Plan): void {
     this.plan.value = plan;
     this.task.value = null;
     this.skipping.value = false;
+    this.rejecting.value = null;
     this.storage.removeItem(KEPT);
     this.bench.close();
   }
 
   private lost(): void {
-    this.bench.say("lostPicture");
+    this.bench.say(this.judges.peek() ? "lostVerdicts" : "lostPicture");
     if (this.plan.peek()) this.end(this.plan.peek()!);
     void this.look();
   }

@@ -30,6 +30,8 @@ export const COMMANDS = {
   nextImage: ["PageDown", "."],
   confirm: ["Y"],
   reject: ["N"],
+  nextMask: ["J"],
+  previousMask: ["K"],
   masks: ["M"],
   colorBy: ["C"],
   panel: ["\\"],

@@ -65,7 +65,9 @@ const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
     return true;
   },
   cancel: ({ app, editor }) => {
-    if (app.sideOpen.peek()) app.sideOpen.value = null;
+    const work = app.work.peek();
+    if (work?.rejecting.peek()) work.rejecting.value = null;
+    else if (app.sideOpen.peek()) app.sideOpen.value = null;
     else if (editor.boxCorner.peek()) {
       editor.boxCorner.value = null;
       editor.dragged.value = null;
@@ -107,8 +109,10 @@ const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
   actualSize: ({ stage }) => stage?.actualSize(),
   previousImage: ({ app }) => app.step(-1),
   nextImage: ({ app }) => app.step(1),
-  confirm: ({ app }) => judged(app, (work, id) => work.confirm(id)),
-  reject: ({ app }) => judged(app, (work, id) => work.reject(id)),
+  confirm: ({ app }) => judged(app, (work, ids) => work.confirm(...ids)),
+  reject: ({ app }) => judged(app, (work, ids) => work.reject(...ids)),
+  nextMask: ({ app }) => app.stepMask(1),
+  previousMask: ({ app }) => app.stepMask(-1),
   dashboard: ({ app }) => {
     if (!app.work.peek()) return false;
     location.hash = app.view.peek() === "dashboard" ? "" : "dashboard";
@@ -134,11 +138,17 @@ const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
   },
 };
 
-/** Say something of the selected mask if it is the model's and waits for that. */
-function judged(app: App, say: (work: Work, id: string) => void): boolean {
-  const [work, mask] = [app.work.peek(), app.selected.peek()];
-  if (!work || !mask || !awaits(mask)) return false;
-  say(work, mask.id);
+/** Say something of the selected mask if it waits for that; of one in a review or a check also once more. */
+function judged(app: App, say: (work: Work, ids: readonly string[]) => void): boolean {
+  const [work, chosen] = [app.work.peek(), app.selection.peek()];
+  if (!work) return false;
+  const all = [...chosen].flatMap((id) => app.store.annotations.peek().get(id) ?? []);
+  const open = all.filter((mask) => mask.verdict || (all.length === 1 && awaits(mask)));
+  if (open.length === 0) return false;
+  say(
+    work,
+    open.map(({ id }) => id),
+  );
   return true;
 }
 

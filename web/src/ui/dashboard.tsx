@@ -2,7 +2,7 @@
 
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import type { Queue, Status, Summary } from "../api/types";
+import type { Status, Summary } from "../api/types";
 import { imagesOf, masksPerImage, nameOf, secondsPerMask, STAGES, timeline } from "../state/timeline";
 import type { Work } from "../state/work";
 import { Chart } from "./chart";
@@ -10,6 +10,8 @@ import type { Desk } from "./commands";
 import { CommandButton } from "./controls";
 import { count, figure, percent, seconds } from "./figures";
 import { Icon } from "./icons";
+import { Quality } from "./quality";
+import { Number_, QueueBar } from "./queue";
 import type { StringKey } from "./strings";
 
 const EVERY_MS = 10_000;
@@ -63,12 +65,10 @@ export function Dashboard({ desk, work }: { desk: Desk; work: Work }) {
       {found && (
         <>
           <Flow desk={desk} status={found} />
+          <Quality desk={desk} work={work} status={found} />
           <Charts desk={desk} status={found} />
           <Models desk={desk} status={found} />
-          <div class="pair">
-            <People desk={desk} status={found} />
-            <Quality desk={desk} status={found} />
-          </div>
+          <People desk={desk} status={found} />
           <Aside desk={desk} status={found} />
         </>
       )}
@@ -118,35 +118,6 @@ function Flow({ desk, status }: Told) {
 }
 
 const known = (numbers: Summary, text: string): string => (numbers.images > 0 ? text : "–");
-
-function Number_({ name, value }: { name: string; value: string }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>{value}</dd>
-    </div>
-  );
-}
-
-const STATES = ["done", "leased", "open", "skipped", "quarantined"] as const;
-
-function QueueBar({ desk, queue }: { desk: Desk; queue: Queue | undefined }) {
-  const { app } = desk;
-  const parts = STATES.map((state) => [state, queue?.[state] ?? 0] as const).filter(([, number]) => number > 0);
-  const total = parts.reduce((sum, [, number]) => sum + number, 0);
-  if (total === 0) return <p class="queue none">{app.t("notBegun")}</p>;
-  const words = parts.map(([state, number]) => `${count(number)} ${app.t(`state_${state}`)}`).join(" · ");
-  return (
-    <div class="queue">
-      <div class="bar" role="img" aria-label={words}>
-        {parts.map(([state, number]) => (
-          <span key={state} class={state} style={{ flexGrow: number }} />
-        ))}
-      </div>
-      <p>{words}</p>
-    </div>
-  );
-}
 
 function Prefilled({ desk, numbers }: { desk: Desk; numbers: Summary }) {
   const { app } = desk;
@@ -256,6 +227,8 @@ function Score({ value, best }: { value: number | undefined; best: number }) {
   );
 }
 
+const NAMED: ReadonlySet<string> = new Set([...STAGES, "review", "check"]);
+
 function People({ desk, status }: Told) {
   const { app } = desk;
   const rows = Object.entries(status.people).flatMap(([stage, people]) =>
@@ -301,7 +274,7 @@ function People({ desk, status }: Told) {
                   <td>
                     {worker} <span class="badge">{app.t("atWork")}</span>
                   </td>
-                  <td>{STAGES.includes(stage as (typeof STAGES)[number]) ? app.t(stage as "automatic") : stage}</td>
+                  <td>{NAMED.has(stage) ? app.t(stage as "automatic") : stage}</td>
                   <td colSpan={5} />
                 </tr>
               ))}
@@ -309,28 +282,6 @@ function People({ desk, status }: Told) {
           </table>
         </div>
       )}
-    </section>
-  );
-}
-
-function Quality({ desk, status }: Told) {
-  const { app } = desk;
-  const { check, agreement, honeypots } = status.quality;
-  const scores = Object.values(honeypots);
-  const mean = scores.length > 0 ? scores.reduce((sum, score) => sum + score, 0) / scores.length : null;
-  const shown = (many: number, value: number) => percent(many > 0 ? value : null);
-  return (
-    <section>
-      <h2>{app.t("quality")}</h2>
-      <dl class="numbers wide">
-        <Number_ name={app.t("over90", { pairs: count(check.pairs) })} value={shown(check.pairs, check.over_90)} />
-        <Number_ name={app.t("over75", { pairs: count(check.pairs) })} value={shown(check.pairs, check.over_75)} />
-        <Number_
-          name={app.t("agreement", { images: count(agreement.images) })}
-          value={shown(agreement.images, agreement.mean_iou)}
-        />
-        <Number_ name={app.t("honeypots", { people: scores.length })} value={percent(mean)} />
-      </dl>
     </section>
   );
 }

@@ -4,7 +4,7 @@ import type { Desk } from "./commands";
 import { CommandButton, Slider } from "./controls";
 import { awaits } from "../state/provenance";
 import { Icon } from "./icons";
-import { Judgement } from "./task_bar";
+import { Judgement, Prefilled } from "./judgement";
 
 export function Options({ desk }: { desk: Desk }) {
   const { app } = desk;
@@ -13,7 +13,8 @@ export function Options({ desk }: { desk: Desk }) {
   let content = null;
   const work = app.work.value;
   const selected = app.selected.value;
-  if (work && tool === "select" && selected && awaits(selected)) content = <Judgement desk={desk} work={work} />;
+  if (work && tool === "select" && selected?.verdict) content = <Judgement desk={desk} work={work} mask={selected} />;
+  else if (work && tool === "select" && selected && awaits(selected)) content = <Prefilled desk={desk} work={work} />;
   else if (app.sideOpen.value === "text") content = <Words desk={desk} />;
   else if (app.proposals.value) content = <Proposals desk={desk} />;
   else if (tool === "segment") content = <Candidates desk={desk} />;
@@ -79,7 +80,7 @@ function Candidates({ desk }: { desk: Desk }) {
             {app.t("dropShort")}
           </CommandButton>
           <CommandButton desk={desk} command="keep" kind="accent">
-            {app.t("keepShort")}
+            {app.t(draft.replaces ? "replaceShort" : "keepShort")}
           </CommandButton>
         </>
       )}

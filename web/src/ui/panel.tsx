@@ -8,6 +8,7 @@ import { isMac } from "../state/app";
 import { awaits } from "../state/provenance";
 import type { Desk } from "./commands";
 import { CommandButton, Slider } from "./controls";
+import { Word } from "./judgement";
 import { Icon } from "./icons";
 
 const ROW = 40;
@@ -141,7 +142,8 @@ function MaskList({ desk }: { desk: Desk }) {
   const { app } = desk;
   const list = useRef<HTMLDivElement>(null);
   const top = useSignal(0);
-  const all = [...app.store.annotations.value.values()].reverse();
+  const all = app.listed();
+  const number = (place: number) => (app.work.value?.judges.value ? place + 1 : all.length - place);
   const first = Math.max(0, Math.floor(top.value / ROW) - 4);
   const inSight = all.slice(first, first + 40);
   const [selected] = app.selection.value;
@@ -178,7 +180,7 @@ function MaskList({ desk }: { desk: Desk }) {
         <div style={{ height: all.length * ROW }}>
           <div style={{ transform: `translateY(${first * ROW}px)` }}>
             {inSight.map((annotation, index) => (
-              <MaskRow key={annotation.id} desk={desk} annotation={annotation} number={all.length - first - index} />
+              <MaskRow key={annotation.id} desk={desk} annotation={annotation} number={number(first + index)} />
             ))}
           </div>
         </div>
@@ -193,9 +195,9 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
   const { classes } = app.store.document.value;
   const item = classes.find((other) => other.id === annotation.class_id);
   const name = annotation.name ?? app.t("maskNumber", { number });
-  const isSelected = app.selection.value.has(id);
+  const isSelected = app.selection.value.has(id) || app.store.document.value.draft?.replaces === id;
   return (
-    <div class={`row mask ${isSelected ? "chosen" : ""} ${visible ? "" : "faint"}`}>
+    <div class={`row mask ${isSelected ? "chosen" : ""} ${visible ? "" : "faint"} ${annotation.verdict?.is ?? ""}`}>
       <span class="swatch" style={{ background: toHex(app.annotationColor(annotation)) }} />
       {app.renaming.value === id ? (
         <NameField
@@ -218,7 +220,7 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
           {name}
         </button>
       )}
-      {awaits(annotation) && <Word desk={desk} id={id} />}
+      {(annotation.verdict || awaits(annotation)) && <Word desk={desk} mask={annotation} />}
       {asksClasses(desk) && (
         <select
           aria-label={app.t("classOf")}
@@ -248,23 +250,6 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
         <Icon name={visible ? "eye" : "eyeOff"} />
       </button>
     </div>
-  );
-}
-
-/** What can be said of a mask that is the model's. */
-function Word({ desk, id }: { desk: Desk; id: string }) {
-  const { app } = desk;
-  const work = app.work.value;
-  if (!work) return <small>{app.t("awaitsWord")}</small>;
-  return (
-    <span class="word" title={app.t("awaitsWord")}>
-      <button type="button" class="button plain" aria-label={app.keyed("reject")} onClick={() => work.reject(id)}>
-        <Icon name="close" />
-      </button>
-      <button type="button" class="button plain" aria-label={app.keyed("confirm")} onClick={() => work.confirm(id)}>
-        <Icon name="check" />
-      </button>
-    </span>
   );
 }
 

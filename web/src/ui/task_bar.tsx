@@ -7,9 +7,9 @@ import type { Work } from "../state/work";
 import type { Desk } from "./commands";
 import { CommandButton } from "./controls";
 import { figure, percent, seconds } from "./figures";
-import { Icon } from "./icons";
+import { Reasons, Verdicts } from "./judgement";
 import type { Stage } from "../api/types";
-import { en, type StringKey } from "./strings";
+import type { StringKey } from "./strings";
 
 export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
   const { app } = desk;
@@ -26,7 +26,7 @@ export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
         <small title={task.image.name}>{task.image.name}</small>
       </div>
       <Timer desk={desk} work={work} />
-      <Figures desk={desk} work={work} />
+      {work.judges.value ? <Verdicts desk={desk} work={work} /> : <Figures desk={desk} work={work} />}
       <div class="acts">
         <CommandButton desk={desk} command="dashboard" icon="dashboard" />
         <button
@@ -34,14 +34,17 @@ export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
           class="button plain"
           aria-expanded={work.skipping.value}
           disabled={work.isBusy.value}
-          onClick={() => (work.skipping.value = !work.skipping.value)}
+          onClick={() => {
+            work.rejecting.value = null;
+            work.skipping.value = !work.skipping.value;
+          }}
         >
           <span>{app.t("skip")}</span>
         </button>
         <button
           type="button"
           class="button plain"
-          title={app.t("pauseHint")}
+          title={app.t(work.judges.value ? "pauseJudgedHint" : "pauseHint")}
           disabled={work.isBusy.value}
           onClick={() => void work.pause()}
         >
@@ -57,14 +60,14 @@ export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
           <span>{app.t("done")}</span>
         </button>
       </div>
-      {work.skipping.value && <Reasons desk={desk} work={work} />}
+      <Reasons desk={desk} work={work} />
     </footer>
   );
 }
 
 function Timer({ desk, work }: { desk: Desk; work: Work }) {
   const { app } = desk;
-  const limit = work.plan.value?.mask_seconds ?? 0;
+  const limit = work.maskLimit.value;
   const taken = work.maskSeconds.value;
   const late = work.isLate.value;
   const hint = late ? app.t("moveOn", { seconds: limit }) : work.isOverdue.value ? app.t("imageOverdue") : null;
@@ -106,60 +109,8 @@ function Figures({ desk, work }: { desk: Desk; work: Work }) {
   );
 }
 
-const REASONS = ["skipNothing", "skipBlurred", "skipCrowded", "skipPrivate", "skipBroken"] as const;
-
-/** Reasons are kept in English, so that they can be counted whoever gives them. */
-function Reasons({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
-  const form = useRef<HTMLFormElement>(null);
-  useEffect(() => form.current?.querySelector("button")?.focus(), []);
-  return (
-    <form
-      ref={form}
-      class="reasons"
-      aria-label={app.t("skipWhy")}
-      onKeyDown={(event) => {
-        if (event.key !== "Escape") return;
-        event.preventDefault();
-        work.skipping.value = false;
-      }}
-      onSubmit={(event) => {
-        event.preventDefault();
-        const reason = String(new FormData(event.currentTarget).get("reason")).trim();
-        if (reason) void work.skip(reason);
-      }}
-    >
-      <h2>{app.t("skipWhy")}</h2>
-      {REASONS.map((key) => (
-        <button type="button" key={key} class="button plain" onClick={() => void work.skip(en[key])}>
-          <span>{app.t(key)}</span>
-        </button>
-      ))}
-      <div class="other">
-        <input name="reason" maxLength={200} placeholder={app.t("skipOther")} aria-label={app.t("skipOther")} />
-        <button type="submit" class="button plain" aria-label={app.t("skip")}>
-          <Icon name="check" />
-        </button>
-      </div>
-    </form>
-  );
-}
-
-/** What is to be said of the model's mask that is selected. */
-export function Judgement({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
-  return (
-    <>
-      <span class="hint">{app.t("fromModel", { count: work.waiting().length })}</span>
-      <CommandButton desk={desk} command="reject" icon="close">
-        {app.t("rejectShort")}
-      </CommandButton>
-      <CommandButton desk={desk} command="confirm" kind="accent" icon="check">
-        {app.t("confirmShort")}
-      </CommandButton>
-    </>
-  );
-}
+const SUGGESTED: readonly Stage[] = ["assisted", "semi-automatic"];
+const JUDGED: readonly Stage[] = ["review", "check"];
 
 /** Before the first picture and after the last: who is there, and what there is to do. */
 export function Welcome({ desk, work }: { desk: Desk; work: Work }) {
@@ -171,9 +122,12 @@ export function Welcome({ desk, work }: { desk: Desk; work: Work }) {
     if (app.workTick.value > 0) void work.look();
   });
   if (work.task.value || !plan) return null;
-  const stages: readonly Stage[] = ["assisted", "semi-automatic"];
   const chosen = work.stage.value;
-  const open = (chosen ? [chosen] : stages).reduce((sum, stage) => sum + (plan.queues[stage]?.open ?? 0), 0);
+  const open = (chosen ? [chosen] : SUGGESTED).reduce((sum, stage) => sum + (plan.queues[stage]?.open ?? 0), 0);
+  // Reviews and checks are there for those who choose them, once somebody has opened one.
+  const isThere = (stage: Stage) =>
+    stage === chosen || Object.values(plan.queues[stage] ?? {}).some((number) => number);
+  const stages = [...SUGGESTED, ...JUDGED.filter(isThere)];
   return (
     <main class="start welcome">
       <h1>{app.t(open > 0 ? "welcome" : "nothingToDo")}</h1>

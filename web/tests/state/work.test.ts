@@ -140,6 +140,7 @@ function atWork() {
       sent.push(effort);
       return task.statistics;
     },
+    judge: async () => task.statistics,
     skip: async (_, reason) => (log.push(`skip ${reason}`), plan),
     giveBack: async () => plan,
     status: async () => Promise.reject(new Error("not here")),
@@ -147,6 +148,7 @@ function atWork() {
   const bench: Bench = {
     open: (image) => void log.push(`open ${image.id}`),
     close: () => void log.push("close"),
+    latest: async () => task.image,
     annotations: () => document.annotations.get("1")!,
     hasDraft: () => false,
     saved: async () => undefined,

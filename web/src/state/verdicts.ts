@@ -1,0 +1,64 @@
+/** Words on masks, in a review or a check: kept in this browser until the picture is done, and then sent all at once. */
+
+import type { Annotation, Apart, Judged, Judgement, Stage, Task, Verdict } from "../api/types";
+import type { Change } from "./document";
+
+export const isJudged = (stage: Stage | undefined): boolean => stage === "review" || stage === "check";
+
+/** Where a task's work is kept until it is done, if not on the server as it is made. */
+export function apartOf({ lease, image }: Task): Apart | null {
+  if (lease.is_second) return { key: `second ${lease.job}`, revision: null };
+  // The name, too: another project may be served at the same address some day.
+  if (isJudged(lease.stage)) return { key: `${lease.stage} ${lease.job} ${image.name}`, revision: image.revision };
+  return null;
+}
+
+/** The order in which to look at masks: those first that the model was least sure of, those last that nobody judges. */
+export function byConfidence(annotations: Iterable<Annotation>): Annotation[] {
+  const place = ({ verdict }: Annotation) => (verdict ? (verdict.score ?? 2) : 3);
+  return [...annotations].sort((a, b) => place(a) - place(b));
+}
+
+/** Whether a mask is no longer what it was when it came. */
+const isReshaped = ({ rle, verdict }: Annotation): boolean => verdict !== undefined && rle.counts !== verdict.seen;
+
+/** A mask with a word on it; null takes it for right, as it is or as it was made. */
+export function ruled(before: Annotation, reason: string | null): Annotation {
+  if (!before.verdict) return before;
+  const { seen, score, is } = before.verdict;
+  if (reason !== null) return { ...before, verdict: { is: "reject", seen, score, reason } };
+  return { ...before, verdict: { is: is === "fix" || isReshaped(before) ? "fix" : "accept", seen, score } };
+}
+
+/** Changes to judged masks as words on them: what is changed is fixed, what is deleted is rejected. */
+export function asVerdicts(changes: readonly Change[], reason: string): readonly Change[] {
+  return changes.map((change) => {
+    if (change.on !== "annotation" || !change.before?.verdict) return change;
+    const { before, after } = change;
+    if (after === null) return { ...change, after: ruled(before, reason) };
+    const isSame = after.rle.counts === before.rle.counts && after.class_id === before.class_id;
+    const isWord = after.verdict?.is !== before.verdict!.is;
+    if (isWord || (isSame && after.name === before.name)) return change;
+    const { seen, score } = before.verdict!;
+    return { ...change, after: { ...after, verdict: { is: "fix", seen, score } } };
+  });
+}
+
+/** What the server is told in the end. */
+export function judgements(annotations: Iterable<Annotation>): Pick<Judged, "judgements" | "added"> {
+  const all = [...annotations];
+  const told = all.flatMap(({ verdict, ...mask }): Judgement[] => {
+    if (!verdict || verdict.is === "open") return [];
+    const { id: key } = mask;
+    if (verdict.is === "reject") return [{ key, verdict: "reject", reason: verdict.reason ?? "" }];
+    return [verdict.is === "fix" ? { key, verdict: "fix", fixed: mask } : { key, verdict: "accept" }];
+  });
+  return { judgements: told, added: all.filter(({ verdict }) => !verdict) };
+}
+
+/** How many masks of a picture have which word. */
+export function counted(annotations: Iterable<Annotation>): Readonly<Record<Verdict["is"], number>> {
+  const counts = { open: 0, accept: 0, fix: 0, reject: 0 };
+  for (const { verdict } of annotations) if (verdict) counts[verdict.is] += 1;
+  return counts;
+}

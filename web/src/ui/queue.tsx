@@ -1,0 +1,34 @@
+/** How many pictures of a queue are in which state, as a bar and in words; and a number with its name. */
+
+import type { Queue } from "../api/types";
+import type { Desk } from "./commands";
+import { count } from "./figures";
+
+export function Number_({ name, value }: { name: string; value: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{value}</dd>
+    </div>
+  );
+}
+
+const STATES = ["done", "leased", "open", "skipped", "quarantined"] as const;
+
+export function QueueBar({ desk, queue }: { desk: Desk; queue: Queue | undefined }) {
+  const { app } = desk;
+  const parts = STATES.map((state) => [state, queue?.[state] ?? 0] as const).filter(([, number]) => number > 0);
+  const total = parts.reduce((sum, [, number]) => sum + number, 0);
+  if (total === 0) return <p class="queue none">{app.t("notBegun")}</p>;
+  const words = parts.map(([state, number]) => `${count(number)} ${app.t(`state_${state}`)}`).join(" · ");
+  return (
+    <div class="queue">
+      <div class="bar" role="img" aria-label={words}>
+        {parts.map(([state, number]) => (
+          <span key={state} class={state} style={{ flexGrow: number }} />
+        ))}
+      </div>
+      <p>{words}</p>
+    </div>
+  );
+}
