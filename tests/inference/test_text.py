@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import word_models
 from anymask.checkpoints import load_model, model_hash, read_checkpoint, save_model
+from anymask.cli import main
 from anymask.cli import segment as verb
 from anymask.errors import CheckpointError, InputError, PromptError
 from anymask.geometry import rle
@@ -62,6 +65,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         word_models.owl(folder / "owl")
         word_models.clip(folder / "clip")
+        word_models.grounding(folder / "grounding")
     return folder
 
 
@@ -146,6 +150,50 @@ def test_boxes_are_those_of_transformers(folders: Path) -> None:
         detector.detect(image, ["a very long phrase indeed"])
     with pytest.raises(CheckpointError, match="it is of type clip"):
         TransformersDetector(folders / "clip")
+
+
+def test_grounding_dino_is_asked_for_all_phrases_in_one_sentence(folders: Path) -> None:
+    detector = TransformersDetector(folders / "grounding")
+    phrases, image = ["Red  disc", "zebra.", "blue"], _image()
+    found = detector.detect(image, phrases)
+    processor, model = detector._processor, detector._model
+    inputs = processor(images=image, text="red disc. zebra. blue.", return_tensors="pt")
+    tokens = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
+    assert tokens == ["[CLS]", "red", "disc", ".", "z", "##e", "##b", "##r", "##a", ".", "blue", ".", "[SEP]"]
+    with torch.inference_mode():
+        answered = model(**inputs)
+    chances = answered.logits[0].sigmoid()
+    scores = torch.stack([chances[:, part].amax(1) for part in (slice(1, 3), slice(4, 9), slice(10, 11))], 1)
+    best, phrase = scores.max(1)
+    (theirs,) = processor.post_process_grounded_object_detection(answered, threshold=0.0, target_sizes=[(60, 100)])
+    order = best.argsort(descending=True, stable=True)
+    assert len(found) == len(theirs["boxes"]) == 12 and len({box.phrase for box in found}) > 1
+    np.testing.assert_allclose([box.box for box in found], theirs["boxes"][order], atol=1e-3)
+    np.testing.assert_allclose([box.score for box in found], best[order], atol=1e-6)
+    assert [box.phrase for box in found] == [phrases[k] for k in phrase[order]]
+    with pytest.raises(PromptError, match="the 9 phrases are together 47 tokens long"):
+        detector.detect(image, [f"zeb{letter}" for letter in "abcdefghi"])
+
+
+def test_grounding_dino_through_the_whole_path(sam: Sam, folders: Path, tmp_path: Path) -> None:
+    phrases, image = ["red disc", "blue square"], _image()
+    boxes = TransformersDetector(folders / "grounding").detect(image, phrases)
+    middle = boxes[5].score
+    every, some = (
+        TextMasks(sam, folders / "grounding", TextOptions(threshold=threshold, nms=1.0)).find(image, phrases)
+        for threshold in (0.0, middle)
+    )
+    assert [(one.phrase, one.box) for one in every] == [(box.phrase, box.box) for box in boxes]
+    assert [one.score for one in some] == [one.score for one in every[:6]]
+    assert all(one.rle["size"] == [60, 100] for one in every) and {one.phrase for one in every} == set(phrases)
+    save_model(sam, tmp_path / "sam.safetensors")
+    Image.fromarray(image).save(tmp_path / "noise.png")
+    words = [word for phrase in phrases for word in ("--text", phrase)]
+    command = ["segment", tmp_path / "noise.png", *words, "--model", tmp_path / "sam.safetensors", "-o", tmp_path]
+    command += ["--detector", folders / "grounding", "--threshold", middle, "--nms", 1]
+    assert main([str(part) for part in command]) == 0
+    named = json.loads((tmp_path / "noise.json").read_text())["annotations"]
+    assert [(one["text"], one["text_score"]) for one in named] == [(o.phrase, pytest.approx(o.score)) for o in some]
 
 
 def test_clip_sees_the_object_alone_in_its_last_layer(folders: Path) -> None:
