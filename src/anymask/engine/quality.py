@@ -297,7 +297,7 @@ class CheckSimulation(Simulation):
             overlap = rle.pairwise_iou([each.rle], stored)[0]
             best = int(overlap.argmax()) if overlap.size else -1
             if best < 0 or overlap[best] < _SAME_IOU:
-                judgements.append(Judgement(key=each.id, verdict="reject", reason="shows no object"))
+                judgements.append(Judgement(key=each.id, verdict="reject", reason="Shows no object"))
                 looked = rle.decode(each.rle)
                 seconds = self.annotator.habits.look_seconds
                 tally.add(Drawn(mask=looked, iou=0.0, predicted_iou=None, seconds=seconds), "rejected")

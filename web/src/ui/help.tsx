@@ -80,6 +80,7 @@ export function Help({ desk }: { desk: Desk }) {
       >
         <span>{app.t("resetKeys")}</span>
       </button>
+      {app.work.value && <p>{app.t("reasonKeys")}</p>}
       <h2>{app.t("mouseTitle")}</h2>
       <p>{app.t("mouseClick")}</p>
       <p>{app.t("mouseDrag")}</p>

@@ -67,7 +67,7 @@ export function Word({ desk, mask: { id, verdict } }: { desk: Desk; mask: Annota
   const sure = verdict && verdict.score !== null ? app.t("sure", { score: percent(verdict.score) }) : null;
   return (
     <>
-      {verdict && <small title={sure ?? undefined}>{percent(verdict.score)}</small>}
+      {sure && <small title={sure}>{percent(verdict!.score)}</small>}
       <span class="word" title={app.t("awaitsWord")}>
         <button type="button" class="button plain" aria-label={app.keyed("reject")} onClick={() => work.reject(id)}>
           <Icon name="close" />
