@@ -105,3 +105,14 @@ def test_concavity() -> None:
     notched[2:18, 2:6], notched[2:18, 14:18], notched[14:18, 2:18] = True, True, True
     assert concavity(rle.encode(full)) == 0
     assert 0.3 < concavity(rle.encode(notched)) < 0.5
+
+
+def test_concavity_is_that_of_the_hull_of_every_pixel() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        noise = cv2.GaussianBlur(rng.random((40, 50)).astype(np.float32), (0, 0), rng.uniform(0.5, 4))
+        mask = (noise > np.quantile(noise, rng.uniform(0.3, 0.99))).astype(np.uint8)
+        hull = np.zeros_like(mask)
+        cv2.fillConvexPoly(hull, cv2.convexHull(cv2.findNonZero(mask)), 1)
+        expected = 1 - mask.sum() / max(hull.sum(), mask.sum())
+        assert concavity(rle.encode(mask > 0)) == pytest.approx(float(expected))

@@ -59,7 +59,9 @@ def concavity(mask: rle.RLE) -> float:
     if not width:
         return 0.0
     crop = rle.decode_columns(mask, x, x + width)[y : y + height].astype(np.uint8)
-    points = cv2.findNonZero(crop)
+    rows = np.flatnonzero(crop.any(axis=1))
+    first, last = crop[rows].argmax(axis=1), width - 1 - crop[rows, ::-1].argmax(axis=1)
+    ends = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1)  # no other pixel is a corner
     hull = np.zeros_like(crop)
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    cv2.fillConvexPoly(hull, cv2.convexHull(ends.astype(np.int32)), 1)
     return 1 - float(crop.sum()) / float(max(int(hull.sum()), int(crop.sum())))
