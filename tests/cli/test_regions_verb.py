@@ -31,16 +31,16 @@ def test_bad_places(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     assert "taken" in refused("train", "regions", tmp_path, "-o", tmp_path / "taken")
     assert "--per-shard" in refused("train", "regions", tmp_path, "-o", shards, "--per-shard", "0")
-    assert "no model" in refused("train", "regions", tmp_path, "-o", shards, "--model", "no model")
     assert not shards.exists()
 
 
-def test_a_model_looks_too(anymask: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_model_looks_too(anymask: Callable[..., Any], refused: Callable[..., str], tmp_path: Path) -> None:
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     image = np.full((160, 200, 3), 60, np.uint8)
     image[40:120, 40:150] = (230, 80, 40)
     write_image_atomic(photographs / "only.png", image)
+    assert "unheard-of" in refused("train", "regions", photographs, "-o", tmp_path / "shards", "--model", "unheard-of")
     ran = anymask("train", "regions", photographs, "-o", tmp_path / "shards", "--model", "anymask-s")
     assert ran.status == 0, ran.err
     assert [Path(line).name for line in ran.out.splitlines()] == ["own-00000.tar"]
