@@ -38,7 +38,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/everything.py
 
 engine-demo: $(VENV)/.tests
-	rm -rf out/engine-demo out/engine-demo-scenes
+	rm -rf out/engine-demo out/engine-demo-sheets
 	$(BIN)/anymask engine demo -o out/engine-demo
 
 picture: $(VENV)/.package

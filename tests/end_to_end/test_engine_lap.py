@@ -8,14 +8,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 
 from anymask.data.sa1b import TarFiles
+from anymask.engine.retrain import GATES
 from anymask.engine.store import open_project
 
-NAMES = ("kuih", "trashbags", "fruit", "tools", "animals")
+NAMES = ("kuih",)
+"""Cakes on plates: pictures of one kind, as a team has, so that a model which knows nothing can learn them in a lap."""
 
 
 def lap(folder: Path, *arguments: object) -> dict[str, Any]:
@@ -31,14 +34,21 @@ def lap(folder: Path, *arguments: object) -> dict[str, Any]:
 
 
 def check(report: dict[str, Any], folder: Path) -> None:
-    """What holds of any lap."""
+    """People get quicker and click less, images get more masks, models get better, and nothing is lost."""
     first, second, third = (report["stages"][name] for name in ("assisted", "semi-automatic", "automatic"))
     assert (first["images"], second["images"], third["images"]) == (16, 12, 12)
-    assert first["added"] > 0 and second["confirmed"] + second["fixed"] + second["added"] > 0
-    assert third["clicks"] == 0 and third["seconds"] == 0
+    assert first["added"] > 0 and second["added"] > 0
+    assert third["clicks"] == 0 and third["seconds"] == 0 and third["objects_shown"] > 0.3
+    assert first["seconds"] > second["seconds"] > third["seconds"]
+    assert first["clicks"] > second["clicks"] > third["clicks"]
+    assert first["masks_per_image"] < second["masks_per_image"] < third["masks_per_image"]
+    assert second["prefilled"] == second["confirmed"] + second["fixed"] + second["rejected"]
+    assert second["confirmed"] + second["fixed"] > 0
     scores: Sequence[dict[str, Any]] = report["scores"]
     assert [each["model"] for each in scores] == [1, 2, 3]
-    assert scores[1]["promoted"] and scores[-1]["miou_1"] > scores[0]["miou_1"]
+    assert scores[1]["promoted"] and all(scores[1][gate] > scores[0][gate] + 0.1 for gate in GATES)
+    means = [fmean(each[gate] for gate in GATES) for each in scores if each["promoted"]]
+    assert means == sorted(means) and scores[2]["miou_1"] > scores[0]["miou_1"] + 0.1
     with open_project(folder) as project:
         masks = sum(image.num_annotations for image in project.images.all())
         assert project.jobs.in_state("quarantined") == []
@@ -59,6 +69,3 @@ def test_a_lap_on_forty_pictures(tmp_path: Path) -> None:
     arguments += [item for tar in tars for item in ("--held-out", str(tar).format("val"))]
     report = lap(tmp_path / "lap", *arguments)
     check(report, tmp_path / "lap")
-    first, second, third = (report["stages"][name] for name in ("assisted", "semi-automatic", "automatic"))
-    assert second["seconds"] < first["seconds"]
-    assert third["masks_per_image"] > first["masks_per_image"]

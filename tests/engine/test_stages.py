@@ -14,10 +14,19 @@ from anymask.engine.detectors.small import LabelledImage, detector_loss, load_de
 from anymask.engine.pool import run_pool
 from anymask.engine.project_model import model_path, open_project_model, take_up
 from anymask.engine.retrain import RetrainPlan, build_recipe, due, judge, retrain, write_training_data
-from anymask.engine.stages import ASSISTED, AUTOMATIC, PREFILL, SEMI_AUTOMATIC, assisted, automatic, semi_automatic
+from anymask.engine.stages import (
+    ASSISTED,
+    AUTOMATIC,
+    PREFILL,
+    SEMI_AUTOMATIC,
+    assisted,
+    automatic,
+    prefilling,
+    semi_automatic,
+)
 from anymask.engine.stages.annotator import Habits, SimulatedAnnotator
 from anymask.engine.stages.truth import Truth
-from anymask.engine.store import Annotation, Project, Provenance, Put
+from anymask.engine.store import Annotation, Project, Provenance, Put, tables
 from anymask.errors import DataError, InputError
 from anymask.evaluation.protocol import Reply, Request
 from anymask.geometry import rle
@@ -124,9 +133,9 @@ def test_stage_two_counts_prefilled_and_added_apart(worked: tuple[Project, Truth
     images = project.images.all()
     assisted.open_queue(project, images[:2])
     assisted.Simulation(project, model, truth).run()
-    semi_automatic.train_on_project(project, model, SmallDetectorConfig(steps=5))
+    prefilling.train_on_project(project, model, SmallDetectorConfig(steps=5))
     semi_automatic.open_queue(project, images[2:4])
-    task = semi_automatic.PrefillTask(model=str(model_path(project)))
+    task = prefilling.PrefillTask(model=str(model_path(project)))
     assert run_pool(project, PREFILL, task, workers=0).done == 2
     assert semi_automatic.open_people_queue(project) == 2
     known = Annotation(
@@ -184,6 +193,29 @@ def test_retraining_is_gated_noted_and_rolled_back(worked: tuple[Project, Truth]
     assert due(project) is None
     assert open_project_model(project).config == model.config
     assert project.models.roll_back().id == first.id
+
+
+def test_a_new_model_is_due_by_the_clock_if_there_is_anything_new(
+    project: Project, add_images: Add, model: Sam
+) -> None:
+    (image,) = add_images(project, 1)
+    take_up(project, model)
+    with project.database.writing() as connection:  # as if two hours had passed
+        connection.execute(tables.models.update().values(at=tables.models.c.at - 7200))
+    project.settings.replace(project.settings.current().replace({"retrain_masks": 0, "retrain_hours": 1}))
+    assert due(project) is None
+    mask = rle.encode(truth_mask())
+    known = Provenance(stage=SEMI_AUTOMATIC, author="model", origin="prefilled")
+    project.annotations.change(image, 0, "model", [Put(annotation=Annotation(id="a", rle=mask, provenance=known))])
+    assert due(project) is None  # a machine's mask teaches nothing
+    known = dataclasses.replace(known, author="ann")
+    project.annotations.change(image, 1, "ann", [Put(annotation=Annotation(id="a", rle=mask, provenance=known))])
+    assert due(project) == "2.0 hours since the last model"
+    project.settings.replace(project.settings.current().replace({"retrain_hours": 3}))
+    assert due(project) is None
+    project.settings.replace(project.settings.current().replace({"retrain_hours": 1}))
+    take_up(project, build_sam(model.config))
+    assert due(project) is None
 
 
 def test_the_gate_names_what_fell() -> None:

@@ -12,6 +12,7 @@ import typer
 
 from anymask.cli.engine_stages import AsJson, ProjectFolder, need_packages
 from anymask.cli.terminal import training_progress
+from anymask.cli.weights import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,29 +145,44 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The project; an empty folder.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option(metavar="TAR", help="Pictures and masks in SA-1B's layout; synthetic scenes by default."),
+        typer.Option(metavar="TAR", help="Pictures and masks in SA-1B's layout; leaves on paper, drawn, by default."),
     ] = None,
     held_out: Annotated[
         list[Path] | None, typer.Option("--held-out", metavar="TAR", help="Others, to judge models by.")
     ] = None,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Of each retraining.")] = 160,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The first model, such as anymask-s; a small one that knows nothing by default."
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """A whole lap in small, with simulated people: three stages, two retrainings, a release.
 
     The last line printed is its report as JSON.
     """
     need_packages()
-    from anymask.engine.lap import LapPlan, run_lap, synthetic_tars
+    from anymask.engine.lap import LapPlan, run_lap
+    from anymask.engine.leaves import leaf_tars
     from anymask.errors import InputError
 
     if bool(data) != bool(held_out):
         raise InputError("give both --data and --held-out, or neither")
-    pictures, judged = (
-        (data, held_out) if data and held_out else synthetic_tars(output.with_name(f"{output.name}-scenes"))
-    )
+    if not data or not held_out:
+        drawn = leaf_tars(output.with_name(f"{output.name}-sheets"))
+        data, held_out = [drawn[0]], [drawn[1]]
     plan = LapPlan()
     plan = dataclasses.replace(plan, retraining=dataclasses.replace(plan.retraining, steps=steps))
-    report = run_lap(output, pictures=pictures, held_out=judged, plan=plan, say=lambda line: typer.echo(line, err=True))
+    report = run_lap(
+        output,
+        pictures=data,
+        held_out=held_out,
+        plan=plan,
+        model=None if model is None else open_model(model, offline=offline, device="cpu"),
+        say=lambda line: typer.echo(line, err=True),
+    )
     typer.echo(
         f"anymask serve {output} opens the project in the browser; its dashboard is at the address with #dashboard"
     )

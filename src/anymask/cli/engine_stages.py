@@ -86,17 +86,24 @@ def prefill(
     from anymask.engine.detectors import SmallDetectorConfig
     from anymask.engine.pool import run_pool
     from anymask.engine.project_model import model_path, open_project_model
-    from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC, semi_automatic
+    from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC, prefilling, semi_automatic
     from anymask.engine.stages.truth import Truth
     from anymask.engine.store import open_project
 
     with open_project(project, exclusive=False, create=False) as opened:
         model = open_project_model(opened)
+        config, other = SmallDetectorConfig(steps=steps), None
         if detector is None:
-            semi_automatic.train_on_project(opened, model, SmallDetectorConfig(steps=steps))
+            prefilling.train_on_project(opened, model, config)
+        else:
+            from anymask.engine.detectors.hugging_face import HuggingFaceDetector
+
+            other = HuggingFaceDetector(detector)
         semi_automatic.open_queue(opened, [each for each in opened.images.all() if not each.num_annotations])
-        task = semi_automatic.PrefillTask(
-            model=str(model_path(opened)), detector=None if detector is None else str(detector)
+        task = prefilling.PrefillTask(
+            model=str(model_path(opened)),
+            detector=None if detector is None else str(detector),
+            least=prefilling.choose_confidence(opened, model, other, config),
         )
         with _progress() as report:
             run_pool(opened, PREFILL, task, workers=workers, progress=report)

@@ -1,7 +1,8 @@
 """Our own detector: a head of objectness and boxes on the frozen image embedding, trained from random weights.
 
 As in FCOS (Tian et al., 2019), each cell of the embedding says whether it lies in the middle of an object and how far
-the object's sides are; of several objects the smallest is meant. Legend: B images, C channels, G cells a side.
+the object's sides are; of several objects the smallest is meant. Convolutions of growing dilation let a cell see as far
+as that. Legend: B images, C channels, G cells a side.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ class SmallDetectorConfig:
     """The head and how it is trained; the defaults take about a minute on one core."""
 
     width: int = 64
-    depth: int = 2
+    depth: int = 4
     steps: int = 300
-    batch_size: int = 8
+    batch_size: int = 4
     learning_rate: float = 2e-3
     max_images: int = 400
     """Whose embeddings are held in memory while it trains."""
@@ -52,10 +53,12 @@ class DetectorHead(nn.Module):
 
     def __init__(self, channels: int, width: int, depth: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for index in range(depth):
-            layers += [nn.Conv2d(width if index else channels, width, 3, 1, 1), nn.GroupNorm(8, width), nn.GELU()]
-        self.trunk = nn.Sequential(*layers)
+        self.squeeze = nn.Conv2d(channels, width, 1)
+        self.trunk = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), nn.Conv2d(width, width, 3, 1, 2**index, dilation=2**index))
+            for index in range(depth)
+        )
+        self.norm = nn.Sequential(nn.GroupNorm(8, width), nn.GELU())
         self.objectness = nn.Conv2d(width, 1, 3, 1, 1)
         self.sides = nn.Conv2d(width, 4, 3, 1, 1)
         nn.init.constant_(self.objectness.bias, -3.0)  # type: ignore[arg-type]  # most cells are no object's
@@ -65,7 +68,10 @@ class DetectorHead(nn.Module):
         self, features_BCGG: Float[Tensor, "b c g g"]
     ) -> tuple[Float[Tensor, "b g g"], Float[Tensor, "b 4 g g"]]:
         """Return logits and distances (left, top, right, bottom), in cells."""
-        x = self.trunk(features_BCGG)
+        x = self.squeeze(features_BCGG)
+        for block in self.trunk:
+            x = x + block(x)
+        x = self.norm(x)
         return self.objectness(x)[:, 0], self.sides(x).clamp(max=6).exp()
 
 
@@ -111,7 +117,10 @@ def load_detector(path: Path, model: Sam) -> SmallDetector:
         raise DataError(f"{path}: this detector was trained on another model's embeddings; train it anew")
     config = SmallDetectorConfig(**json.loads(notes["anymask.detector"]))
     head = DetectorHead(model.config.width, config.width, config.depth)
-    head.load_state_dict(state)
+    try:
+        head.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(f"{path}: this detector was made by another version; train it anew") from error
     return SmallDetector(model, head, config)
 
 
@@ -138,7 +147,7 @@ def train_detector(
     generator = torch.Generator().manual_seed(config.seed)
     features, corners = _prepare(model, images, config)
     if not features:
-        raise DataError("the detector has nothing to learn from: no image has a mask yet")
+        raise DataError("the detector has nothing to learn from: no image that may be learned from has a mask yet")
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
         head = DetectorHead(model.config.width, config.width, config.depth)

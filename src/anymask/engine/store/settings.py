@@ -45,10 +45,12 @@ class EngineSettings:
     """How much more often than a machine's a person's mask is drawn in training (SAM, sec. 4)."""
     tolerance: float = 0.005
     """A model is no worse than another as long as no score is lower by more than this."""
-    prefill_score: float = 0.5
+    prefill_score: float = 0.2
     """The detector's boxes of this score and more are looked into."""
+    prefill_precision: float = 0.7
+    """Share of the masks that prefill an image which people should find worth keeping."""
     prefill_iou: float = 0.0
-    """Masks of at least this predicted IoU prefill an image; 0 takes the model's own threshold."""
+    """Masks of at least this predicted IoU prefill an image; 0 takes those that are confident enough for that share."""
     auto_iou: float = 0.0
     """The same for the fully automatic stage."""
     auto_stability: float = 0.0
@@ -56,7 +58,8 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         """Check every value by itself."""
-        for name in ("doubly_assigned", "held_out", "prefill_score", "prefill_iou", "auto_iou", "auto_stability"):
+        shares = ("doubly_assigned", "held_out", "prefill_score", "prefill_precision", "prefill_iou")
+        for name in (*shares, "auto_iou", "auto_stability"):
             _check(self, name, 0, 1)
         for name in ("mask_seconds", "image_seconds", "retrain_masks", "retrain_hours", "manual_weight", "tolerance"):
             _check(self, name, 0, math.inf)
