@@ -1,4 +1,7 @@
-"""A whole lap of the data engine on 40 pictures: stage 1, retrain, stage 2, retrain, stage 3, release."""
+"""A whole lap of the data engine on 40 pictures: stage 1, retrain, stage 2, retrain, stage 3, release.
+
+They are photographs where ANYMASK_DATA names a folder of labelled tars' parent, and else drawn.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def check(report: dict[str, Any], folder: Path) -> None:
     first, second, third = (report["stages"][name] for name in ("assisted", "semi-automatic", "automatic"))
     assert (first["images"], second["images"], third["images"]) == (16, 12, 12)
     assert first["added"] > 0 and second["added"] > 0
-    assert third["clicks"] == 0 and third["seconds"] == 0 and third["objects_shown"] > 0.3
+    assert third["clicks"] == 0 and third["seconds"] == 0 and third["objects_shown"] > 0.5
     assert first["seconds"] > second["seconds"] > third["seconds"]
     assert first["clicks"] > second["clicks"] > third["clicks"]
     assert first["masks_per_image"] < second["masks_per_image"] < third["masks_per_image"]
@@ -61,11 +64,10 @@ def check(report: dict[str, Any], folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_lap_on_forty_pictures(tmp_path: Path) -> None:
-    data = os.environ.get("ANYMASK_DATA")
-    if data is None:
-        pytest.skip("the lap on pictures needs the labelled tars: name their folder's parent in ANYMASK_DATA")
-    tars = [Path(data) / "labelled" / f"{name}-{{}}.tar" for name in NAMES]
-    arguments = [item for tar in tars for item in ("--data", str(tar).format("train"))]
-    arguments += [item for tar in tars for item in ("--held-out", str(tar).format("val"))]
+    arguments: list[object] = []
+    if data := os.environ.get("ANYMASK_DATA"):
+        for name in NAMES:
+            tars = Path(data) / "labelled"
+            arguments += ["--data", tars / f"{name}-train.tar", "--held-out", tars / f"{name}-val.tar"]
     report = lap(tmp_path / "lap", *arguments)
     check(report, tmp_path / "lap")

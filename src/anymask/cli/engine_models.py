@@ -150,7 +150,7 @@ def demo(
     held_out: Annotated[
         list[Path] | None, typer.Option("--held-out", metavar="TAR", help="Others, to judge models by.")
     ] = None,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Of each retraining.")] = 160,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Of each retraining.")] = 240,
     model: Annotated[
         str | None,
         typer.Option(

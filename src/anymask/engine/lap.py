@@ -52,13 +52,15 @@ class LapPlan:
         default_factory=lambda: {
             "image_seconds": 30,
             "tolerance": 0.02,
+            "prefill_score": 0.1,
+            "prefill_precision": 0.5,
             "auto_iou": 0.5,
             "auto_stability": 0.7,
         }
     )
     retraining: RetrainPlan = field(
         default_factory=lambda: RetrainPlan(
-            steps=160,
+            steps=240,
             batch_size=8,
             num_masks=4,
             optimizer="muon",
