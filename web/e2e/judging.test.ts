@@ -53,6 +53,7 @@ test.skipIf(!ANYMASK_JUDGING)("a review goes mask by mask, with keys alone", asy
   await page.keyboard.type("Seen before");
   await page.keyboard.press("Enter");
   await selected("wrong");
+  await page.evaluate(() => globalThis.anymask.app.store.autosave.settled());
   await page.reload();
   await promptable(page);
   await selected("wrong");
