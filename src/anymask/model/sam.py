@@ -111,7 +111,8 @@ class Sam(nn.Module):
         if side is not None and shares_image and self.mask_decoder.pays(encoded.tokens):
             answered = self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
         else:
-            image = _channels_last(embedding) + encoded.dense
+            image = _channels_last(embedding)
+            image = image + encoded.dense.to(image.dtype)  # which is bfloat16 under autocast, and should stay
             positions = self.prompt_encoder.grid_positions().to(image.dtype)
             answered = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates, embedding.hq)
         logits, iou = answered

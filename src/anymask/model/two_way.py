@@ -17,6 +17,10 @@ from anymask.model.config import DecoderConfig
 from anymask.model.dense import Linear
 
 
+_MAX_FOLD = 2
+"""Rows of all heads, in units of the projections' width, up to which folding them into the tokens pays."""
+
+
 class Attention(nn.Module):
     """Multi-head attention at a width reduced by `downsample` for queries, keys and values."""
 
@@ -38,12 +42,64 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "b p s c"]:
         """Attend per prompt; a side given once (i or j of 1) serves all prompts of its image, uncopied.
 
-        Absent keys are skipped. The product is written out: with so few tokens, fused kernels are slower.
+        Absent keys are skipped. Where one side is a few tokens and the other an image, its projections are folded into
+        the tokens' (`_read`, `_write`): the image is then never projected, and products are a few large ones.
         """
-        q, k, v = (
-            projected.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
-            for projected in (self.q_proj(q), self.k_proj(k), self.v_proj(v))
-        )
+        short, long = sorted((q.shape[2], k.shape[2]))
+        if self.num_heads * short > min(long, _MAX_FOLD * self.q_proj.out_features):
+            return self._attend(q, k, v, present)
+        return self._read(q, k, v) if q.shape[2] < k.shape[2] and present is None else self._write(q, k, v, present)
+
+    def _read(
+        self, q: Float[Tensor, "b i s c"], k: Float[Tensor, "b j t c"], v: Float[Tensor, "b j t c"]
+    ) -> Float[Tensor, "b p s c"]:
+        """Few queries, many keys: queries are carried to the keys' channels, and values projected once they are mixed.
+
+        The keys' bias moves all logits of a softmax alike, and has no effect.
+        """
+        heads = self._heads(self.q_proj(q)) * (self.q_proj.out_features // self.num_heads) ** -0.5
+        asked = (heads @ self.k_proj.weight.unflatten(0, (self.num_heads, -1))).flatten(2, 3)
+        prompts = max(q.shape[1], k.shape[1])
+        if k.shape[1] == 1 < prompts:
+            asked = asked.flatten(1, 2)[:, None]
+        mixed = (asked @ k.transpose(-2, -1)).softmax(-1) @ v
+        mixed = mixed.view(len(q), prompts, self.num_heads, q.shape[2], -1)
+        out = mixed @ self.v_proj.weight.unflatten(0, (self.num_heads, -1)).transpose(-2, -1)
+        y: Tensor = self.out_proj(out.transpose(2, 3).flatten(3) + self.v_proj.bias.to(out.dtype))
+        return y
+
+    def _write(
+        self,
+        q: Float[Tensor, "b i s c"],
+        k: Float[Tensor, "b j t c"],
+        v: Float[Tensor, "b j t c"],
+        present: Bool[Tensor, "b j t"] | None,
+    ) -> Float[Tensor, "b p s c"]:
+        """Many queries, few keys: keys are carried to the queries' channels, and values to the output's."""
+        keys = self._heads(self.k_proj(k)) * (self.k_proj.out_features // self.num_heads) ** -0.5
+        asked = (keys @ self.q_proj.weight.unflatten(0, (self.num_heads, -1))).flatten(2, 3)
+        bias = (keys @ self.q_proj.bias.view(self.num_heads, -1, 1))[..., 0]
+        told = (self._heads(self.v_proj(v)) @ self.out_proj.weight.T.unflatten(0, (self.num_heads, -1))).flatten(2, 3)
+        prompts = max(q.shape[1], k.shape[1])
+        if q.shape[1] == 1 < prompts:  # one image's queries against all prompts
+            logits = (q[:, 0] @ asked.flatten(1, 2).transpose(-2, -1)).unflatten(-1, (prompts, -1)).transpose(1, 2)
+        else:
+            logits = q @ asked.transpose(-2, -1)
+        logits = logits.unflatten(-1, (self.num_heads, -1)) + bias[:, :, None]
+        if present is not None:
+            logits = logits.masked_fill(~present[:, :, None, None, :], -torch.inf)
+        out = logits.softmax(-1).flatten(3) @ told
+        return out + self.out_proj.bias.to(out.dtype)  # bfloat16 stays that under autocast
+
+    def _attend(
+        self,
+        q: Float[Tensor, "b i s c"],
+        k: Float[Tensor, "b j t c"],
+        v: Float[Tensor, "b j t c"],
+        present: Bool[Tensor, "b j t"] | None,
+    ) -> Float[Tensor, "b p s c"]:
+        """Attend as written in textbooks. The product is written out: with so few tokens, fused kernels are slower."""
+        q, k, v = self._heads(self.q_proj(q)), self._heads(self.k_proj(k)), self._heads(self.v_proj(v))
         q = q * q.shape[-1] ** -0.5
         prompts = max(q.shape[1], k.shape[1])
         if k.shape[1] == 1 < prompts:  # all prompts' queries against one image
@@ -61,6 +117,9 @@ class Attention(nn.Module):
             out = out[:, 0].unflatten(2, (prompts, -1)).transpose(1, 2)
         y: Tensor = self.out_proj(out.transpose(2, 3).flatten(3))
         return y
+
+    def _heads(self, x: Float[Tensor, "b p t i"]) -> Float[Tensor, "b p n t d"]:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
 
 
 class TokenMLP(nn.Module):

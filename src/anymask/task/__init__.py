@@ -11,7 +11,7 @@ from anymask.task.losses import (
 )
 from anymask.task.nested import nested_truths
 from anymask.task.prompts import PromptConfig, SimulatedPrompts, correction_points, initial_prompts
-from anymask.task.rounds import PromptableDecoder, Round, RoundsConfig, round_schedule, simulate
+from anymask.task.rounds import PromptableDecoder, Round, RoundsConfig, round_schedule, simulate, taught_rounds
 
 __all__ = [
     "LossConfig",
@@ -30,5 +30,6 @@ __all__ = [
     "nested_truths",
     "round_schedule",
     "simulate",
+    "taught_rounds",
     "true_iou",
 ]

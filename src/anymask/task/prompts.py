@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from anymask.task.degraded import degrade_masks
-from anymask.task.sampling import cells_to_points, jitter_boxes, masks_to_boxes, sample_cells
+from anymask.task.sampling import cells_to_points, click_cells, jitter_boxes, masks_to_boxes
 from anymask.task.scribbles import scribble_points
 
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, NOT_A_POINT, ABSENT = 1, 0, 2, 3, -1, -2
@@ -27,7 +27,8 @@ class PromptConfig:
 
     The defaults are the paper's (SAM, app. A): a point or a box with equal chance, box noise of 10 % of the
     side and at most 20 px at an image size of 1024, proportionally less below. Scribbles and masks alone are
-    extensions.
+    extensions, as is `centre`, the share of clicks, first and later ones, that are made where people make them: in the
+    middle of the object or of the largest error, not anywhere in it.
     """
 
     point: float = 1.0
@@ -37,6 +38,7 @@ class PromptConfig:
     box_noise: float = 0.1
     max_box_noise: float = 20.0
     scribble_length: int = 6
+    centre: float = 0.0
 
     @property
     def weights(self) -> tuple[float, float, float, float]:
@@ -108,7 +110,8 @@ def initial_prompts(
     """
     kind = _draw_kinds(truth, config, generator)
     is_point, is_box = kind == _POINT, kind == _BOX
-    click, found = sample_point(truth, image_size, generator)
+    index, found = click_cells(truth[:, :, None], config.centre, generator)
+    click = cells_to_points(index, (truth.shape[-2], truth.shape[-1]), image_size, generator)
     boxes = _noisy_boxes(truth, config, image_size, valid, generator)
     points = torch.where(is_box[..., None, None], boxes.view(*kind.shape, 2, 2), 0.0)
     first = torch.where(is_box[..., None], points[:, :, 0], click)
@@ -135,14 +138,6 @@ def initial_prompts(
     return SimulatedPrompts(points=points, labels=labels, masks=masks, has_mask=has_mask, single=is_point)
 
 
-def sample_point(
-    region: Bool[Tensor, "b p h w"], image_size: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "b p 2"], Bool[Tensor, "b p"]]:
-    """A point drawn uniformly from each region, and whether the region had any cell."""
-    index, found = sample_cells(region, generator)
-    return cells_to_points(index, (region.shape[-2], region.shape[-1]), image_size, generator), found
-
-
 @torch.no_grad()
 def correction_points(
     logits: Float[Tensor, "b p hm wm"],
@@ -150,21 +145,23 @@ def correction_points(
     *,
     image_size: int,
     valid: Bool[Tensor, "b h w"] | None = None,
+    centre: float = 0.0,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, "b p 2"], Int[Tensor, "b p"]]:
     """Next clicks: uniform in the error of the prediction, foreground on a false negative, else background.
 
-    The logits are brought to the truth's grid and cut at 0; padding is never an error. *Decision:* where no
-    error is left the click is a foreground point anywhere in the truth, and absent (−2) where the truth is
-    empty too.
+    The logits are brought to the truth's grid and cut at 0; padding is never an error. A share of `centre` of the
+    clicks is made where what is missing or what is too much is deepest instead. *Decision:* where no error is left the
+    click is a foreground point anywhere in the truth, and absent (−2) where the truth is empty too.
     """
     if logits.shape[-2:] != truth.shape[-2:]:
         logits = F.interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear", align_corners=False)
     error = (logits > 0) != truth
     if valid is not None:
         error = error & valid[:, None]
-    any_error = error.flatten(2).any(dim=2)[..., None, None]
-    index, found = sample_cells(torch.where(any_error, error, truth), generator)
+    kinds_BPKHW = torch.stack((error & truth, error & ~truth), dim=2)
+    kinds_BPKHW[:, :, 0] |= truth & ~error.flatten(2).any(dim=2)[..., None, None]
+    index, found = click_cells(kinds_BPKHW, centre, generator)
     is_object = truth.flatten(2).gather(2, index[..., None])[..., 0]
     labels = torch.where(is_object, FOREGROUND, BACKGROUND).masked_fill(~found, ABSENT)
     points = cells_to_points(index, (truth.shape[-2], truth.shape[-1]), image_size, generator)

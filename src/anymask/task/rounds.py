@@ -27,12 +27,22 @@ class RoundsConfig:
 
     num_corrections: int = 8
     num_refinements: int = 2
+    num_taught: int = 0
+    """How many of the rounds after the first teach, drawn anew for each batch: the others are only played, for a third
+    of the cost, so that a model meets long interactions cheaply. 0, and the paper, is all."""
     prompts: PromptConfig = field(default_factory=PromptConfig)
 
     @property
     def num_rounds(self) -> int:
         """Rounds in all, the first included."""
         return 1 + self.num_corrections + self.num_refinements
+
+    def __post_init__(self) -> None:
+        """Refuse more rounds that teach than there are."""
+        if not 0 <= self.num_taught < max(self.num_rounds, 1):
+            raise ValueError(
+                f"num_taught is {self.num_taught} of {self.num_rounds - 1} rounds after the first; 0 is all of them"
+            )
 
 
 @runtime_checkable
@@ -110,7 +120,7 @@ def simulate(
         del current  # its graph, if the caller has let go of it too
         if adds_point:
             points, labels = correction_points(
-                passed_on, truth, image_size=image_size, valid=valid, generator=generator
+                passed_on, truth, image_size=image_size, valid=valid, centre=kinds.centre, generator=generator
             )
             prompts = prompts.with_point(points, labels)
         current = _ask(decoder, prompts, index, adds_point, False, True)
@@ -132,6 +142,15 @@ def round_schedule(config: RoundsConfig, generator: torch.Generator) -> tuple[bo
     for correction in range(corrections):
         schedule += [False] * places.count(correction) + [True]
     return tuple(schedule + [False] * (corrections + refinements - len(schedule)))
+
+
+def taught_rounds(config: RoundsConfig, generator: torch.Generator) -> tuple[bool, ...]:
+    """Which of all rounds teach: the first, and `num_taught` of the others, drawn at random; 0 is every one."""
+    later = config.num_rounds - 1
+    if not config.num_taught:
+        return (True,) * (1 + later)
+    drawn = torch.randperm(later, generator=generator, device=generator.device)[: config.num_taught].tolist()
+    return (True, *(index in drawn for index in range(later)))
 
 
 def _ask(

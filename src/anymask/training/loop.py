@@ -19,6 +19,7 @@ from anymask.data.loader import Batch, batches
 from anymask.errors import AnymaskError, CheckpointError
 from anymask.model import Sam, build_sam
 from anymask.model.image_encoder import ImageEncoderViT
+from anymask.training.allocator import keep_freed_memory
 from anymask.training.config import OptimConfig, Recipe, RunConfig
 from anymask.training.distributed import (
     Processes,
@@ -166,6 +167,8 @@ def run(
     if every.num_threads:
         torch.set_num_threads(every.num_threads)
     processes = join_processes(every.device)
+    if processes.device == "cpu":
+        keep_freed_memory()
     state = build()
     _resume(state, folder)
     stream = batches(stream_from(state.step), num_workers=every.num_workers)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from anymask.data.loader import Batch
 from anymask.model import Embedding, Prompts, Sam
-from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, nested_truths, simulate
+from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, nested_truths, simulate, taught_rounds
 from anymask.task.prompts import no_prompts
 
 
@@ -66,12 +66,14 @@ def sam_step(
     encoded = embedding.features
     features = encoded.detach().requires_grad_(train_encoder)
     hq = None if embedding.hq is None else embedding.hq.detach()
+    taught = taught_rounds(rounds, generator)
+    teaches = iter(taught)
 
     def decoder(prompts: SimulatedPrompts) -> tuple[Tensor, Tensor]:
         asked = Prompts(
             points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask, text=text
         )
-        with autocast:
+        with autocast, torch.set_grad_enabled(next(teaches)):
             logits, iou = model.decode(Embedding(features=features, hq=hq), asked)
         return logits, iou
 
@@ -85,7 +87,7 @@ def sam_step(
         first=None if text is None else no_prompts(batch.masks),
         generator=generator,
     )
-    share = scale / rounds.num_rounds
+    share = scale / sum(taught)
     parts: list[Tensor] = []
     ious: list[Tensor] = []
     for turn in played:
@@ -105,8 +107,9 @@ def sam_step(
             valid=batch.valid,
             others=others,
         )
-        (result.total * share).backward()
-        parts.append(torch.stack([result.total.detach(), result.focal, result.dice, result.bce, result.iou]))
+        if taught[turn.index]:
+            (result.total * share).backward()
+            parts.append(torch.stack([result.total.detach(), result.focal, result.dice, result.bce, result.iou]))
         if turn.index == 0:
             best = result.true_iou.masked_fill(~turn.candidates, 0).amax(2)
             ious.append(best.mean())
