@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from scipy import stats
+from scipy import ndimage, stats
 
 from anymask.task import PromptConfig, SimulatedPrompts, correction_points, initial_prompts
 from anymask.task.degraded import degrade_masks
-from anymask.task.sampling import jitter_boxes, masks_to_boxes, sample_cells
+from anymask.task.sampling import click_cells, depth, jitter_boxes, masks_to_boxes, sample_cells
 from anymask.task.scribbles import scribble_points
 
 SIZE = 128  # pixels of the padded frame; the truths below have 32 cells of 4 pixels a side
@@ -77,6 +77,50 @@ def test_large_maps_reach_their_first_and_last_cells():
     masks[:, 0, 0] = masks[:, -1, -1] = True
     index, _ = sample_cells(masks, rng())
     assert set(index.tolist()) == {0, 1024 * 1024 - 1}
+
+
+@pytest.mark.parametrize("shape", [(3, 17, 23), (2, 40, 9), (1, 1, 1)])
+def test_depth_is_scipy_s_city_block_distance_with_all_beyond_the_grid_outside(shape):
+    region = torch.rand(shape, generator=rng(1)) > 0.15
+    region[-1] = True
+    framed = torch.nn.functional.pad(region, (1, 1, 1, 1)).numpy()
+    expected = [ndimage.distance_transform_cdt(frame, "taxicab")[1:-1, 1:-1] for frame in framed]
+    assert depth(region).numpy().tolist() == [e.tolist() for e in expected]
+
+
+def test_central_cells_are_the_deepest_of_any_one_region_and_ties_are_drawn():
+    regions = torch.zeros(2000, 2, 20, 20, dtype=torch.bool)
+    regions[:, 0, 2:7, 2:7] = True  # two neighbours: together the deepest cell would lie between them
+    regions[:, 1, 2:7, 7:12] = True
+    index, found = click_cells(regions, 1.0, rng())
+    assert found.all()
+    assert set(index.tolist()) == {4 * 20 + 4, 4 * 20 + 9}
+    assert 900 < (index == 4 * 20 + 4).sum() < 1100
+
+
+def test_half_of_the_cells_are_central_where_half_are_asked_for():
+    region = ring(32).expand(4000, 1, 32, 32)
+    deep = depth(region[0, 0]).flatten()
+    index, _ = click_cells(region, 0.5, rng())
+    share = (deep[index] == deep.max()).float().mean()
+    by_chance = (deep[ring(32).flatten()] == deep.max()).float().mean()
+    assert 0.47 < (share - by_chance) / (1 - by_chance) < 0.53
+
+
+def test_empty_regions_have_no_central_cell():
+    _, found = click_cells(torch.zeros(3, 2, 8, 8, dtype=torch.bool), 1.0, rng())
+    assert not found.any()
+
+
+def test_central_corrections_go_to_the_middle_of_the_largest_error():
+    truth = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    truth[..., 4:20, 4:20] = True
+    logits = torch.where(truth, 5.0, -5.0)
+    logits[..., 5:8, 5:8] = -5.0  # missing, 3 × 3
+    logits[..., 22:29, 20:27] = 5.0  # too much, 7 × 7
+    points, labels = correction_points(logits, truth, image_size=SIZE, centre=1.0, generator=rng())
+    row, column = cells_at(points)
+    assert (row.item(), column.item(), labels.item()) == (25, 23, 0)
 
 
 @pytest.mark.parametrize("grid", [(8, 8), (128, 128), (16, 32)])

@@ -10,7 +10,7 @@ from torch import nn
 
 from anymask.data.loader import Batch
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
-from anymask.task import LossConfig, RoundsConfig, mask_loss, simulate
+from anymask.task import LossConfig, RoundsConfig, mask_loss, simulate, taught_rounds
 from anymask.training.sam_step import preprocess, sam_step
 
 ROUNDS = RoundsConfig(num_corrections=2, num_refinements=1)
@@ -76,6 +76,31 @@ def test_round_by_round_is_the_gradient_of_the_mean_over_rounds(model: Sam) -> N
     apart = gradients(model, lambda: sam_step(model, batch, rounds=ROUNDS, loss=LossConfig(), generator=generator()))
     assert_close(apart, together)
     assert any(name.startswith("image_encoder") for name in apart)
+
+
+def test_rounds_that_are_only_played_leave_no_gradient(model: Sam) -> None:
+    batch, rounds = make_batch(), RoundsConfig(num_corrections=3, num_refinements=0, num_taught=1)
+
+    def at_once() -> None:
+        embedding, drawn = model.encode(preprocess(model, batch)), generator()
+        taught = taught_rounds(rounds, drawn)
+
+        def decoder(prompts):  # type: ignore[no-untyped-def]
+            return model.decode(embedding, Prompts(points=prompts.points, labels=prompts.labels, masks=prompts.masks))
+
+        played = simulate(
+            decoder, batch.masks, rounds, image_size=128, mask_size=64, valid=batch.valid, generator=drawn
+        )
+        losses = [
+            mask_loss(t.logits, t.iou, batch.masks, LossConfig(), candidates=t.candidates, valid=batch.valid).total
+            for t in played
+        ]
+        sum(loss for loss, teaches in zip(losses, taught, strict=True) if teaches).div(2).backward()
+
+    def by_round() -> None:
+        sam_step(model, batch, rounds=rounds, loss=LossConfig(), generator=generator())
+
+    assert_close(gradients(model, at_once), gradients(model, by_round))
 
 
 def test_two_halves_of_weight_one_half_are_one_whole(model: Sam) -> None:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from anymask.model.config import DecoderConfig
 from anymask.model.dense import Linear
 
-
 _MAX_FOLD = 2
 """Rows of all heads, in units of the projections' width, up to which folding them into the tokens pays."""
 
@@ -45,10 +44,13 @@ class Attention(nn.Module):
         Absent keys are skipped. Where one side is a few tokens and the other an image, its projections are folded into
         the tokens' (`_read`, `_write`): the image is then never projected, and products are a few large ones.
         """
-        short, long = sorted((q.shape[2], k.shape[2]))
-        if self.num_heads * short > min(long, _MAX_FOLD * self.q_proj.out_features):
+        if torch.compiler.is_exporting():  # the number of tokens is not known yet
             return self._attend(q, k, v, present)
-        return self._read(q, k, v) if q.shape[2] < k.shape[2] and present is None else self._write(q, k, v, present)
+        few = min(k.shape[2], _MAX_FOLD * self.q_proj.out_features)
+        if present is None and self.num_heads * q.shape[2] <= few:
+            return self._read(q, k, v)
+        few = min(q.shape[2], _MAX_FOLD * self.q_proj.out_features)
+        return self._write(q, k, v, present) if self.num_heads * k.shape[2] <= few else self._attend(q, k, v, present)
 
     def _read(
         self, q: Float[Tensor, "b i s c"], k: Float[Tensor, "b j t c"], v: Float[Tensor, "b j t c"]
@@ -89,7 +91,8 @@ class Attention(nn.Module):
         if present is not None:
             logits = logits.masked_fill(~present[:, :, None, None, :], -torch.inf)
         out = logits.softmax(-1).flatten(3) @ told
-        return out + self.out_proj.bias.to(out.dtype)  # bfloat16 stays that under autocast
+        y: Tensor = out + self.out_proj.bias.to(out.dtype)  # bfloat16 stays that under autocast
+        return y
 
     def _attend(
         self,
@@ -119,7 +122,8 @@ class Attention(nn.Module):
         return y
 
     def _heads(self, x: Float[Tensor, "b p t i"]) -> Float[Tensor, "b p n t d"]:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(2, 3)
+        split: Tensor = x.unflatten(-1, (self.num_heads, -1))
+        return split.transpose(2, 3)
 
 
 class TokenMLP(nn.Module):

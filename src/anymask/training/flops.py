@@ -2,7 +2,8 @@
 
 What is counted is what this package computes: matrix products and convolutions, with the relative positions folded
 into attention (`anymask.model.attention`) and projections of an image shared by all first prompts. Back-propagation
-through them is twice as much again. Encoders that are no ViT are counted as they run, on tensors without values.
+through them is twice as much again. Prompts, and encoders that are no ViT, are counted as they run, on tensors
+without values.
 
 Legend: L cells of the patch grid or the embedding, T tokens of a window or a prompt, C width.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from anymask.model import SamConfig, ViTConfig, build_sam
+from anymask.model import Embedding, Prompts, SamConfig, ViTConfig, build_sam
 from anymask.model.mae import MaeConfig, MaskedAutoencoder
 from anymask.task.rounds import RoundsConfig
 
@@ -58,38 +59,30 @@ def prompt_flops(config: SamConfig, points: int, *, has_mask: bool, num_prompts:
 
     Without masks, what the first layer takes from the image is computed once for all prompts.
     """
-    decoder, width, cells = config.decoder, config.width, config.embedding_size**2
-    tokens, half = points + decoder.num_multimask + 2, width // 2
-    total = 2 * cells * 2 * half  # positions of the grid
-    each = 2 * points * 2 * half
-    if has_mask:
-        quarter = config.mask_channels // 4
-        each += 2 * cells * (4 * 4 * quarter + 4 * quarter * config.mask_channels + config.mask_channels * width)
-    projection, pair = 2 * cells * width * half, 4 * tokens * cells * half
-    for layer in range(decoder.depth):
-        each += 2 * tokens * 4 * width**2 + 4 * tokens**2 * width
-        each += 4 * 2 * tokens * width * half + 2 * 2 * tokens * width * decoder.mlp_dim
-        each += 2 * pair + projection  # the projection back to the image
-        shared = layer == 0 and not has_mask
-        total += 3 * projection * (1 if shared else num_prompts)  # keys and values, and the image's queries
-    each += 2 * 2 * tokens * width * half + pair + 2 * projection
-    each += 2 * cells * width**2 + 2 * 4 * cells * (width // 4) * 4 * (width // 8)
-    masks = decoder.num_multimask + 1
-    each += masks * 2 * (2 * width**2 + width * (width // 8))
-    sizes = [width, *[decoder.iou_hidden] * (decoder.iou_depth - 1), masks]
-    each += 2 * sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-    each += 2 * masks * (width // 8) * 16 * cells
-    return total + num_prompts * each
+    with torch.device("meta"):
+        model, side = build_sam(config), config.embedding_size
+        masks = torch.empty(1, num_prompts, model.mask_size, model.mask_size) if has_mask else None
+        labels = torch.empty(1, num_prompts, points, dtype=torch.long)
+        asked = Prompts(points=torch.empty(1, num_prompts, points, 2), labels=labels, masks=masks, padded=False)
+        embedding = Embedding(features=torch.empty(1, config.width, side, side))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval().decode(embedding, asked)
+    return int(counter.get_total_flops())
 
 
 def rounds_flops(config: SamConfig, rounds: RoundsConfig, num_prompts: int) -> int:
-    """Return the operations of all rounds about one image (the inner refinements halfway through the corrections)."""
+    """Return a third of the operations of all rounds about one image: those of one forward pass, if all rounds teach.
+
+    The inner refinements are taken to lie halfway through the corrections. What is only played costs a third.
+    """
     points = [_FIRST_TOKENS + k for k in range(1, rounds.num_corrections + 1)]
     if rounds.num_refinements:
         middle = _FIRST_TOKENS + rounds.num_corrections // 2
         points += [_FIRST_TOKENS + rounds.num_corrections] + [middle] * (rounds.num_refinements - 1)
     first = prompt_flops(config, _FIRST_TOKENS, has_mask=False, num_prompts=num_prompts)
-    return first + sum(prompt_flops(config, n, has_mask=True, num_prompts=num_prompts) for n in points)
+    later = sum(prompt_flops(config, n, has_mask=True, num_prompts=num_prompts) for n in points)
+    num_taught = rounds.num_taught or len(points)
+    return first + (later * (len(points) + 2 * num_taught) // (3 * len(points)) if points else 0)
 
 
 def mae_flops(config: SamConfig, mae: MaeConfig) -> tuple[int, int]:
