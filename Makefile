@@ -34,7 +34,7 @@ smoke: $(VENV)/.tests
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/encode.py
-	$(BIN)/python benchmarks/click.py
+	$(BIN)/python benchmarks/one_click.py
 	$(BIN)/python benchmarks/everything.py
 
 engine-demo: $(VENV)/.tests

@@ -1,12 +1,12 @@
 """Do many annotators at once get quick answers, and is what was acknowledged there after kill -9?
 
-    python -P benchmarks/load.py [--users 50] [--encoders 5] [--seconds 60] [--think 1.0] [--model anymask-s]
+    python benchmarks/load.py [--users 50] [--encoders 5] [--seconds 60] [--think 1.0] [--model anymask-s]
 
 Starts `anymask serve` on a fresh project and calls it over loopback: users, each on an image of their own, look at the
 list, at a thumbnail and at their annotations, and make one change after the other, `think` seconds apart; encoders take
 new images in and have them encoded without a pause. At the end, in the midst of it, the server is killed with SIGKILL,
 started again, and asked for every change that it had acknowledged. The clients run in this process and take their share
-of the machine. (-P, because the click.py beside this file is not the package of that name.)
+of the machine.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Are two of Ray's workers twice as fast as one?
 
-    python -P benchmarks/ray_workers.py [--images 40] [--per-shard 2] [--seconds 0.6]
+    python benchmarks/ray_workers.py [--images 40] [--per-shard 2] [--seconds 0.6]
 
 Annotates the same images on this machine with one worker and with two, in Ray clusters of their own that listen on the
 loopback address alone. The model's time is simulated: a worker sleeps for `seconds` an image, so that the figure tells
 what Ray, the shards and their transport cost, and not how many cores there are. What Ray takes to start is left out,
-and told beside. The last line is one JSON object. (-P, because the click.py beside this file is not the package of that
-name.)
+and told beside. The last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -25,11 +25,16 @@ def write_tar(path: Path, samples: Iterable[Sample]) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for sample in samples:
-            for suffix, stored in pack(sample).items():
-                member = tarfile.TarInfo(f"{sample.key}.{suffix}")
-                member.size = len(stored)
-                tar.addfile(member, io.BytesIO(stored))
+            add_files(tar, ((f"{sample.key}.{suffix}", stored) for suffix, stored in pack(sample).items()))
     write_bytes_atomic(path, packed.getvalue())
+
+
+def add_files(tar: tarfile.TarFile, files: Iterable[tuple[str, bytes]]) -> None:
+    """Add files, by name and content, without times and owners."""
+    for name, content in files:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
 
 
 def pack(sample: Sample) -> dict[str, bytes]:

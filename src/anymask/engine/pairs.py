@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from anymask.data.files import write_whole
-from anymask.data.sa1b_writer import annotation, pair_document
+from anymask.data.sa1b_writer import add_files, annotation, pair_document
 from anymask.engine.store import Annotation
 from anymask.geometry import points, rle
 
@@ -69,14 +68,6 @@ def write_tar(path: Path, files: Iterable[tuple[str, bytes]]) -> str:
 
     write_whole(path, write)
     return sha256(path)
-
-
-def add_files(tar: tarfile.TarFile, files: Iterable[tuple[str, bytes]]) -> None:
-    """Add files, without times and owners."""
-    for name, content in files:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
 
 
 def sha256(path: Path) -> str:

@@ -25,9 +25,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from anymask.data.images import read_image
-from anymask.data.sa1b_writer import encode_jpeg
+from anymask.data.sa1b_writer import add_files, encode_jpeg
 from anymask.data.tar_places import is_url
-from anymask.engine.pairs import SUFFIXES, add_files, pair
+from anymask.engine.pairs import SUFFIXES, pair
 from anymask.engine.pictures import read_address
 from anymask.errors import AnymaskError, InputError
 from anymask.inference.mask_record import MaskRecord, sa1b_annotation

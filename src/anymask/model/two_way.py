@@ -82,15 +82,15 @@ class Attention(nn.Module):
         asked = (keys @ self.q_proj.weight.unflatten(0, (self.num_heads, -1))).flatten(2, 3)
         bias = (keys @ self.q_proj.bias.view(self.num_heads, -1, 1))[..., 0]
         told = (self._heads(self.v_proj(v)) @ self.out_proj.weight.T.unflatten(0, (self.num_heads, -1))).flatten(2, 3)
-        prompts = max(q.shape[1], k.shape[1])
-        if q.shape[1] == 1 < prompts:  # one image's queries against all prompts
-            logits = (q[:, 0] @ asked.flatten(1, 2).transpose(-2, -1)).unflatten(-1, (prompts, -1)).transpose(1, 2)
+        if q.shape[1] == 1 < k.shape[1]:  # one image's queries against all prompts
+            logits = (asked.flatten(1, 2) @ q[:, 0].transpose(-2, -1)).unflatten(1, (k.shape[1], -1))
         else:
-            logits = q @ asked.transpose(-2, -1)
-        logits = logits.unflatten(-1, (self.num_heads, -1)) + bias[:, :, None]
+            logits = asked @ q.transpose(-2, -1)
+        logits = logits.unflatten(2, (self.num_heads, -1)) + bias[..., None]
         if present is not None:
-            logits = logits.masked_fill(~present[:, :, None, None, :], -torch.inf)
-        out = logits.softmax(-1).flatten(3) @ told
+            logits = logits.masked_fill(~present[:, :, None, :, None], -torch.inf)
+        shares = logits.softmax(3).flatten(2, 3)  # over keys that lie a row apart: softmax of rows so short is slow
+        out = shares.transpose(-2, -1) @ told
         y: Tensor = out + self.out_proj.bias.to(out.dtype)  # bfloat16 stays that under autocast
         return y
 

@@ -1,6 +1,6 @@
 """How long does one click take once the image is encoded? Every prompt encoder and decoder, one point, float32.
 
-    python benchmarks/click.py [--decoder sam] [--rounds 60] [--threads 2]
+    python benchmarks/one_click.py [--decoder sam] [--rounds 60] [--threads 2]
 
 Decoders: sam is vit_b's, and with it vit_l's, vit_h's and vit_t's; peers are Meta's code (segment-anything-py) and
 transformers' SamModel, with the same weights. hq is SAM-HQ's light model's, against its own code
