@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.evaluate_options import AsJson, Device, Images, Model, Offline, Output, open_named, set_progress
+from anymask.cli.evaluate_options import (
+    AsJson,
+    Device,
+    Images,
+    Model,
+    Offline,
+    Output,
+    open_named,
+    set_journal,
+    set_progress,
+)
 from anymask.cli.outputs import check_folder
 
 if TYPE_CHECKING:
@@ -59,17 +69,13 @@ def segment_all(
     """Evaluate a model on a detector's boxes; with an `output` folder, a journal lets a stopped run go on."""
     from anymask.evaluation.coco_truth import CocoTruth
     from anymask.evaluation.instances import evaluate_instances
-    from anymask.evaluation.journal import Journal
     from anymask.inference.instances import Instances, read_detections
 
     boxes = read_detections(detections)
     truths = CocoTruth.open(annotations, images)
-    journal = None
-    if output is not None:
-        settings = {"protocol": "instances", "model": label, "refinements": refinements}
-        files = [[path.name, path.stat().st_size] for path in (annotations, detections)]
-        path = output / "journal" / f"{label.replace(' ', '-')}-{annotations.stem}-instances.jsonl"
-        journal = Journal(path, {**settings, "files": files})
+    files = [[path.name, path.stat().st_size] for path in (annotations, detections)]
+    settings = {"protocol": "instances", "model": label, "refinements": refinements, "files": files}
+    journal = set_journal(output, label, annotations.stem, "instances", settings)
     segment = Instances(model, refinements=refinements).segment
     with set_progress(min(len(truths), limit or len(truths))) as progress:
         return evaluate_instances(

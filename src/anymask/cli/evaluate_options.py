@@ -14,6 +14,10 @@ from anymask.cli.weights import open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from anymask.evaluation.journal import Journal
     from anymask.model import Sam
 
 Data = Annotated[
@@ -55,6 +59,15 @@ def short_name(name: str) -> str:
     if not label:
         raise InputError(f"{name!r} names no model; see anymask models list")
     return label
+
+
+def set_journal(output: Path | None, label: str, name: str, kind: str, settings: Mapping[str, Any]) -> Journal | None:
+    """Open the journal in which a stopped run on a data set goes on, in an `output` folder; none without one."""
+    from anymask.evaluation.journal import Journal
+
+    if output is None:
+        return None
+    return Journal(output / "journal" / f"{label.replace(' ', '-')}-{name}-{kind}.jsonl", settings)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from anymask.cli.evaluate_options import (
     Output,
     Seed,
     open_named,
+    set_journal,
     set_progress,
 )
 from anymask.cli.outputs import check_folder
@@ -73,16 +74,12 @@ def propose_all(
     progress: Callable[[str, int, int], None],
 ) -> list[ProposalResult]:
     """Evaluate a model's proposals on every set; with an `output` folder, a journal a set lets a stopped run go on."""
-    from anymask.evaluation.journal import Journal
     from anymask.evaluation.proposals import evaluate_proposals, model_proposer
 
     propose = model_proposer(model, points_per_side)
     results = []
     for name, truth in truths.items():
-        journal = None
-        if output is not None:
-            settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": len(truth)}
-            path = output / "journal" / f"{label.replace(' ', '-')}-{name}-proposals.jsonl"
-            journal = Journal(path, {**settings, "limits": config.limits})
+        settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": len(truth)}
+        journal = set_journal(output, label, name, "proposals", {**settings, "limits": config.limits})
         results.append(evaluate_proposals(propose, name, truth, config, progress=progress, journal=journal))
     return results

@@ -21,6 +21,7 @@ from anymask.cli.evaluate_options import (
     Output,
     Seed,
     open_named,
+    set_journal,
     set_progress,
 )
 from anymask.cli.outputs import check_folder
@@ -105,15 +106,11 @@ def play_all(
     progress: Callable[[str, int, int], None],
 ) -> dict[str, SetOutcome]:
     """Play the protocol on every set; with an `output` folder, a journal a set lets a stopped run go on."""
-    from anymask.evaluation.journal import Journal
     from anymask.evaluation.single_point import evaluate_set, settings
 
     outcomes = {}
     for name, images in sets.items():
-        journal = None
-        if output is not None:
-            path = output / "journal" / f"{label.replace(' ', '-')}-{name}-{config.first}.jsonl"
-            journal = Journal(path, settings(label, images, config))
+        journal = set_journal(output, label, name, config.first, settings(label, images, config))
         outcomes[name] = evaluate_set(segmenter, name, images, config, progress=progress, journal=journal)
     return outcomes
 

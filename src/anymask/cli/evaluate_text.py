@@ -19,6 +19,7 @@ from anymask.cli.evaluate_options import (
     Output,
     Seed,
     open_named,
+    set_journal,
     set_progress,
 )
 from anymask.cli.outputs import check_folder
@@ -107,15 +108,11 @@ def ask_all(
     progress: Callable[[str, int, int], None],
 ) -> list[TextResult]:
     """Evaluate words on every set; with an `output` folder, a journal a set lets a stopped run go on."""
-    from anymask.evaluation.journal import Journal
     from anymask.evaluation.text_to_mask import evaluate_text
 
     results = []
     for name, truth in truths.items():
-        journal = None
-        if output is not None:
-            fixed = {"protocol": "text", "images": len(truth), "template": config.template, **settings}
-            path = output / "journal" / f"{str(settings['model']).replace(' ', '-')}-{name}-text.jsonl"
-            journal = Journal(path, fixed)
+        fixed = {"protocol": "text", "images": len(truth), "template": config.template, **settings}
+        journal = set_journal(output, str(settings["model"]), name, "text", fixed)
         results.append(evaluate_text(prepare, name, truth, config, progress=progress, journal=journal))
     return results

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from anymask.data.sa1b import Skipped
-from anymask.errors import AnymaskError, DataError
+from anymask.errors import DataError
 from anymask.evaluation.average_precision import PrecisionScores, PrecisionTally, Scored, judge
 from anymask.evaluation.coco_truth import CocoTruth
-from anymask.evaluation.journal import Journal
+from anymask.evaluation.journal import Journal, measured
 from anymask.inference.instances import Detection, ImageId, Instance
 
 BoxSegmenter = Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Detection]], Sequence[Instance]]
@@ -53,31 +54,23 @@ def evaluate_instances(
     strange = sum(len(boxes) for image_id, boxes in detections.items() if image_id not in ids)
     if not ids & detections.keys():
         raise DataError(f"{name}: none of the boxes' {len(detections)} images is in the annotation file")
-    skipped, tally, num_boxes, done = Skipped(), PrecisionTally(), 0, 0
+    skipped, tally, num_boxes = Skipped(), PrecisionTally(), 0
     lost = Counter({"boxes of images that are not in the file": strange})
-    kept = {} if journal is None else dict(journal.read())
     chosen = range(len(truths))[:max_images]
-    for done, index in enumerate(chosen, start=1):
-        key = truths.key(index)
-        boxes = detections.get(truths.images[index]["id"], ())
-        try:
-            record = kept.pop(key, None)
-            if record is None:
-                truth = truths.truth(index)
-                found = segment(truths.read_pixels(index), boxes) if boxes else []
-                masks = [Scored(mask=i.rle, category=i.detection.category_id, score=i.detection.score) for i in found]
-                record = {"boxes": len(found), "judged": judge(masks, truth)}
-                if journal is not None:
-                    journal.append(key, record)
-            tally.add(record["judged"])
-            num_boxes += record["boxes"]
-            lost["boxes without an area in their image"] += len(boxes) - record["boxes"]
-        except AnymaskError as error:
-            skipped.add(key, error)
-        if progress is not None:
-            progress(name, done, len(chosen))
-    if skipped.total == len(chosen):
-        raise DataError(f"{name}: none of its {len(chosen)} images can be evaluated")
+
+    def boxes_of(index: int) -> Sequence[Detection]:
+        return detections.get(truths.images[index]["id"], ())
+
+    def measure(index: int) -> dict[str, Any]:
+        truth, boxes = truths.truth(index), boxes_of(index)
+        found = segment(truths.read_pixels(index), boxes) if boxes else []
+        masks = [Scored(mask=i.rle, category=i.detection.category_id, score=i.detection.score) for i in found]
+        return {"boxes": len(found), "judged": judge(masks, truth)}
+
+    for index, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
+        tally.add(record["judged"])
+        num_boxes += record["boxes"]
+        lost["boxes without an area in their image"] += len(boxes_of(index)) - record["boxes"]
     return InstanceResult(
         name=name,
         scores=tally.scores(truths.frequency),

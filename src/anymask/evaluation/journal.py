@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from anymask.data.files import make_folder, write_text_atomic
-from anymask.errors import OutputError
+from anymask.data.sa1b import Skipped
+from anymask.errors import AnymaskError, DataError, OutputError
 
 _VERSION = 1
+
+
+class Keyed(Protocol):
+    """Images that have names."""
+
+    def key(self, index: int, /) -> str:
+        """Return an image's name."""
+        ...
 
 
 class Journal:
@@ -73,3 +82,36 @@ def _is_record(line: bytes) -> bool:
     except ValueError:
         pass
     return False
+
+
+def measured(
+    name: str,
+    images: Keyed,
+    chosen: Sequence[int],
+    measure: Callable[[int], Any],
+    skipped: Skipped,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    journal: Journal | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Yield each chosen image's index and what `measure` makes of it, in values that JSON holds, an image at a time.
+
+    What a journal has is not measured again, and what is measured is kept there. Images that cannot be used are added
+    to `skipped`; `progress` hears the set, its images done and their number. Raises DataError where none can be used.
+    """
+    kept = {} if journal is None else dict(journal.read())
+    for done, index in enumerate(chosen, start=1):
+        key = images.key(index)
+        try:
+            record = kept.pop(key, None)
+            if record is None:
+                record = measure(index)
+                if journal is not None:
+                    journal.append(key, record)
+            yield index, record
+        except AnymaskError as error:
+            skipped.add(key, error)
+        if progress is not None:
+            progress(name, done, len(chosen))
+    if skipped.total == len(chosen):
+        raise DataError(f"{name}: none of its {len(chosen)} images can be evaluated")

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from anymask.data.sa1b import Skipped
-from anymask.errors import AnymaskError, DataError, InputError
+from anymask.errors import InputError
 from anymask.evaluation.coco_matching import AREAS, THRESHOLDS, iou, match, outside
 from anymask.evaluation.coco_truth import Truth, TruthSet
-from anymask.evaluation.journal import Journal
+from anymask.evaluation.journal import Journal, measured
 from anymask.evaluation.sets import draw_images, seeded
 from anymask.geometry.rle import RLE
 from anymask.inference import AutomaticMasks, AutomaticOptions
@@ -128,24 +128,15 @@ def evaluate_proposals(
         truths=np.zeros(len(RANGES), np.int64),
         found=np.zeros((len(RANGES), len(config.limits), len(THRESHOLDS)), np.int64),
     )
-    kept = {} if journal is None else dict(journal.read())
     chosen = draw_images(len(truths), config.max_images, seeded(config.seed, name))
-    for done, index in enumerate(chosen, start=1):
-        key = truths.key(index)
-        try:
-            counts = _from_plain(kept.pop(key, None))
-            if counts is None:
-                image, truth = truths.read(index)
-                counts = count_found(propose(image), truth, truths.frequency, config.limits)
-                if journal is not None:
-                    journal.append(key, {"truths": counts.truths.tolist(), "found": counts.found.tolist()})
-            total += counts
-        except AnymaskError as error:
-            skipped.add(key, error)
-        if progress is not None:
-            progress(name, done, len(chosen))
-    if skipped.total == len(chosen):
-        raise DataError(f"{name}: none of its {len(chosen)} images can be evaluated")
+
+    def measure(index: int) -> dict[str, Any]:
+        image, truth = truths.read(index)
+        counts = count_found(propose(image), truth, truths.frequency, config.limits)
+        return {"truths": counts.truths.tolist(), "found": counts.found.tolist()}
+
+    for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
+        total += RecallCounts(**{part: np.array(count, np.int64) for part, count in record.items()})
     found = total.average_recall()
     return ProposalResult(
         name=name,
@@ -155,12 +146,6 @@ def evaluate_proposals(
         num_skipped=skipped.total,
         left_out={reason: count for reason, count in truths.left_out.items() if count},
     )
-
-
-def _from_plain(values: Any) -> RecallCounts | None:
-    if values is None:
-        return None
-    return RecallCounts(truths=np.array(values["truths"], np.int64), found=np.array(values["found"], np.int64))
 
 
 def model_proposer(model: Sam, points_per_side: int = 64) -> Proposer:

@@ -17,8 +17,8 @@ from jaxtyping import Int
 
 from anymask.data.sa1b import Skipped
 from anymask.data.sample import Sample
-from anymask.errors import AnymaskError, DataError, InputError
-from anymask.evaluation.journal import Journal
+from anymask.errors import DataError, InputError
+from anymask.evaluation.journal import Journal, measured
 from anymask.evaluation.metrics import (
     CalibrationBin,
     calibration,
@@ -170,24 +170,13 @@ def evaluate_set(
     thirty numbers are kept. Raises DataError where no image can be used.
     """
     began, skipped = clock(), Skipped()
-    outcomes: dict[int, Outcome] = {}
     chosen = draw_images(len(images), config.max_images, seeded(config.seed, name))
-    kept = {} if journal is None else {key: Outcome.from_dict(found) for key, found in journal.read()}
-    for done, index in enumerate(chosen, start=1):
-        key = images.key(index)
-        try:
-            found = kept.pop(key, None)
-            if found is None:
-                found = _play(segmenter, draw_sample(images, index, config), config)
-                if journal is not None:
-                    journal.append(key, found.to_dict())
-            outcomes[index] = found
-        except AnymaskError as error:
-            skipped.add(key, error)
-        if progress is not None:
-            progress(name, done, len(chosen))
-    if not outcomes:
-        raise DataError(f"{name}: none of its {len(chosen)} images has a mask that can be evaluated")
+
+    def measure(index: int) -> dict[str, list[Any]]:
+        return _play(segmenter, draw_sample(images, index, config), config).to_dict()
+
+    records = measured(name, images, chosen, measure, skipped, progress=progress, journal=journal)
+    outcomes = {index: Outcome.from_dict(record) for index, record in records}
     places = [(index, number) for index, outcome in outcomes.items() for number in range(len(outcome.box))]
     return SetOutcome(
         outcome=Outcome.join(list(outcomes.values())),

@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from anymask.data.sa1b import Skipped
-from anymask.errors import AnymaskError, DataError, InputError, PromptError
+from anymask.errors import DataError, InputError, PromptError
 from anymask.evaluation.average_precision import PrecisionScores, PrecisionTally, Scored, judge
 from anymask.evaluation.coco_truth import Truth, TruthSet
-from anymask.evaluation.journal import Journal
+from anymask.evaluation.journal import Journal, measured
 from anymask.evaluation.sets import draw_images, seeded
 from anymask.geometry import rle
 
@@ -116,26 +116,16 @@ def evaluate_text(
     phrases = class_phrases(name, truths, config)
     rows: list[dict[str, Any]] = []
     tally, is_precise = PrecisionTally(), True
-    kept = {} if journal is None else dict(journal.read())
     chosen = draw_images(len(truths), config.max_images, seeded(config.seed, name))
-    for done, index in enumerate(chosen, start=1):
-        key = truths.key(index)
-        try:
-            record = kept.pop(key, None)
-            if record is None:
-                image, truth = truths.read(index)
-                record = _ask(prepare(image), truth, phrases)
-                if journal is not None:
-                    journal.append(key, record)
-            rows += record["phrases"]
-            is_precise = is_precise and record["judged"] is not None
-            tally.add(record["judged"] or {})
-        except AnymaskError as error:
-            skipped.add(key, error)
-        if progress is not None:
-            progress(name, done, len(chosen))
-    if skipped.total == len(chosen):
-        raise DataError(f"{name}: none of its {len(chosen)} images can be evaluated")
+
+    def measure(index: int) -> dict[str, Any]:
+        image, truth = truths.read(index)
+        return _ask(prepare(image), truth, phrases)
+
+    for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
+        rows += record["phrases"]
+        is_precise = is_precise and record["judged"] is not None
+        tally.add(record["judged"] or {})
     lost = Counter({f"annotations {reason}": count for reason, count in truths.left_out.items()})
     lost["phrases that are too long to be read, taken for not found"] = sum(row["unread"] for row in rows)
     return TextResult(
