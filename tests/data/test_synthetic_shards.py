@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anymask.data.sa1b_writer import pack
-from anymask.data.synthetic import SceneConfig, generate, load_tar_images, render_shards
+from anymask.data.sa1b_writer import pack, write_tar
+from anymask.data.sample import Sample
+from anymask.data.synthetic import SceneConfig, generate, load_cutouts, load_tar_images, render_shards
 from anymask.errors import DataError
 from anymask.geometry import rle
 
@@ -54,6 +55,43 @@ def test_pictures_are_read_back_from_a_tar(tmp_path: Path) -> None:
     assert load_tar_images(path, alpha=True)[0].shape == (64, 64, 4)
     with pytest.raises(DataError, match="nothing"):
         load_tar_images(tmp_path / "nothing.tar")
+
+
+def labelled_tar(path: Path, masks: list[tuple[int, int, int, int]]) -> Path:
+    """A tar with one photograph of 160 × 200 and discs in the boxes (top, left, bottom, right) as its masks."""
+    rows, columns = np.mgrid[:160, :200]
+    discs = [
+        ((rows - (t + b) / 2) / ((b - t) / 2)) ** 2 + ((columns - (left + r) / 2) / ((r - left) / 2)) ** 2 < 1
+        for t, left, b, r in masks
+    ]
+    image = np.random.default_rng(1).integers(0, 255, (160, 200, 3), dtype=np.uint8)
+    write_tar(path, [Sample(key="one", image=image, masks=np.stack(discs))])
+    return path
+
+
+def test_objects_of_labelled_photographs_are_cut_out(tmp_path: Path) -> None:
+    whole, other, cropped, tiny = (10, 10, 80, 90), (20, 110, 90, 180), (100, -30, 160, 60), (120, 100, 140, 120)
+    path = labelled_tar(tmp_path / "labelled.tar", [whole, other, cropped, tiny])
+    cut = load_cutouts(path)
+    assert sorted(c.shape for c in cut) == [(73, 73, 4), (73, 83, 4)]
+    areas = sorted(int((c[:, :, 3] > 127).sum()) for c in cut)
+    assert areas == [pytest.approx(np.pi * 35 * 35, rel=0.02), pytest.approx(np.pi * 35 * 40, rel=0.02)]
+    assert len(load_cutouts(path, per_image=1)) == 1
+    with pytest.raises(DataError, match="no object in"):
+        load_cutouts(labelled_tar(tmp_path / "none.tar", [cropped, tiny]))
+
+
+def test_cutouts_with_alpha_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "alpha.tar"
+    encoded = io.BytesIO()
+    Image.fromarray(np.full((20, 30, 4), 99, np.uint8)).save(encoded, "PNG")
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo("a.png")
+        member.size = len(encoded.getvalue())
+        tar.addfile(member, io.BytesIO(encoded.getvalue()))
+    assert [c.tolist() for c in load_cutouts(path)] == [np.full((20, 30, 4), 99, np.uint8).tolist()]
+    with pytest.raises(DataError, match="nothing"):
+        load_cutouts(tmp_path / "nothing.tar")
 
 
 @pytest.mark.slow

@@ -202,7 +202,11 @@ def render(
         list[Path] | None, typer.Option(metavar="TAR", help="A tar of photographs to draw on; may be repeated.")
     ] = None,
     cutouts: Annotated[
-        list[Path] | None, typer.Option(metavar="TAR", help="A tar of cut-outs with alpha to paste; may be repeated.")
+        list[Path] | None,
+        typer.Option(
+            metavar="TAR",
+            help="A tar of cut-outs with alpha, or of photographs with masks, whose objects to paste; may be repeated.",
+        ),
     ] = None,
 ) -> None:
     """Render synthetic scenes with exact masks of wholes, parts and subparts, as tars in SA-1B's layout.
@@ -212,13 +216,13 @@ def render(
     from rich.console import Console
     from rich.progress import track
 
-    from anymask.data.synthetic import SceneConfig, load_tar_images, render_shards
+    from anymask.data.synthetic import SceneConfig, load_cutouts, load_tar_images, render_shards
 
     check_folder(output)
     config = SceneConfig(
         size=size,
         photographs=[image for tar in photographs or [] for image in load_tar_images(tar)],
-        cutouts=[image for tar in cutouts or [] for image in load_tar_images(tar, alpha=True)],
+        cutouts=[image for tar in cutouts or [] for image in load_cutouts(tar)],
     )
     paths = render_shards(output, config, num_shards=shards, scenes_per_shard=scenes, seed=seed, workers=workers)
     for path in track(paths, "rendering", total=shards, console=Console(stderr=True), transient=True):

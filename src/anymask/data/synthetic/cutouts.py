@@ -11,13 +11,18 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image
 
+from anymask.data.sa1b import TarFiles
 from anymask.data.synthetic.canvas import Layer
 from anymask.data.synthetic.light import Light, draw_surface
 from anymask.data.synthetic.textures import log_uniform, noise
-from anymask.errors import DataError
+from anymask.errors import AnymaskError, DataError
 
 RGBA = UInt8[np.ndarray, "h w 4"]
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_MIN_AREA, _MIN_SIDE = 40 * 40, 56
+"""Pixels of an object that is worth cutting out, and of the longer side of its box."""
+_MAX_FILL = 0.97
+"""Of its box: what fills more of it was outlined by a rectangle."""
 
 
 def load_tar_images(
@@ -48,6 +53,43 @@ def load_tar_images(
     if not images:
         raise DataError(f"no picture in {path}; expected jpg, png or webp files in the tar")
     return images
+
+
+def load_cutouts(path: str | Path, *, per_image: int = 4) -> list[RGBA]:
+    """The cut-outs of a tar: its pictures with their alpha, or if it has SA-1B's layout the objects of its photographs.
+
+    Of a photograph at most `per_image` objects are cut out, drawn at random but the same every time: such as are whole
+    in it, and neither tiny nor mere boxes. Raises DataError where there is no such tar or no cut-out in it.
+    """
+    try:
+        with tarfile.open(path) as tar:
+            is_labelled = any(name.endswith(".json") for name in tar.getnames())
+    except (OSError, tarfile.TarError):
+        is_labelled = False
+    if not is_labelled:
+        return load_tar_images(path, alpha=True)
+    files, rng = TarFiles([Path(path)]), np.random.default_rng(0)
+    found: list[RGBA] = []
+    for index in range(len(files)):
+        try:
+            sample = files.sample(index)
+        except AnymaskError:
+            continue
+        objects = [mask for mask in sample.masks if _is_whole_object(mask)]
+        found += [cut_out(sample.image, objects[i]) for i in rng.permutation(len(objects))[:per_image]]
+    if not found:
+        raise DataError(f"no object in {path} is large enough, and whole in its photograph, to be cut out")
+    return found
+
+
+def _is_whole_object(mask: Bool[np.ndarray, "h w"]) -> bool:
+    if mask[[0, -1]].any() or mask[:, [0, -1]].any():
+        return False
+    area = int(mask.sum())
+    if area < _MIN_AREA:
+        return False
+    tall, wide = (int(np.ptp(np.flatnonzero(mask.any(axis)))) + 1 for axis in (1, 0))
+    return max(tall, wide) >= _MIN_SIDE and area <= _MAX_FILL * tall * wide
 
 
 def cut_out(image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"], *, margin: int = 2) -> RGBA:
