@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 .PHONY: run test check smoke bench engine-demo picture web web-test clean
 
 run: $(VENV)/.package
-	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,235 -o out
+	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,130 -o out
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest

@@ -50,7 +50,7 @@ def test_a_click_gives_mask_overlay_and_record(
     assert annotation["bbox"] == list(rle.bbox(annotation["segmentation"]))
     assert annotation["predicted_iou"] == pytest.approx(float(expected.scores[0]), abs=1e-5)
     assert 0 <= annotation["stability_score"] <= 1
-    assert annotation["point_coords"] == [[290.0, 235.0]]
+    assert annotation["point_coords"] == [[290.0, 130.0]]
     assert annotation["point_labels"] == [1]
     assert annotation["file_name"] == "coffee_mask.png"
 
@@ -85,7 +85,7 @@ def test_several_points_are_one_prompt_and_several_boxes_an_object_each(
     clicks = ["--point", CLICK, "--point", "20.5,20,0", "--point", "300,250,1"]
     one = json.loads(anymask("segment", COFFEE, *clicks, "--box", "100,50,400,350", "--json").out)
     (annotation,) = one["annotations"]
-    assert annotation["point_coords"] == [[290.0, 235.0], [20.5, 20.0], [300.0, 250.0]]
+    assert annotation["point_coords"] == [[290.0, 130.0], [20.5, 20.0], [300.0, 250.0]]
     assert annotation["point_labels"] == [1, 0, 1]
     assert annotation["prompt_box"] == [100.0, 50.0, 400.0, 350.0]
 

@@ -41,13 +41,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog="Example: anymask segment coffee.jpg --point 290,235 -o out")(segment.segment)
+app.command(epilog="Example: anymask segment coffee.jpg --point 290,130 -o out")(segment.segment)
 app.command(epilog="Example: anymask everything coffee.jpg -o out --format overlay")(everything.everything)
 app.command(epilog="Example: anymask edges coffee.jpg -o edges.png")(edges.edges)
 app.command(epilog="Example: anymask finetune photographs annotations.json -o mine.safetensors")(finetune.finetune)
 app.command(epilog="Example: anymask instances photographs boxes.json -o masks.json")(instances.instances)
 app.command(epilog="Example: anymask serve --images photographs")(serve.serve)
-app.command(epilog="Example: anymask similar coffee.jpg photographs --point 290,235 -o out")(similar.similar)
+app.command(epilog="Example: anymask similar coffee.jpg photographs --point 290,130 -o out")(similar.similar)
 app.add_typer(models.app, name="models")
 app.add_typer(engine.app, name="engine")
 app.add_typer(evaluate.app, name="evaluate")

@@ -20,7 +20,7 @@ def parse_point(text: str) -> tuple[float, float, int]:
     parts = text.split(",")
     numbers = _numbers(parts[:2])
     if numbers is None or len(parts) not in (2, 3):
-        raise PromptError(f"--point {text!r}: X,Y or X,Y,LABEL was expected, such as 290,235 or 290,235,0")
+        raise PromptError(f"--point {text!r}: X,Y or X,Y,LABEL was expected, such as 290,130 or 290,130,0")
     label = parts[2].strip() if len(parts) == 3 else "1"
     if label not in ("0", "1"):
         raise PromptError(f"--point {text!r}: the label is {label!r}; 1 marks a point on the object, 0 one off it")

@@ -20,7 +20,7 @@ class Sample(NamedTuple):
 
 
 SAMPLES = {
-    "coffee": Sample("coffee.jpg", (290, 235), "the cup"),
+    "coffee": Sample("coffee.jpg", (290, 130), "the cup"),
     "cat": Sample("cat.jpg", (215, 185), "the cat"),
     "rocket": Sample("rocket.jpg", (322, 260), "the rocket"),
 }
