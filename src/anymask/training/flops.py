@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from anymask.model import Embedding, Prompts, SamConfig, ViTConfig, build_sam
+from anymask.checkpoints.tensors import empty_model
+from anymask.model import Embedding, Prompts, Sam, SamConfig, ViTConfig, build_sam
 from anymask.model.mae import MaeConfig, MaskedAutoencoder
 from anymask.task.rounds import RoundsConfig
 
@@ -59,14 +60,17 @@ def prompt_flops(config: SamConfig, points: int, *, has_mask: bool, num_prompts:
 
     Without masks, what the first layer takes from the image is computed once for all prompts.
     """
+    return _decoding_flops(empty_model(config), points, has_mask, num_prompts)
+
+
+def _decoding_flops(model: Sam, points: int, has_mask: bool, num_prompts: int) -> int:
     with torch.device("meta"):
-        model, side = build_sam(config), config.embedding_size
         masks = torch.empty(1, num_prompts, model.mask_size, model.mask_size) if has_mask else None
         labels = torch.empty(1, num_prompts, points, dtype=torch.long)
         asked = Prompts(points=torch.empty(1, num_prompts, points, 2), labels=labels, masks=masks, padded=False)
-        embedding = Embedding(features=torch.empty(1, config.width, side, side))
+        features = torch.empty(1, model.config.width, model.embedding_size, model.embedding_size)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.eval().decode(embedding, asked)
+            model.eval().decode(Embedding(features=features), asked)
     return int(counter.get_total_flops())
 
 
@@ -79,8 +83,9 @@ def rounds_flops(config: SamConfig, rounds: RoundsConfig, num_prompts: int) -> i
     if rounds.num_refinements:
         middle = _FIRST_TOKENS + rounds.num_corrections // 2
         points += [_FIRST_TOKENS + rounds.num_corrections] + [middle] * (rounds.num_refinements - 1)
-    first = prompt_flops(config, _FIRST_TOKENS, has_mask=False, num_prompts=num_prompts)
-    later = sum(prompt_flops(config, n, has_mask=True, num_prompts=num_prompts) for n in points)
+    model = empty_model(config)
+    first = _decoding_flops(model, _FIRST_TOKENS, False, num_prompts)
+    later = sum(_decoding_flops(model, n, True, num_prompts) for n in points)
     num_taught = rounds.num_taught or len(points)
     return first + (later * (len(points) + 2 * num_taught) // (3 * len(points)) if points else 0)
 
