@@ -71,6 +71,7 @@ def test_render_makes_shards_once(anymask: Callable[..., Any], tmp_path: Path) -
     assert len(paths) == 2
     assert all(len(TarFiles([path])) == 2 for path in paths)
     assert anymask(*call).out == ""
+    assert anymask(*call, "--nested").out.splitlines()[1].endswith("nested-00001.tar")
 
 
 def test_bad_recipes_and_places(refused: Callable[..., str], tiny_recipe: str, tmp_path: Path) -> None:

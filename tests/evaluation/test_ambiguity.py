@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from anymask.data.sample import Sample
-from anymask.evaluation.ambiguity import found, measure_ambiguity, nested
+from anymask.evaluation.ambiguity import found, measure_ambiguity
 from anymask.model import SIZES, build_sam
 
 
@@ -25,23 +25,6 @@ def _sample(masks: np.ndarray, levels: list[int], parents: list[int]) -> Sample:
         levels=np.array(levels, np.int8),
         parents=np.array(parents, np.int64),
     )
-
-
-def test_chains_are_whole_part_subpart_whatever_their_order() -> None:
-    masks = _chain()
-    (chain,) = nested(_sample(masks[[2, 0, 1]], [2, 0, 1], [2, -1, 1]))
-    np.testing.assert_array_equal(chain, masks)
-
-
-def test_a_part_that_is_nearly_its_whole_makes_no_chain() -> None:
-    masks = _chain()
-    masks[1] = masks[0]
-    masks[1, 2] = False
-    assert list(nested(_sample(masks, [0, 1, 2], [-1, 0, 1]))) == []
-
-
-def test_a_part_without_subpart_makes_no_chain() -> None:
-    assert list(nested(_sample(_chain()[:2], [0, 1], [-1, 0]))) == []
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,9 @@ def render(
     size: Annotated[int, typer.Option(min=32, help="Side of a scene in pixels.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other scenes.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 renders in this one.")] = 0,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="Only scenes with a subpart in a part in an object, named nested-*.tar.")
+    ] = False,
     photographs: Annotated[
         list[Path] | None, typer.Option(metavar="TAR", help="A tar of photographs to draw on; may be repeated.")
     ] = None,
@@ -221,10 +224,19 @@ def render(
     check_folder(output)
     config = SceneConfig(
         size=size,
+        nested=nested,
         photographs=[image for tar in photographs or [] for image in load_tar_images(tar)],
         cutouts=[image for tar in cutouts or [] for image in load_cutouts(tar)],
     )
-    paths = render_shards(output, config, num_shards=shards, scenes_per_shard=scenes, seed=seed, workers=workers)
+    paths = render_shards(
+        output,
+        config,
+        name="nested" if nested else "synthetic",
+        num_shards=shards,
+        scenes_per_shard=scenes,
+        seed=seed,
+        workers=workers,
+    )
     for path in track(paths, "rendering", total=shards, console=Console(stderr=True), transient=True):
         typer.echo(path)
 

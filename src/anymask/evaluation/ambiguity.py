@@ -5,23 +5,19 @@ Source: SAM, sec. 3, "Resolving ambiguity". The scenes are generated, as photogr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
 from jaxtyping import Bool
 
+from anymask.data.nesting import nested
 from anymask.data.sample import Sample
 from anymask.geometry import masks as mask_geometry
 from anymask.geometry import points
 from anymask.inference import Predictor
 from anymask.model import Sam
-
-MIN_SHARE = 0.002
-"""Of the image: the least area of a subpart that is clicked."""
-MAX_RATIO = 0.7
-"""The most of a parent's area that a child may have: else the two are one answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +29,6 @@ class AmbiguityResult:
     part: float
     subpart: float
     all_three: float
-
-
-def nested(sample: Sample) -> Iterator[Bool[np.ndarray, "3 h w"]]:
-    """Yield whole, part and subpart of every chain of masks that are distinct enough to be told apart."""
-    if sample.levels is None or sample.parents is None:
-        return
-    areas = sample.masks.sum((1, 2))
-    for index in np.flatnonzero(sample.levels == 2).tolist():
-        chain = [index]
-        while sample.parents[chain[-1]] >= 0:
-            chain.append(int(sample.parents[chain[-1]]))
-        distinct = all(areas[a] <= MAX_RATIO * areas[b] for a, b in zip(chain, chain[1:], strict=False))
-        if len(chain) == 3 and distinct and areas[index] >= MIN_SHARE * sample.masks[0].size:
-            yield sample.masks[chain[::-1]]
 
 
 def found(truth: Bool[np.ndarray, "3 h w"], answers: Bool[np.ndarray, "m h w"], iou: float) -> tuple[bool, bool, bool]:

@@ -14,13 +14,15 @@ from anymask.errors import DataError
 class SceneConfig:
     """The side of the square image in pixels, the limits on its masks, and the pictures to draw on.
 
-    `min_area` (pixels) and `max_masks` bound what is kept; `photographs` (RGB) give backgrounds, textures and
-    palettes, `cutouts` (RGBA) objects and silhouettes. Both may be empty. Raises DataError on senseless values.
+    `min_area` (pixels) and `max_masks` bound what is kept; `nested` keeps only scenes where an object has a part with
+    a subpart, all distinct (about one in five). `photographs` (RGB) give backgrounds, textures and palettes, `cutouts`
+    (RGBA) objects and silhouettes. Both may be empty. Raises DataError on senseless values.
     """
 
     size: int = 256
     min_area: int = 32
     max_masks: int = 200
+    nested: bool = False
     photographs: list[UInt8[np.ndarray, "h w 3"]] = field(default_factory=list)
     cutouts: list[UInt8[np.ndarray, "h w 4"]] = field(default_factory=list)
 

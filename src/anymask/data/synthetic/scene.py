@@ -7,6 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from anymask.data.nesting import nested
 from anymask.data.sample import Sample
 from anymask.data.synthetic.camera import expose
 from anymask.data.synthetic.canvas import Canvas
@@ -33,20 +34,23 @@ LAYOUTS: tuple[tuple[Callable[[Stage], None], float], ...] = (
 )
 _CHANCES = np.array([weight for _, weight in LAYOUTS]) / sum(weight for _, weight in LAYOUTS)
 _ATTEMPTS = 20
+_NESTED_ATTEMPTS = 200
 
 
 def generate(rng: np.random.Generator, config: SceneConfig, *, key: str = "synthetic") -> Sample:
     """A scene of config.size² pixels with the exact masks of all that is seen in it, at least one.
 
     The same state of the generator and the same config give the same scene. Raises DataError when the config's
-    limits leave no mask in twenty scenes running.
+    limits leave no mask in twenty scenes running, or no nested object in two hundred where one is asked for.
     """
-    for _ in range(_ATTEMPTS):
+    attempts = _NESTED_ATTEMPTS if config.nested else _ATTEMPTS
+    for _ in range(attempts):
         sample = _attempt(rng, config, key)
-        if len(sample.masks):
+        if any(True for _ in nested(sample)) if config.nested else len(sample.masks):
             return sample
+    missing = "an object with a part and a subpart" if config.nested else "a mask"
     raise DataError(
-        f"{_ATTEMPTS} scenes without a mask: a min_area of {config.min_area} leaves none at {config.size} px"
+        f"{attempts} scenes without {missing}: a min_area of {config.min_area} leaves none at {config.size} px"
     )
 
 
