@@ -6,7 +6,8 @@ Every error that a user can cause says what was wrong, with what, and what would
     ├── InputError (also a ValueError)
     │   ├── ImageError           an image that cannot be read or used
     │   ├── PromptError          points, boxes, masks or words that make no sense for the image
-    │   └── OutputError          a place that cannot be written to
+    │   ├── OutputError          a place that cannot be written to
+    │   └── MissingPackageError  what was asked for needs an extra that is not installed
     ├── CheckpointError          weights that cannot be found, read or trusted
     │   ├── UnknownModelError    a name that is no model's, or a file of no known kind
     │   ├── UnsafeCheckpointError  a pickle that would run code
@@ -38,6 +39,10 @@ class PromptError(InputError):
 
 class OutputError(InputError):
     """A result cannot be written where it was asked for."""
+
+
+class MissingPackageError(InputError):
+    """What was asked for needs a package of one of anymask's extras, which is not installed."""
 
 
 class CheckpointError(AnymaskError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,18 @@ def test_single_point_takes_coco_and_goes_on_where_it_was(anymask: Run, coco: Pa
     again = anymask(*command)
     assert json.loads(again.out) | {"seconds": 0} == values["centre"] | {"seconds": 0}
     assert "SAM ViT-H (published)" in (tmp_path / "out" / "single_point.md").read_text()
+
+
+def test_without_matplotlib_tables_are_written_and_plots_are_not(
+    anymask: Run, coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    common = [coco, "--images", tmp_path / "pictures", "-o", tmp_path / "out"]
+    ran = anymask("evaluate", "single-point", *common)
+    assert ran.status == 0 and "no plots: plots need matplotlib" in ran.err and "| 1 click" in ran.out
+    ran = anymask("evaluate", "all", *common, "--proposal-images", 0, "--num-cases", 0)
+    assert ran.status == 0 and "no plots" in ran.err and "<img" not in (tmp_path / "out" / "index.html").read_text()
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_proposals_of_coco_and_of_folders(anymask: Run, coco: Path, tmp_path: Path) -> None:

@@ -185,7 +185,6 @@ test("masks made while the server is away are saved once it is back", async () =
   await keepOne(0.3, 0.6);
   await page.waitForFunction(() => globalThis.anymask.app.store.autosave.state.value.is === "offline");
   const before = await rles();
-  await page.waitForTimeout(500); // the browser's database answers later than the network fails
   await page.unroute("**/changes");
   await page.reload();
   await promptable(page);

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from anymask.cli.outputs import check_folder
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import OutputError
 
 
@@ -21,7 +21,7 @@ def edges(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written, as JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:

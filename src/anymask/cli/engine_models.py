@@ -12,7 +12,7 @@ import typer
 
 from anymask.cli.engine_stages import AsJson, ProjectFolder, need_packages
 from anymask.cli.terminal import training_progress
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Device, device_name, open_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ def retrain(
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Of training, from the present model on.")] = 500,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images a step.")] = 8,
     learning_rate: Annotated[float, typer.Option(metavar="R", min=0, help="The highest.")] = 1e-4,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "auto",
     if_due: Annotated[
         bool, typer.Option("--if-due", help="Do nothing unless the project's settings ask for it.")
     ] = False,
@@ -56,7 +56,9 @@ def retrain(
         if if_due and why is None:
             _say({"model": None, "verdict": "not due"}, as_json)
             return
-        plan = training.RetrainPlan(steps=steps, batch_size=batch_size, learning_rate=learning_rate, device=device)
+        plan = training.RetrainPlan(
+            steps=steps, batch_size=batch_size, learning_rate=learning_rate, device=device_name(device)
+        )
         with training_progress(steps) as report:
             done = training.retrain(opened, plan, trigger=why if if_due and why else "by hand", progress=report)
     record = {"model": done.model.id, "hash": done.model.hash, "verdict": done.model.verdict}

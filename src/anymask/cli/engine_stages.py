@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymask.errors import InputError
+from anymask.cli.weights import Device, device_name
+from anymask.errors import InputError, MissingPackageError
 
 if TYPE_CHECKING:
     from anymask.engine.pool import PoolProgress
@@ -26,12 +27,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.
 
 
 def need_packages() -> None:
-    """Raise InputError where the engine's own packages are missing."""
+    """Raise MissingPackageError where the engine's own packages are missing."""
     try:
         import alembic  # noqa: F401
         import sqlalchemy  # noqa: F401
     except ImportError as error:
-        raise InputError(f"the engine's packages are missing ({error.name}): pip install 'anymask[engine]'") from error
+        raise MissingPackageError(
+            f"the engine's packages are missing ({error.name}): pip install 'anymask[engine]'"
+        ) from error
 
 
 def assist(
@@ -79,6 +82,7 @@ def prefill(
     simulate: Annotated[
         list[Path] | None, typer.Option(metavar="TRUTH", help="Let a simulated annotator work on what is prefilled.")
     ] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Stage 2, semi-automatic: prefill the images that nobody has worked on, and queue them for people."""
@@ -90,19 +94,21 @@ def prefill(
     from anymask.engine.stages.truth import Truth
     from anymask.engine.store import open_project
 
+    device = device_name(device)
     with open_project(project, exclusive=False, create=False) as opened:
-        model = open_project_model(opened)
+        model = open_project_model(opened, device=device)
         config, other = SmallDetectorConfig(steps=steps), None
         if detector is None:
             prefilling.train_on_project(opened, model, config)
         else:
             from anymask.engine.detectors.hugging_face import HuggingFaceDetector
 
-            other = HuggingFaceDetector(detector)
+            other = HuggingFaceDetector(detector, device=device)
         semi_automatic.open_queue(opened, [each for each in opened.images.all() if not each.num_annotations])
         task = prefilling.PrefillTask(
             model=str(model_path(opened)),
             detector=None if detector is None else str(detector),
+            device=device,
             least=prefilling.choose_confidence(opened, model, other, config),
         )
         with _progress() as report:
@@ -128,7 +134,7 @@ def auto(
     points_per_side: Annotated[int | None, typer.Option(min=1, help="Of the grid, in place of the preset's.")] = None,
     crop_n_layers: Annotated[int | None, typer.Option(min=0, help="Of crops, in place of the preset's.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Give images in quarantine another chance first.")] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Device = "auto",
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Work on a Ray cluster, such as auto; `local` starts Ray here."),
@@ -154,6 +160,8 @@ def auto(
     from anymask.engine.stages import AUTOMATIC, automatic
     from anymask.engine.store import open_project
 
+    # A cluster's workers may have GPUs where this machine has none.
+    device = "cuda" if device == "auto" and gpus else device_name(device)
     given = {"points_per_side": points_per_side, "crop_n_layers": crop_n_layers}
     with open_project(project, exclusive=False, create=False) as opened:
         task = automatic.AutomaticTask(

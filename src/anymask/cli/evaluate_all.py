@@ -15,7 +15,6 @@ import typer
 from anymask.cli.evaluate_options import (
     AsJson,
     Data,
-    Device,
     Images,
     MaxImages,
     MaxMasks,
@@ -27,6 +26,7 @@ from anymask.cli.evaluate_options import (
 )
 from anymask.cli.evaluate_single_point import play_all, plots
 from anymask.cli.outputs import check_folder
+from anymask.cli.weights import Device
 from anymask.errors import InputError
 
 if TYPE_CHECKING:

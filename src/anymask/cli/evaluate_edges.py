@@ -13,6 +13,7 @@ import typer
 from anymask.cli.evaluate_options import open_named
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
+from anymask.cli.weights import Device
 
 if TYPE_CHECKING:
     from anymask.evaluation.edges import Detector, EdgeResult
@@ -43,7 +44,7 @@ def edges(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes that match edges; by default one a core.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print ods, ois, ap and r50 as JSON, with the curve.")
     ] = False,

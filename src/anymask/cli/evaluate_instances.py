@@ -10,7 +10,6 @@ import typer
 
 from anymask.cli.evaluate_options import (
     AsJson,
-    Device,
     Images,
     Model,
     Offline,
@@ -20,6 +19,7 @@ from anymask.cli.evaluate_options import (
     set_progress,
 )
 from anymask.cli.outputs import check_folder
+from anymask.cli.weights import Device
 
 if TYPE_CHECKING:
     from anymask.evaluation.instances import InstanceResult

@@ -10,7 +10,6 @@ import typer
 from anymask.cli.evaluate_options import (
     AsJson,
     Data,
-    Device,
     Images,
     MaxImages,
     Model,
@@ -22,6 +21,7 @@ from anymask.cli.evaluate_options import (
     set_progress,
 )
 from anymask.cli.outputs import check_folder
+from anymask.cli.weights import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

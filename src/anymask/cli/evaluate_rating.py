@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate_options import AsJson, Data, Device, Images, Offline, Seed, open_named, short_name
+from anymask.cli.evaluate_options import AsJson, Data, Images, Offline, Seed, open_named, short_name
 from anymask.cli.outputs import check_folder
+from anymask.cli.weights import Device
 
 app = typer.Typer(help="Let people rate masks from 1 to 10, as the paper's human study does.")
 

@@ -12,7 +12,6 @@ import typer
 from anymask.cli.evaluate_options import (
     AsJson,
     Data,
-    Device,
     Images,
     MaxImages,
     MaxMasks,
@@ -25,6 +24,8 @@ from anymask.cli.evaluate_options import (
     set_progress,
 )
 from anymask.cli.outputs import check_folder
+from anymask.cli.weights import Device
+from anymask.errors import MissingPackageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,7 +125,15 @@ def _plot(result: SinglePointResult, label: str, folder: Path, stem: str) -> Non
 
 
 def plots(results: Mapping[str, SinglePointResult]) -> dict[str, bytes]:
-    """Return the plots of one or more models by name, as PNG."""
+    """Return the plots of one or more models by name, as PNG; none, with a word on the terminal, without matplotlib."""
+    try:
+        return _drawn(results)
+    except MissingPackageError as error:
+        typer.echo(f"no plots: {error}", err=True)
+        return {}
+
+
+def _drawn(results: Mapping[str, SinglePointResult]) -> dict[str, bytes]:
     import numpy as np
 
     from anymask.plots import curves

@@ -11,7 +11,6 @@ import typer
 from anymask.cli.evaluate_options import (
     AsJson,
     Data,
-    Device,
     Images,
     MaxImages,
     Model,
@@ -24,6 +23,7 @@ from anymask.cli.evaluate_options import (
 )
 from anymask.cli.outputs import check_folder
 from anymask.cli.segment import DETECTOR, THRESHOLD
+from anymask.cli.weights import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,7 @@ import typer
 from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import ImageError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def everything(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images encoded at a time: 4 on a GPU, else 1.")
     ] = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Device, open_model
 
 if TYPE_CHECKING:
     from anymask.export.verify import Verdict
@@ -149,7 +149,7 @@ def embedding(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Encode an image, and write its embedding: float32, (1, channels, height, width), as Meta's demo page reads it.

@@ -17,8 +17,8 @@ import typer
 
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import training_progress
-from anymask.cli.weights import open_model, pick_device
-from anymask.errors import DataError, InputError, OutputError
+from anymask.cli.weights import Device, device_name, open_model
+from anymask.errors import DataError, MissingPackageError, OutputError
 
 if TYPE_CHECKING:
     from anymask.data.loader import SampleSet
@@ -75,14 +75,14 @@ def finetune(
         float | None, typer.Option(min=0.05, metavar="M", help="As many steps as fit into this; encoding comes first.")
     ] = None,
     keep: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(metavar="DATA", help="Data from before, replayed and reported on; may be repeated."),
     ] = None,
     hold_out: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="New data to report on, in place of a share of IMAGES.")
+        str | None, typer.Option(metavar="DATA", help="New data to report on, in place of a share of IMAGES.")
     ] = None,
     report: Annotated[
-        list[Path] | None, typer.Option(metavar="DATA", help="More data to report on, never learned from.")
+        list[str] | None, typer.Option(metavar="DATA", help="More data to report on, never learned from.")
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A TOML file with other settings, as recipes/finetune.toml.")
@@ -91,7 +91,7 @@ def finetune(
         str | None,
         typer.Option(metavar="BANDS:LOW..HIGH", help="What of deep or multi-band pictures is shown: 3,2,1:0..10000."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Teach a model your own kind of picture, and report what it gained and what it kept.
@@ -99,9 +99,10 @@ def finetune(
     By default the mask decoder alone learns, on embeddings that are made once. Generated scenes, or the data given by
     --keep, stay part of training, and at the end the weights are mixed with those before as far as held-out images ask
     for. Beside the model come its -retention.md, .json and .png, and the run's -log.jsonl. A run that was interrupted
-    goes on when it is called again in the same way. DATA is a tar, a folder of tars, or a folder with images and masks.
+    goes on when it is called again in the same way. DATA is a tar, a folder of tars, a folder with images and masks, or
+    IMAGES,ANNOTATIONS with a comma between the two.
     """
-    config = _config(recipe, mode, steps, pick_device(device).type if device == "auto" else device)
+    config = _config(recipe, mode, steps, device_name(device))
     _check_output(output)
     start = open_model(model, device=device)
     _set_channels(start, channels, output)
@@ -157,9 +158,9 @@ def _set_channels(start: Sam, stated: str | None, output: Path) -> None:
 def _open(
     images: Path,
     annotations: Path | None,
-    hold_out: Path | None,
-    keep: list[Path],
-    report: list[Path],
+    hold_out: str | None,
+    keep: list[str],
+    report: list[str],
     config: FinetuneConfig,
     start: Sam,
 ) -> _Data:
@@ -176,15 +177,15 @@ def _open(
         new, chosen, reported = split(files, (config.choose_on, config.hold_out))
     else:
         new, chosen = split(files, (config.choose_on,))
-        reported = open_labelled(hold_out, channels=channels)
+        reported = open_labelled(*_parts(hold_out), channels=channels)
     old: list[SampleSet] = []
     choose_old: dict[str, SampleSet] = {}
     report_old: dict[str, SampleSet] = {}
-    for path in keep:
-        replayed, to_choose, to_report = split(open_labelled(path), (config.choose_on, config.hold_out))
+    for where in map(_parts, keep):
+        replayed, to_choose, to_report = split(open_labelled(*where), (config.choose_on, config.hold_out))
         old.append(replayed)
-        choose_old[_unused(_name(path), choose_old)] = to_choose
-        report_old[_unused(_name(path), report_old)] = to_report
+        choose_old[_unused(_name(where[0]), choose_old)] = to_choose
+        report_old[_unused(_name(where[0]), report_old)] = to_report
     if not keep:
         scenes = SceneConfig(size=min(start.image_size, 256))
         old = [GeneratedScenes(config.old_images, scenes, seed=1)]
@@ -193,8 +194,8 @@ def _open(
         known = _own_masks(start)
         if known:
             report_old[_SAMPLES] = Held(known)
-    for path in report:
-        report_old[_unused(_name(path), report_old)] = open_labelled(path)
+    for where in map(_parts, report):
+        report_old[_unused(_name(where[0]), report_old)] = open_labelled(*where)
     return _Data(
         new=new,
         old=old,
@@ -211,6 +212,12 @@ def _own_masks(start: Sam) -> list[Any]:
     from anymask.samples import SAMPLES, sample_path
 
     return own_masks(start, {name: read_image(sample_path(name)) for name in SAMPLES})
+
+
+def _parts(data: str) -> tuple[Path, Path | None]:
+    """Take IMAGES,ANNOTATIONS apart; what exists under the whole name, comma and all, is one path."""
+    images, _, annotations = data.rpartition(",")
+    return (Path(images), Path(annotations)) if images and not Path(data).exists() else (Path(data), None)
 
 
 def _name(path: Path) -> str:
@@ -334,9 +341,8 @@ def _write(rows: list[Retained], notes: list[str], output: Path, folder: Path, a
         drawn = retention([row.name for row in rows], figures, num_new=sum(row.is_new for row in rows))
         write_bytes_atomic(stem.with_suffix(".png"), drawn)
         paths.append(stem.with_suffix(".png"))
-    except InputError as error:  # matplotlib is an extra
-        if "matplotlib" not in str(error):
-            raise
+    except MissingPackageError as error:
+        typer.echo(f"no plot: {error}", err=True)
     shutil.copyfile(folder / "log.jsonl", output.with_name(f"{output.stem}-log.jsonl"))
     shutil.rmtree(folder, ignore_errors=True)
     if as_json:

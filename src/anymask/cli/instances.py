@@ -11,7 +11,7 @@ import typer
 
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def instances(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done, as JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:

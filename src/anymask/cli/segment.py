@@ -12,7 +12,7 @@ import typer
 
 from anymask.cli.arguments import build_prompts
 from anymask.cli.outputs import all_or_nothing, check_folder
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def segment(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Cut out what is clicked on, boxed, roughly masked or named.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.weights import open_model
-from anymask.errors import CheckpointError, InputError
+from anymask.cli.weights import Device, open_model
+from anymask.errors import CheckpointError, InputError, MissingPackageError
 
 if TYPE_CHECKING:
     from anymask.engine.store import Project
@@ -66,7 +66,7 @@ def serve(
             "google/owlv2-base-patch16-ensemble, if it is on this machine.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Serve the browser tool: masks by clicking, kept in a project.
@@ -80,7 +80,9 @@ def serve(
         from anymask.server.run import run
         from anymask.server.settings import Settings
     except ImportError as error:
-        raise InputError(f"the server's packages are missing ({error.name}): pip install 'anymask[server]'") from error
+        raise MissingPackageError(
+            f"the server's packages are missing ({error.name}): pip install 'anymask[server]'"
+        ) from error
     for folder in images or []:
         if not folder.is_dir():
             raise InputError(f"--images {folder}: is no folder")

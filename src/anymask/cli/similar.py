@@ -11,7 +11,7 @@ import typer
 from anymask.cli.arguments import build_prompts
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import ImageError, InputError
 
 
@@ -31,7 +31,7 @@ def similar(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the records, and no more.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from anymask.cli.terminal import download_progress
 from anymask.errors import InputError
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     import torch
 
     from anymask.model import Sam
+
+
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps; auto is a GPU where there is one, else the CPU.")
+]
 
 
 def open_model(name: str, *, offline: bool = False, device: str = "auto") -> Sam:
@@ -37,6 +44,11 @@ def embedded_path(name: str) -> Path | None:
         return None
     path = Path(str(resources.files("anymask"))) / "weights" / EMBEDDED[name]
     return path if path.is_file() else None
+
+
+def device_name(name: str) -> str:
+    """Return what `pick_device` picks, as text."""
+    return str(pick_device(name))
 
 
 def pick_device(name: str) -> torch.device:

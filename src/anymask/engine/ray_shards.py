@@ -29,7 +29,7 @@ from anymask.data.sa1b_writer import add_files, encode_jpeg
 from anymask.data.tar_places import is_url
 from anymask.engine.pairs import SUFFIXES, pair
 from anymask.engine.pictures import read_address
-from anymask.errors import AnymaskError, InputError
+from anymask.errors import AnymaskError, InputError, MissingPackageError
 from anymask.inference.mask_record import MaskRecord, sa1b_annotation
 
 Annotate = Callable[[UInt8[np.ndarray, "h w 3"]], Sequence[MaskRecord]]
@@ -106,7 +106,7 @@ def annotate_on_ray(
     """Make the shards that are not in `target` yet, and yield each as it is done.
 
     `address` is a Ray cluster's ("auto", "ray://host:10001"); None starts Ray on this machine. Each of the `workers`
-    has `gpus` of a GPU, and one CPU. Raises InputError where Ray is missing or out of reach.
+    has `gpus` of a GPU, and one CPU. Raises MissingPackageError without Ray, InputError where it is out of reach.
     """
     ray = _connect(address, workers)
     there = _names(target)
@@ -176,7 +176,7 @@ def _connect(address: str | None, workers: int) -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise InputError(f"Ray is missing ({error.name}): pip install 'anymask[ray]'") from error
+        raise MissingPackageError(f"Ray is missing ({error.name}): pip install 'anymask[ray]'") from error
     if not ray.is_initialized():
         try:
             if address is None:

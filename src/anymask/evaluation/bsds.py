@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from anymask.errors import DataError, InputError
+from anymask.errors import DataError, MissingPackageError
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -50,7 +50,7 @@ def list_images(folder: str | Path, split: str = "test") -> list[BsdsImage]:
 def read_boundaries(path: str | Path) -> list[Bool[np.ndarray, "h w"]]:
     """Read the edges that each human drew; all of one size.
 
-    Raises DataError for a file that holds no such thing, InputError where SciPy is missing.
+    Raises DataError for a file that holds no such thing, MissingPackageError where SciPy is missing.
     """
     require_scipy()
     from scipy.io import loadmat
@@ -72,6 +72,6 @@ def read_boundaries(path: str | Path) -> list[Bool[np.ndarray, "h w"]]:
 
 
 def require_scipy() -> None:
-    """Raise InputError, which says what to install, unless SciPy is here."""
+    """Raise MissingPackageError unless SciPy is here."""
     if find_spec("scipy") is None:
-        raise InputError("the edge benchmark needs SciPy: pip install 'anymask[evaluate]' brings it")
+        raise MissingPackageError("the edge benchmark needs SciPy: pip install 'anymask[evaluate]' brings it")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from anymask.errors import InputError
+from anymask.errors import MissingPackageError
 from anymask.geometry.edges import suppress
 
 Maps = Iterator[Bool[np.ndarray, "h w"]]
@@ -63,10 +63,10 @@ def canny(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
 def felzenszwalb(image: UInt8[np.ndarray, "h w 3"]) -> Maps:
     """Yield the edges of segmentations at each of the scales (Felzenszwalb and Huttenlocher, 2004).
 
-    Raises InputError where scikit-image is missing.
+    Raises MissingPackageError where scikit-image is missing.
     """
     if find_spec("skimage") is None:
-        raise InputError("Felzenszwalb's regions need scikit-image: pip install 'anymask[evaluate]' brings it")
+        raise MissingPackageError("Felzenszwalb's regions need scikit-image: pip install 'anymask[evaluate]' brings it")
     from skimage.segmentation import felzenszwalb as segment
 
     for scale in SCALES:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from anymask.errors import InputError
+from anymask.errors import MissingPackageError
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_packages() -> None:
-    """Raise InputError, which says what to install, unless all packages of the extra are here."""
+    """Raise MissingPackageError unless all packages of the extra are here."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise InputError(f"exports need {' and '.join(missing)}: pip install 'anymask[export]' brings what is missing")
+        raise MissingPackageError(
+            f"exports need {' and '.join(missing)}: pip install 'anymask[export]' brings what is missing"
+        )

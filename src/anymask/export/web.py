@@ -55,7 +55,10 @@ def packaged_page() -> Path:
     """Return the folder of the built page; raises InputError if this build of anymask has none."""
     folder = Path(str(files("anymask"))) / "server" / "page"
     if not (folder / "index.html").is_file():
-        raise InputError("this build of anymask has no page: in a checkout, `make web` builds it (Node and npm needed)")
+        raise InputError(
+            "this build of anymask has no page: in a checkout, `make web` builds it (Node and npm needed), and then "
+            "`pip install` takes it along"
+        )
     return folder
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anymask.errors import CheckpointError, InputError
+from anymask.errors import CheckpointError, MissingPackageError
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def read_local(name: str | os.PathLike[str], what: str, read: Callable[[Any, str
     try:
         import transformers
     except ImportError as error:
-        raise InputError("words need transformers: pip install 'anymask[text]'") from error
+        raise MissingPackageError("words need transformers: pip install 'anymask[text]'") from error
     if not is_on_this_machine(name):
         raise CheckpointError(missing(name))
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from anymask.errors import InputError
+from anymask.errors import InputError, MissingPackageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,8 @@ def calibration(
     """Draw predicted against true IoU, and how many masks stand behind each point, as a PNG.
 
     Each of the k bins has the mean predicted and the mean true IoU of its `counts` masks. An honest model lies on the
-    diagonal, a modest one above it. Raises InputError if the lengths differ or matplotlib is missing.
+    diagonal, a modest one above it. Raises InputError if the lengths differ, MissingPackageError without
+    matplotlib.
     """
     if not len(predicted) == len(true) == len(counts):
         raise InputError(f"{len(predicted)} predicted, {len(true)} true values and {len(counts)} counts do not match")
@@ -119,7 +120,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'anymask[plots]'") from error
+        raise MissingPackageError("plots need matplotlib: pip install 'anymask[plots]'") from error
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 

@@ -35,6 +35,8 @@ export interface Verdict {
   readonly score: number | null;
   /** Of a rejection. */
   readonly reason?: string;
+  /** Of a rejection, too: the mask had been fixed before. */
+  readonly wasFixed?: boolean;
 }
 export type Source = Annotation["source"];
 export interface Annotations {

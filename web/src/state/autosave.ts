@@ -29,6 +29,8 @@ interface Queue {
   sending: boolean;
   failures: number;
   timer: ReturnType<typeof setTimeout> | null;
+  /** Settled once the journal holds what is pending. */
+  kept: Promise<void>;
 }
 
 const FIRST_WAIT = 1;
@@ -55,7 +57,7 @@ export class Autosave {
     const result = rebase(stored.annotations, [...recovered, ...queue.pending], this.newId);
     queue.revision = stored.revision;
     queue.pending = [...result.pending];
-    if (queue.pending.length > 0) void this.keep(image, queue);
+    if (queue.pending.length > 0) this.keep(image, queue);
     else void this.journal.clear(image);
     this.send(image);
     return result;
@@ -65,7 +67,7 @@ export class Autosave {
     const queue = this.queue(image);
     queue.pending.push(...changes);
     this.state.value = { is: "saving" };
-    void this.keep(image, queue);
+    this.keep(image, queue);
     this.send(image);
   }
 
@@ -103,18 +105,15 @@ export class Autosave {
   private queue(image: string): Queue {
     let queue = this.queues.get(image);
     if (!queue) {
-      queue = { revision: -1, pending: [], sending: false, failures: 0, timer: null };
+      queue = { revision: -1, pending: [], sending: false, failures: 0, timer: null, kept: Promise.resolve() };
       this.queues.set(image, queue);
     }
     return queue;
   }
 
-  private async keep(image: string, queue: Queue): Promise<void> {
-    try {
-      await this.journal.put(image, queue.pending);
-    } catch {
-      // A browser without storage still saves on the server.
-    }
+  private keep(image: string, queue: Queue): void {
+    // A browser without storage still saves on the server.
+    queue.kept = this.journal.put(image, queue.pending).catch(() => undefined);
   }
 
   private send(image: string): void {
@@ -143,7 +142,7 @@ export class Autosave {
     queue.failures = 0;
     queue.sending = false;
     if (queue.pending.length === 0) void this.journal.clear(image);
-    else void this.keep(image, queue);
+    else this.keep(image, queue);
     this.send(image);
     this.settle();
   }
@@ -156,10 +155,14 @@ export class Autosave {
     }
     const message = error instanceof Error ? error.message : String(error);
     const passes = error instanceof ApiError && (error.isOffline || error.status === 429 || error.status >= 500);
-    this.state.value = { is: passes ? "offline" : "refused", message };
     const asked = error instanceof ApiError ? error.retryAfter : null;
     const wait = asked ?? Math.min(FIRST_WAIT * 2 ** queue.failures, LONGEST_WAIT);
     queue.failures += 1;
+    const failure = queue.failures;
+    void queue.kept.then(() => {
+      // Said when the page may be closed without loss, and not after a later attempt has gone through.
+      if (queue.failures === failure) this.state.value = { is: passes ? "offline" : "refused", message };
+    });
     queue.timer = setTimeout(() => {
       queue.timer = null;
       this.send(image);

@@ -25,9 +25,9 @@ const isReshaped = ({ rle, verdict }: Annotation): boolean => verdict !== undefi
 /** A mask with a word on it; null takes it for right, as it is or as it was made. */
 export function ruled(before: Annotation, reason: string | null): Annotation {
   if (!before.verdict) return before;
-  const { seen, score, is } = before.verdict;
-  if (reason !== null) return { ...before, verdict: { is: "reject", seen, score, reason } };
-  return { ...before, verdict: { is: is === "fix" || isReshaped(before) ? "fix" : "accept", seen, score } };
+  const { seen, score, is, wasFixed = is === "fix" } = before.verdict;
+  if (reason !== null) return { ...before, verdict: { is: "reject", seen, score, reason, wasFixed } };
+  return { ...before, verdict: { is: wasFixed || isReshaped(before) ? "fix" : "accept", seen, score } };
 }
 
 /** Changes to judged masks as words on them: what is changed is fixed, what is deleted is rejected. */

@@ -96,6 +96,30 @@ describe("autosave", () => {
     expect(kept.size).toBe(0);
   });
 
+  test("says that the server is away only when the browser holds the changes", async () => {
+    let written = () => undefined as void;
+    const journal: Journal = {
+      put: () => new Promise((resolve) => void (written = resolve)),
+      clear: async () => undefined,
+    };
+    const { server } = setUp();
+    const save = new Autosave(
+      server,
+      journal,
+      "me",
+      () => undefined,
+      () => "copy",
+    );
+    save.load("i", server.present());
+    server.failures = [new ApiError(0, "away")];
+    save.add("i", [change("a", null, mask("a"))]);
+    await settle();
+    expect(save.state.value.is).toBe("saving");
+    written();
+    await settle();
+    expect(save.state.value.is).toBe("offline");
+  });
+
   test("a lost acknowledgement neither doubles a mask nor counts as a conflict", async () => {
     const { server, rebases, save } = setUp();
     server.losesAcknowledgement = true;

@@ -48,6 +48,8 @@ test("a word is said, changed and taken back", () => {
   expect(ruled(rejected, null).verdict).toEqual({ is: "accept", seen: "04", score: 0.5 });
   expect(ruled(reshaped(rejected), null).verdict?.is).toBe("fix");
   expect(ruled(mask("mine"), null).verdict).toBeUndefined();
+  const [renamed] = asVerdicts([change(before, { ...before, name: "cup" })], "") as [{ after: Annotation }];
+  expect(ruled(ruled(renamed.after, "Shows no object"), null).verdict?.is).toBe("fix");
 });
 
 test("what is done to a mask is a word on it", () => {

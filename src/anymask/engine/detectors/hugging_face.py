@@ -10,21 +10,21 @@ import torch
 from jaxtyping import UInt8
 
 from anymask.engine.detectors.interface import Detections
-from anymask.errors import CheckpointError, InputError
+from anymask.errors import CheckpointError, MissingPackageError
 from anymask.geometry import nms
 
 
 class HuggingFaceDetector:
     """A detector in a folder as transformers saves it; nothing is downloaded, and no code of the folder's is run.
 
-    Raises CheckpointError for a folder that holds none, InputError where transformers is missing.
+    Raises CheckpointError for a folder that holds none, MissingPackageError without transformers.
     """
 
     def __init__(self, folder: str | Path, *, device: str = "cpu") -> None:
         try:
             from transformers import AutoImageProcessor, AutoModelForObjectDetection
         except ImportError as error:
-            raise InputError("detectors of transformers need it: pip install 'anymask[text]'") from error
+            raise MissingPackageError("detectors of transformers need it: pip install 'anymask[text]'") from error
         try:
             processors: Any = AutoImageProcessor
             detectors: Any = AutoModelForObjectDetection

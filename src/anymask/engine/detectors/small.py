@@ -79,7 +79,7 @@ class SmallDetector:
     """A trained head and the model whose embeddings it reads."""
 
     def __init__(self, model: Sam, head: DetectorHead, config: SmallDetectorConfig) -> None:
-        self.model, self.head, self.config = model, head.eval(), config
+        self.model, self.head, self.config = model, head.to(model.device).eval(), config
 
     def detect(self, image: UInt8[np.ndarray, "h w 3"]) -> Detections:
         """Return boxes by falling score, those suppressed that overlap a better one by more than 0.6."""
@@ -95,11 +95,12 @@ class SmallDetector:
         scores[int(np.ceil(height / stride)) :] = 0
         scores[:, int(np.ceil(width / stride)) :] = 0
         found, places = scores.flatten().topk(min(_MAX_BOXES, scores.numel()))
-        corners = _corners(sides)[0].flatten(1)[:, places].T.numpy() * stride
+        corners = _corners(sides)[0].flatten(1)[:, places].T.cpu().numpy() * stride
+        found_K = found.cpu().numpy()
         scale = np.array(encoded.frame.original)[[1, 0, 1, 0]] / np.array([width, height, width, height])
         original = box_geometry.clip(corners * scale, encoded.frame.original)
-        kept = nms.box_nms(original.astype(np.float32), found.numpy(), 0.6)
-        return Detections(boxes=original[kept], scores=found.numpy()[kept])
+        kept = nms.box_nms(original.astype(np.float32), found_K, 0.6)
+        return Detections(boxes=original[kept], scores=found_K[kept])
 
     def save(self, path: Path) -> None:
         """Write the head, with the hash of the model that it belongs to."""
@@ -150,12 +151,12 @@ def train_detector(
         raise DataError("the detector has nothing to learn from: no image that may be learned from has a mask yet")
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
-        head = DetectorHead(model.config.width, config.width, config.depth)
+        head = DetectorHead(model.config.width, config.width, config.depth).to(model.device)
     optimizer = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.steps, pct_start=0.1)
     for step in range(config.steps):
         chosen = torch.randint(len(features), (min(config.batch_size, len(features)),), generator=generator).tolist()
-        logits, sides = head(torch.stack([features[i] for i in chosen]).float())
+        logits, sides = head(torch.stack([features[i] for i in chosen]).to(model.device).float())
         loss = detector_loss(logits, sides, [corners[i] for i in chosen])
         optimizer.zero_grad()
         loss.backward()
@@ -181,7 +182,7 @@ def _prepare(
         mirrored = labelled.boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1) + (width, 0, width, 0)
         for pixels, boxes in ((labelled.image, labelled.boxes), (labelled.image[:, ::-1], mirrored)):
             encoded = encode(model, [np.ascontiguousarray(pixels)])[0]
-            features.append(encoded.embedding.features[0].half().clone())
+            features.append(encoded.embedding.features[0].half().cpu().clone())
             in_model = encoded.frame.boxes_to_model(boxes.astype(np.float32))
             corners.append(torch.from_numpy(np.asarray(in_model, np.float32).reshape(-1, 4) / stride))
     return features, corners
@@ -190,12 +191,15 @@ def _prepare(
 def detector_loss(
     logits_BGG: Float[Tensor, "b g g"], sides_B4GG: Float[Tensor, "b 4 g g"], corners: Sequence[Float[Tensor, "n 4"]]
 ) -> Tensor:
-    """Return focal loss of the objectness plus, where an object is, one minus the generalised IoU of its box."""
+    """Return focal loss of the objectness plus, where an object is, one minus the generalised IoU of its box.
+
+    `corners` are on the CPU.
+    """
     cells = logits_BGG.shape[-1]
     predicted = _corners(sides_B4GG)
     losses = []
     for logits, boxes_4GG, truth in zip(logits_BGG, predicted, corners, strict=True):
-        owner = _owners(truth, cells)
+        owner = _owners(truth, cells).to(logits.device)
         inside = owner >= 0
         count = inside.sum().clamp(min=1)
         target = inside.float()
@@ -204,7 +208,7 @@ def detector_loss(
         focal = weight * (1 - chance) ** 2 * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         loss = focal.sum() / count
         if inside.any():
-            loss = loss + (1 - _generalised_iou(boxes_4GG[:, inside].T, truth[owner[inside]])).mean()
+            loss = loss + (1 - _generalised_iou(boxes_4GG[:, inside].T, truth.to(logits.device)[owner[inside]])).mean()
         losses.append(loss)
     return torch.stack(losses).mean()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from anymask.data.files import make_folder
 from anymask.engine.release.measures import Measures
-from anymask.errors import InputError
+from anymask.errors import MissingPackageError
 
 _LAYOUTS = {
     "sa1b": "`sa1b/<split>/sa_*.tar`: an image and its JSON beside each other, as SA-1B has them",
@@ -51,7 +51,7 @@ def _plots(folder: Path, measures: Measures) -> list[tuple[str, str]]:
             "concavity of masks": ("concavity.png", dataset.concavities(np.array(measures.concavities))),
             "where masks lie": ("centres.png", dataset.centre_map(measures.centres)),
         }
-    except InputError:  # no matplotlib: the numbers have to do
+    except MissingPackageError:  # the numbers have to do
         return []
     place = make_folder(folder / "card")
     for file, content in drawn.values():

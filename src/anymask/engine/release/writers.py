@@ -13,7 +13,7 @@ from anymask.data.coco_writer import OBJECT, CocoImage, write_coco
 from anymask.data.files import make_folder
 from anymask.engine import pairs
 from anymask.engine.store import Class, StoredImage
-from anymask.errors import InputError
+from anymask.errors import MissingPackageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +116,14 @@ class CocoFile:
 
 
 class ParquetFile:
-    """A table of each split, a row a mask; the images are in the tars. Raises InputError without pyarrow."""
+    """A table of each split, a row a mask; the images are in the tars. Raises MissingPackageError without pyarrow."""
 
     def __init__(self, folder: Path) -> None:
         try:
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            raise InputError("Parquet needs pyarrow: pip install 'anymask[engine]'") from error
+            raise MissingPackageError("Parquet needs pyarrow: pip install 'anymask[engine]'") from error
         self._arrow: Any = pyarrow
         self._folder = make_folder(folder)
         self._writers: dict[str, Any] = {}

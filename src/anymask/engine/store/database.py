@@ -40,7 +40,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from anymask.errors import DataError, InputError, OutputError
+from anymask.errors import DataError, InputError, MissingPackageError, OutputError
 
 _CONNECTIONS = 16
 _WAIT_SECONDS = 30.0
@@ -65,7 +65,8 @@ class Database:
 
     Raises:
         DataError: the database was made by a newer version, or is none of ours.
-        InputError: the URL is none, or its driver is missing.
+        InputError: the URL is none.
+        MissingPackageError: its driver is missing.
         OutputError: it cannot be opened or written to.
     """
 
@@ -230,7 +231,9 @@ def checked_url(url: str | URL) -> URL:
     try:
         parsed.get_dialect().import_dbapi()
     except (ImportError, NoSuchModuleError) as error:
-        raise InputError(f"the driver of {parsed.drivername} is missing: pip install 'anymask[postgres]'") from error
+        raise MissingPackageError(
+            f"the driver of {parsed.drivername} is missing: pip install 'anymask[postgres]'"
+        ) from error
     return parsed
 
 
