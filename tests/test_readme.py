@@ -51,8 +51,8 @@ def test_the_shell_runs_but_for_installs_and_the_run_of_a_minute(
     shutil.copy("small.safetensors", "runs/smoke/model.safetensors")
     lines = [line for block in _blocks("README.md", "sh") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("anymask ")]
-    assert len(commands) == 7
-    elsewhere = (["train", "recipes/smoke.toml"], ["serve", "--images"])  # tests/end_to_end and tests/cli run them
+    assert len(commands) == 9
+    elsewhere = (["train", "recipes/smoke.toml"], ["serve", "my-project"])  # tests/end_to_end and tests/cli run them
     for _, *arguments in commands:
         if arguments[:2] not in elsewhere:
             assert main(arguments) == 0
