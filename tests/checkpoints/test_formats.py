@@ -143,6 +143,7 @@ def test_what_a_format_cannot_say_is_refused(compact_model: Sam, tiny_vit_model:
     [
         ({"image_size": 128}, "image_size is 128, not 64"),
         ({"pixel_mean": (0.0, 0.0, 0.0)}, "pixel_mean"),
+        ({"pred_iou_thresh": 0.5}, "pred_iou_thresh is 0.5, not 0.88"),
     ],
 )
 def test_settings_that_metas_format_would_lose_are_refused(

@@ -20,7 +20,7 @@ from PIL import Image
 from anymask.data.sa1b import TarFiles
 from anymask.data.transforms import TransformConfig
 from anymask.errors import CheckpointError, DataError
-from anymask.model import SIZES, Sam
+from anymask.model import SIZES, Sam, build_sam
 from anymask.training import loop
 from anymask.training.config import CacheConfig, Recipe, SourceConfig, read_recipe
 from anymask.training.log import read_log
@@ -252,12 +252,25 @@ def test_accumulated_batches_are_the_next_ones_of_the_stream(recipe_of: Build, t
 
 
 def test_starting_weights_are_taken_or_refused(recipe_of: Build) -> None:
-    other = new_state(recipe_of(seed=9)).model.state_dict()
+    other = new_state(recipe_of(seed=9)).model
     state = new_state(recipe_of(), other)
-    assert all(torch.equal(a, b) for a, b in zip(other.values(), state.model.state_dict().values(), strict=True))
-    other.popitem()
+    pairs = zip(other.state_dict().values(), state.model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    del other.prompt_encoder.no_mask_embed
     with pytest.raises(CheckpointError, match="start from"):
         new_state(recipe_of(), other)
+
+
+def test_thresholds_are_those_of_the_start_unless_the_recipe_says_others(recipe_of: Build) -> None:
+    config = replace(recipe_of().model.build(), pred_iou_thresh=0.45, stability_score_thresh=0.75)
+    start = build_sam(config)
+    kept = new_state(recipe_of(), start).model.config
+    assert (kept.pred_iou_thresh, kept.stability_score_thresh) == (0.45, 0.75)
+    recipe = recipe_of()
+    recipe = replace(recipe, model=replace(recipe.model, pred_iou_thresh=0.0))
+    said = new_state(recipe, start).model.config
+    assert (said.pred_iou_thresh, said.stability_score_thresh) == (0.0, 0.75)
+    assert new_state(recipe_of()).model.config.pred_iou_thresh == 0.88
 
 
 def test_skipped_samples_are_counted_in_the_log(recipe_of: Build, shards: Path, tmp_path: Path) -> None:
@@ -273,9 +286,10 @@ def test_skipped_samples_are_counted_in_the_log(recipe_of: Build, shards: Path, 
     assert counts == sorted(counts) and counts[-1] > 0
 
 
-def test_sources_are_found_or_missed_with_a_word(recipe_of: Build, tmp_path: Path) -> None:
+def test_sources_are_found_or_missed_with_a_word(recipe_of: Build, shards: Path, tmp_path: Path) -> None:
     recipe = recipe_of()
     for source, words in (
+        (SourceConfig(tars=(str(shards / "*.tar"), "$NOWHERE/*.tar")), r"no tar matches \$NOWHERE"),
         (SourceConfig(tars=("$NOWHERE/*.tar",)), r"no tar matches \$NOWHERE"),
         (SourceConfig(folders=(str(tmp_path / "absent*"),)), "no folder matches"),
     ):

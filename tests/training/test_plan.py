@@ -60,6 +60,10 @@ def test_hours_follow_from_gpus_and_efficiency(recipe_of: Callable[..., Recipe])
     assert one.hours["bfloat16"] == pytest.approx(10 * 6 * one.flops_per_image / (989.4e12 * 0.5) / 3600)
     assert plan_run(recipe, gpu="h100", gpus=4, efficiency=0.25).hours["float32"] == one.hours["float32"] / 2
     assert one.flops_per_image_checkpointed == one.flops_per_image  # the compact encoder has no blocks to leave out
+    recipe_vit = replace(recipe, model=replace(recipe.model, size="vit_b"))
+    plain, again = (plan_run(replace(recipe_vit, run=replace(recipe.run, checkpointing=c))) for c in (False, True))
+    ratio = again.flops_per_image_checkpointed / plain.flops_per_image
+    assert 1.1 < ratio < 1.4 and again.hours["float32"] == pytest.approx(ratio * plain.hours["float32"])
     pretraining = plan_run(replace(recipe, kind="mae"))
     assert pretraining.activation_bytes is None and pretraining.hours["float32"] > 0
     with pytest.raises(InputError, match="no peak is known of the GPU 'abacus'; there are v100"):

@@ -34,6 +34,14 @@ color = 0.5
 """
 
 
+def test_what_may_be_left_out_may_be_said(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(GOOD + "[model]\npred_iou_thresh = 1\n")
+    model = read_recipe(tmp_path / "recipe.toml").model
+    assert (model.pred_iou_thresh, model.stability_score_thresh) == (1.0, None)
+    with pytest.raises(RecipeError, match="pred_iou_thresh must be a number, not 'high'"):
+        read(tmp_path, GOOD + "[model]\npred_iou_thresh = 'high'\n")
+
+
 def read(tmp_path: Path, text: str) -> object:
     path = tmp_path / "recipe.toml"
     path.write_text(text)

@@ -151,6 +151,8 @@ def check_expressible(config: SamConfig) -> None:
         ("decoder.num_heads", config.decoder.num_heads, DecoderConfig().num_heads),
         ("pixel_mean", config.pixel_mean, plain.pixel_mean),
         ("pixel_std", config.pixel_std, plain.pixel_std),
+        ("pred_iou_thresh", config.pred_iou_thresh, plain.pred_iou_thresh),
+        ("stability_score_thresh", config.stability_score_thresh, plain.stability_score_thresh),
         ("text", config.text, plain.text),
     ):
         if value != kept:

@@ -15,8 +15,6 @@ from anymask.cli.terminal import training_progress
 from anymask.cli.train_text import text
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from anymask.model import Sam
     from anymask.model.mae import MaskedAutoencoder
     from anymask.training.config import Recipe
@@ -78,8 +76,8 @@ def run(
     typer.echo(folder / WEIGHTS)
 
 
-def _start(recipe: Recipe) -> dict[str, Tensor] | None:
-    """Return the weights that training begins with: a model's, or a plain ViT's in a model of random weights."""
+def _start(recipe: Recipe) -> Sam | None:
+    """Return the model that training begins with: a trained one, or a plain ViT's weights in one of random weights."""
     import torch
 
     from anymask.checkpoints import load_model
@@ -91,11 +89,11 @@ def _start(recipe: Recipe) -> dict[str, Tensor] | None:
         return None
     plain = read_mae(name)
     if plain is None:
-        return load_model(name).state_dict()
+        return load_model(name)
     torch.manual_seed(recipe.run.seed)
     model = build_sam(recipe.model.build())
     load_mae_encoder(model, plain)
-    return model.state_dict()
+    return model
 
 
 def _saver(folder: Path) -> Callback[Sam]:

@@ -37,7 +37,7 @@ def text(
         save_model(model, weights, dtype=torch.float16)
         return {}
 
-    start = load_model(plan.model.start).state_dict() if plan.model.start else None
+    start = load_model(plan.model.start) if plan.model.start else None
     with training_progress(plan.run.steps) as report:
         train_text(plan, folder, start=start, callbacks=[(plan.run.save_every, save)], progress=report)
     typer.echo(weights)

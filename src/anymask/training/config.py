@@ -82,6 +82,10 @@ class ModelConfig:
     start: str = ""
     drop_path: float = 0.0
     """Chance that the encoder's last block is left out for an image, falling to none at the first; 0: the size's."""
+    pred_iou_thresh: float | None = None
+    """Of masks of everything (`anymask.model.SamConfig`); left out, that of `start`, or the size's."""
+    stability_score_thresh: float | None = None
+    """The same."""
 
     def __post_init__(self) -> None:
         """Refuse a model that cannot be built."""
@@ -94,13 +98,17 @@ class ModelConfig:
         except AnymaskError as error:
             raise ValueError(str(error)) from error
 
-    def build(self) -> SamConfig:
-        """Return the named size at that input side."""
+    def build(self, start: SamConfig | None = None) -> SamConfig:
+        """Return the named size at that input side, with the thresholds of the model to start from, or its own."""
         config = SIZES[self.size]
         encoder = config.encoder
         if self.drop_path:
             encoder = dataclasses.replace(encoder, drop_path=self.drop_path)
-        return dataclasses.replace(config, encoder=encoder, image_size=self.image_size)
+        thresholds = {
+            name: getattr(start or config, name) if (own := getattr(self, name)) is None else own
+            for name in ("pred_iou_thresh", "stability_score_thresh")
+        }
+        return dataclasses.replace(config, encoder=encoder, image_size=self.image_size, **thresholds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

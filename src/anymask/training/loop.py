@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import IterableDataset
 
 from anymask.data.loader import Batch, batches
@@ -69,13 +69,13 @@ class TrainingError(AnymaskError):
     """A run cannot go on: NaN, out of memory."""
 
 
-def new_state(recipe: Recipe, start: dict[str, Tensor] | None = None) -> TrainingState[Sam]:
-    """Build model, optimiser and average; `start` holds the weights to begin with, None for random ones."""
+def new_state(recipe: Recipe, start: Sam | None = None) -> TrainingState[Sam]:
+    """Build model, optimiser and average; the weights and thresholds are those of `start`, None for random ones."""
     torch.manual_seed(recipe.run.seed)
-    model = build_sam(recipe.model.build())
+    model = build_sam(recipe.model.build(None if start is None else start.config))
     if start is not None:
         try:
-            model.load_state_dict(start)
+            model.load_state_dict(start.state_dict())
         except RuntimeError as error:
             raise CheckpointError(f"the weights to start from are not of a {recipe.model.size}: {error}") from error
     return state_of(model, recipe)
@@ -114,7 +114,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     *,
-    start: dict[str, Tensor] | None = None,
+    start: Sam | None = None,
     callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,

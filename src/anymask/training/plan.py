@@ -102,7 +102,8 @@ def plan_run(recipe: Recipe, *, gpu: str = "a100", gpus: int | None = None, effi
     per_image = 3 * (encoder + decoder)
     shares = {kind: efficiency or usual for kind, usual in EFFICIENCY.items()}
     rates = dict(zip(EFFICIENCY, PEAKS[gpu][:2], strict=True))
-    seconds = {kind: run.steps * batch * per_image / (number * rates[kind] * 1e12 * shares[kind]) for kind in shares}
+    spent = per_image + again if run.checkpointing else per_image
+    seconds = {kind: run.steps * batch * spent / (number * rates[kind] * 1e12 * shares[kind]) for kind in shares}
     return Plan(
         recipe_kind=recipe.kind,
         size=recipe.model.size,
@@ -114,7 +115,7 @@ def plan_run(recipe: Recipe, *, gpu: str = "a100", gpus: int | None = None, effi
         decoder_flops=decoder,
         flops_per_image=per_image,
         flops_per_image_checkpointed=per_image + again,
-        flops_per_step=batch * per_image,
+        flops_per_step=batch * spent,
         state_bytes=sum(parameters.values()) * (_STATE_BYTES + (4 if recipe.optim.ema else 0)),
         activation_bytes=kept[0],
         activation_bytes_checkpointed=kept[1],

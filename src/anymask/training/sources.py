@@ -51,16 +51,18 @@ def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
 
 
 def find(patterns: Sequence[str], kind: str) -> list[str]:
-    """Return the paths that a recipe's glob patterns match, `~` and $VARIABLES expanded; raises DataError if none.
+    """Return the paths that a recipe's glob patterns match, `~` and $VARIABLES expanded.
+
+    Raises DataError for a pattern that matches nothing, whatever the others do.
 
     URLs have braces in place of patterns: `s3://bucket/sa_{000000..000999}.tar`.
     """
-    expanded = [_expanded(pattern) for pattern in patterns]
-    paths = [
-        path for pattern in expanded for path in (_numbered(pattern) if is_url(pattern) else sorted(glob.glob(pattern)))
-    ]
-    if not paths:
-        raise DataError(f"no {kind} matches {', '.join(expanded)}; are the path and its variables right?")
+    paths: list[str] = []
+    for pattern in map(_expanded, patterns):
+        matched = _numbered(pattern) if is_url(pattern) else sorted(glob.glob(pattern))
+        if not matched:
+            raise DataError(f"no {kind} matches {pattern}; are the path and its variables right?")
+        paths += matched
     return paths
 
 

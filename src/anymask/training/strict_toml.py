@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import tomllib
+import types
 import typing
 from collections import Counter
 from pathlib import Path
@@ -73,6 +74,8 @@ def _convert(hint: Any, value: Any, keys: Keys) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, keys)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # a type or None, for which TOML has no word
+        return _convert(arguments[0], value, keys)
     if origin is tuple and isinstance(value, list):
         if arguments[-1] is Ellipsis:
             return tuple(_convert(arguments[0], v, (*keys, i)) for i, v in enumerate(value))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from anymask.data.loader import Batch
 from anymask.errors import CheckpointError
@@ -50,15 +49,15 @@ def read_text_recipe(path: str | Path) -> TextRecipe:
     return read_strictly(path, TextRecipe)
 
 
-def new_text_state(recipe: TextRecipe, clip: Clip, start: dict[str, Tensor] | None = None) -> TrainingState[Sam]:
-    """Build the model with a projection for the CLIP; `start` holds weights to begin with, with or without one."""
+def new_text_state(recipe: TextRecipe, clip: Clip, start: Sam | None = None) -> TrainingState[Sam]:
+    """Build the model with a projection for the CLIP; `start` is a model to begin with, with or without one."""
     torch.manual_seed(recipe.run.seed)
     text = TextConfig(width=clip.width, clip=recipe.text.clip)
-    model = build_sam(dataclasses.replace(recipe.model.build(), text=text))
+    model = build_sam(dataclasses.replace(recipe.model.build(None if start is None else start.config), text=text))
     if start is not None:
         own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_PROJECTION)}
         try:
-            model.load_state_dict(own | start)
+            model.load_state_dict(own | start.state_dict())
         except RuntimeError as error:
             raise CheckpointError(f"the weights to start from are not of a {recipe.model.size}: {error}") from error
     return state_of(model, recipe)
@@ -93,7 +92,7 @@ def train_text(
     recipe: TextRecipe,
     folder: Path,
     *,
-    start: dict[str, Tensor] | None = None,
+    start: Sam | None = None,
     callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
