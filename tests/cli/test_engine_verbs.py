@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
+from anymask.engine import quality
+from anymask.engine.store import MEANINGS, EngineSettings, open_project
 
 Call = Callable[..., Any]
 
@@ -81,6 +85,69 @@ def test_what_cannot_be_is_refused_on_one_line(
     broken = tmp_path / "broken.json"
     broken.write_text('{"images": [],\n"annotations": [}')
     assert "line 2" in refused("engine", "import", project, "coco", broken)
+
+
+def test_settings_are_shown_and_changed(anymask: Call, refused: Call, project: Path) -> None:
+    said = anymask("engine", "settings", project)
+    assert "mask_seconds       30.0   An annotator is asked to move on once a mask takes longer.\n" in said.out
+    changed = anymask("engine", "settings", project, "--set", "mask_seconds=45", "--set", "asks_classes=yes", "--json")
+    assert json.loads(changed.out) | {"mask_seconds": 45, "asks_classes": True} == json.loads(changed.out)
+    assert "held_out is 2" in refused("engine", "settings", project, "--set", "mask_seconds=9", "--set", "held_out=2")
+    assert "a number of 0 or more" in refused("engine", "settings", project, "--set", "mask_seconds=inf")
+    again = json.loads(anymask("engine", "settings", project, "--json").out)
+    assert again == dataclasses.asdict(EngineSettings(mask_seconds=45, asks_classes=True, held_out=0, prefill_score=0))
+
+
+def test_the_docs_list_every_setting() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data-engine.md").read_text()
+    for name, default in dataclasses.asdict(EngineSettings()).items():
+        value = str(default).lower() if isinstance(default, bool) else f"{default:g}"
+        assert f"| `{name}` | {value} | {MEANINGS[name]} |" in text
+
+
+def test_what_was_set_aside_comes_back_by_retry(anymask: Call, project: Path, pictures: Path) -> None:
+    def run(verb: str, *more: object) -> tuple[int, Any]:
+        ran = anymask("engine", verb, project, *more, "--json")
+        return ran.status, json.loads(ran.out)
+
+    prefill = ("prefill", "--workers", 0, "--steps", 1)
+    run("import", "masks", pictures, "--images-only")
+    run("assist", "--simulate", pictures, "--limit", 3)
+    whole = (pictures / "p3.png").read_bytes()
+    (pictures / "p3.png").write_bytes(b"no image any more")
+    status, found = run(*prefill)
+    assert (status, found["quarantined"], found["prefilled_images"]) == (1, 1, 0)
+    assert "1 in quarantine" in anymask("engine", *prefill[:1], project, *prefill[1:]).out
+    (pictures / "p3.png").write_bytes(whole)
+    assert run(*prefill)[0] == 1
+    status, found = run(*prefill, "--retry")
+    assert (status, found["quarantined"], found["prefilled_images"]) == (0, 0, 1)
+    run("check")
+    run("review")
+    with open_project(project, exclusive=False) as opened:
+        for kind in ("assisted", "check", "review", "semi-automatic"):
+            lease = opened.jobs.lease(kind, "ann", seconds=60)
+            assert lease is not None
+            opened.jobs.skip(lease, "blurred")
+    assert run("assist")[1]["reopened"] == run("check")[1]["reopened"] == run("review")[1]["reopened"] == 0
+    assert [run(verb, "--retry")[1]["reopened"] for verb in ("assist", "check", "review")] == [1, 1, 1]
+    run(*prefill, "--retry")
+    with open_project(project, exclusive=False) as opened:
+        assert opened.jobs.in_state("skipped") == []
+
+
+def test_status_names_reviewers(anymask: Call, project: Path, pictures: Path) -> None:
+    anymask("engine", "import", project, "masks", pictures)
+    anymask("engine", "check", project, "--sample", 1, "--simulate", pictures)
+    anymask("engine", "review", project)
+    with open_project(project, exclusive=False) as opened:
+        lease = opened.jobs.lease(quality.REVIEW, "eve", seconds=60)
+        assert lease is not None
+        quality.judge(opened, lease, [quality.Judgement(key="mask-0", verdict="accept")])
+    people = json.loads(anymask("engine", "status", project, "--json").out)["people"]
+    assert people["review"]["eve"]["confirmed"] == people["check"]["professional"]["images"] == 1
+    said = anymask("engine", "status", project).out
+    assert "eve (review): 1 images, 1 confirmed\n" in said and "professional (check): 1 images" in said
 
 
 def test_an_image_that_cannot_be_read_is_named(anymask: Call, project: Path, pictures: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import numpy as np
@@ -98,13 +99,14 @@ def test_nothing_acknowledged_is_lost_to_kill_9(serve: Callable[..., Any], tmp_p
         assert client.get(f"/api/images/{image['id']}/file").content == sample_path("coffee").read_bytes()
 
 
-def test_a_fresh_project_of_a_folders_images(serve: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_project_of_a_folders_images(serve: Callable[..., Any], tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()
     (folder / "coffee.jpg").write_bytes(sample_path("coffee").read_bytes())
     with serve("--images", folder) as (process, client, said):
         assert said["url"].startswith("http://127.0.0.1:") and said["token"] is None
-        assert Path(said["project"]).is_relative_to(tmp_path) and Path(said["project"]).parent.name == "projects"
+        project = Path(said["project"])
+        assert project.is_relative_to(tmp_path) and project.parent.name == "projects"
         for _ in range(200):
             images = client.get("/api/images").json()["images"]
             if images:
@@ -115,6 +117,41 @@ def test_a_fresh_project_of_a_folders_images(serve: Callable[..., Any], tmp_path
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
         assert process.stderr is not None and process.stderr.read() == ""
+
+
+@pytest.fixture
+def begun(anymask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """Run `anymask serve …` in this process, where it ends as soon as it is ready."""
+    monkeypatch.setattr("anymask.server.run.run", lambda app, listener, ready: ready())
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return lambda *arguments: anymask("serve", *arguments, "--port", 0)
+
+
+def test_the_same_images_are_the_same_project_the_next_time(begun: Callable[..., Any], tmp_path: Path) -> None:
+    def project(*arguments: object) -> Path:
+        ran = begun(*arguments, "--json")
+        assert ran.status == 0, ran.err
+        return Path(json.loads(ran.out)["project"])
+
+    for name in ("photos/May", "other/May"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    may = project("--images", tmp_path / "photos" / "May")
+    assert may.parent == tmp_path / "data" / "anymask" / "projects" and may.name.startswith("May-")
+    assert project("--images", tmp_path / "link" / "May") == may
+    other = project("--images", tmp_path / "other" / "May")
+    both = project("--images", tmp_path / "other" / "May", "--images", tmp_path / "photos" / "May")
+    assert len({may, other, both}) == 3
+    assert project("--images", tmp_path / "photos" / "May", "--images", tmp_path / "other" / "May") == both
+    assert project() == project() == may.with_name("default")
+    said = begun("--images", tmp_path / "photos" / "May").out.splitlines()
+    assert said[-1] == f"anymask serve {may} opens it again"
+
+
+def test_any_tokens_address_opens(begun: Callable[..., Any], tmp_path: Path) -> None:
+    token = "my+secret&pass#1%41"
+    said = json.loads(begun(tmp_path / "p", "--token", token, "--json").out)
+    assert dict(parse_qsl(urlsplit(said["url"]).query)) == {"token": token} and said["token"] == token
 
 
 def test_another_address_demands_a_token(serve: Callable[..., Any], tmp_path: Path) -> None:
@@ -135,6 +172,11 @@ def test_bad_input_takes_one_line(refused: Callable[..., str], tmp_path: Path) -
     (tmp_path / "file").write_text("")
     assert "file" in refused("serve", tmp_path / "file", "--port", 0)
     assert not (tmp_path / "p").exists()
+    photos = tmp_path / "my photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"")
+    assert f"did you mean --images '{photos}'?" in refused("serve", photos, "--port", 0)
+    assert [path.name for path in photos.iterdir()] == ["a.jpg"]
 
 
 def test_without_its_packages_it_says_what_to_install(

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event, text
 
+from anymask.engine import pool
 from anymask.engine.pool import PoolError, Work, run_pool
 from anymask.engine.stages.queue import put
 from anymask.engine.status import status
@@ -138,6 +139,31 @@ def test_an_image_that_kills_or_fails_is_put_aside_and_named(sqlite_project: Pro
         "any-003.png": (3, "ValueError: this image is broken"),
     }
     check_each_once(project, [images[0], images[2], images[4]])
+
+
+@dataclass(frozen=True)
+class Unloadable:
+    """A model that kills whoever loads it."""
+
+    def open(self, project: Project) -> Work:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("task", "quarantined"), [(Unloadable(), 0), (Squares(poison=tuple(range(1, 9))), 2)])
+def test_where_workers_only_die_the_pool_gives_up_and_the_queue_stays(
+    sqlite_project: Project, add_images: Add, monkeypatch: pytest.MonkeyPatch, task: Any, quarantined: int
+) -> None:
+    """After 7 deaths: of a worker that loads a model, which is no image's fault, or of 3 on each image."""
+    project = sqlite_project
+    monkeypatch.setattr(pool, "_DEATHS", 6)
+    project.jobs.add("automatic", [NewJob(image_id=image) for image in add_images(project, 8)])
+    with pytest.raises(PoolError, match="7 workers died"):
+        run_pool(project, "automatic", task, workers=1)
+    assert len(project.jobs.in_state("quarantined")) == quarantined
+    if not quarantined:
+        assert {job.attempts for job in project.jobs.in_state("open")} == {0}
+        assert run_pool(project, "automatic", Squares(), workers=1).done == 8
 
 
 def test_two_annotators_on_one_image_lose_nothing(project: Project, add_images: Add) -> None:

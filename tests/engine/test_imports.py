@@ -14,6 +14,7 @@ from anymask.data.sample import Sample
 from anymask.engine.imports import Imported, import_found, read_source
 from anymask.engine.store import Delete, Project
 from anymask.errors import AnymaskError, DataError, InputError
+from anymask.server.schemas.annotating import Annotation as Wire
 
 SIZE = (40, 60)
 
@@ -87,6 +88,44 @@ def test_a_broken_entry_is_named_and_nothing_is_imported(
     with pytest.raises(DataError, match=message):
         take(sqlite_project, "coco", coco)
     assert sqlite_project.images.all() == []
+
+
+@pytest.mark.parametrize("name", ["my annotations", "annotations (1)", "标注", "x" * 80])
+def test_a_file_of_any_name_gives_masks_that_a_page_may_send_back(
+    sqlite_project: Project, coco: Path, name: str
+) -> None:
+    project = sqlite_project
+    path = coco.rename(coco.with_name(f"{name}.json"))
+    import_found(project, read_source("coco", str(path)), source=f"{'far/' * 80}{path.name}")
+    masks = project.annotations.state(1).annotations
+    for each in masks:
+        assert Wire.model_validate(Wire.of(each)).stored() == each
+    assert len({each.id for each in masks}) == 2 and masks[0].id != "annotations-1"
+    assert take(project, "coco", path).known_masks == 3
+
+
+def test_classes_are_such_as_a_page_can_show(
+    sqlite_project: Project, coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = sqlite_project
+    values = json.loads(coco.read_text())
+
+    def named(*names: str) -> None:
+        values["categories"] = [{"id": id, "name": name} for id, name in zip((3, 4), names, strict=True)]
+        coco.write_text(json.dumps(values))
+
+    named("y" * 201, "stem")
+    with pytest.raises(DataError, match=r"\.json: the name of the class y+… has 201 characters; at most 200"):
+        take(project, "coco", coco)
+    named("leaf", "stem")
+    with monkeypatch.context() as patched, pytest.raises(DataError, match="would have 2 classes; at most 1 can be"):
+        patched.setattr("anymask.engine.imports.writing.MAX_CLASSES", 1)
+        take(project, "coco", coco)
+    assert project.images.all() == []
+    named(" ", "a\tstem")
+    assert take(project, "coco", coco).masks == 3
+    assert [each.name for each in project.classes.current().classes] == ["a stem"]
+    assert [each.class_id for each in project.annotations.state(1).annotations] == [None, 1]
 
 
 def test_broken_json_is_named_by_its_line(sqlite_project: Project, coco: Path) -> None:

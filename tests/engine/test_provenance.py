@@ -11,10 +11,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from anymask.engine.store import (
     Annotation,
+    Class,
     Delete,
     EngineSettings,
     Project,
@@ -25,9 +26,11 @@ from anymask.engine.store import (
     migrations,
     open_project,
 )
+from anymask.engine.store.names import plain_key
 from anymask.engine.store.tables import metadata
 from anymask.errors import DataError, InputError, OutputError
 from anymask.geometry import rle
+from anymask.server.schemas.annotating import Annotation as Wire
 
 
 def test_provenance_and_history_are_kept(project: Project, add_images: Callable[..., list[int]]) -> None:
@@ -78,14 +81,36 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+def test_what_earlier_imports_called_things_is_made_such_as_a_page_may_send(
+    project: Project, add_images: Callable[..., list[int]]
+) -> None:
+    (image,) = add_images(project, 1)
+    old = ["annotations (1)-17", "标注-3", "plain-1", "x" * 70, "plain-1\n"]
+    mask = rle.encode(np.ones((48, 64), bool))
+    known = Provenance(stage="import", author="far/" * 80, origin="imported")
+    puts = [Put(annotation=Annotation(id=key, rle=mask, parent=old[0], provenance=known)) for key in old]
+    project.annotations.change(image, 0, "me", puts)
+    names = ("", "y" * 300, "leaf", "a\tstem")
+    project.classes.replace(0, "me", [Class(id=n, name=name, color="#123456") for n, name in enumerate(names)])
+    with project.database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    with open_project(project.folder, exclusive=False) as again:
+        masks = again.annotations.state(image).annotations
+        assert [each.id for each in masks] == [plain_key(key) for key in old]
+        assert masks[2].id == "plain-1" and masks[2].parent == masks[0].id
+        for each in masks:
+            assert Wire.model_validate(Wire.of(each)).stored() == each
+        now = again.classes.current()
+        assert [each.name for each in now.classes] == ["class 0", "y" * 200, "leaf", "a stem"]
+        assert now.revision == 2
+
+
 def test_tables_are_those_of_the_code(project: Project) -> None:
     with project.database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_a_newer_project_is_refused_kindly(project: Project) -> None:
-    from sqlalchemy import text
-
     with project.database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with (

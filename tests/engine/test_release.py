@@ -4,6 +4,7 @@ import json
 import subprocess
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from anymask.data.sa1b import TarFiles
 from anymask.engine.release import ReleasePlan, release
 from anymask.engine.release.blurring import blur, blurrer
 from anymask.engine.release.measures import concavity
-from anymask.engine.store import Annotation, Project, Provenance, Put
+from anymask.engine.store import Annotation, Class, Project, Provenance, Put
 from anymask.errors import DataError, InputError, OutputError
 from anymask.geometry import rle
 
@@ -56,6 +57,21 @@ def test_every_format_holds_every_mask(filled: Project, tmp_path: Path) -> None:
     card = (done.folder / "README.md").read_text()
     assert "6 images with 6 masks" in card and "| automatic | 6 |" in card
     assert len(list((done.folder / "card").glob("*.png"))) == 4
+
+
+def test_a_class_that_is_not_in_the_list_any_more_counts_as_none(filled: Project, tmp_path: Path) -> None:
+    filled.classes.replace(0, "me", [Class(id=3, name="leaf", color="#123456")])
+    for image, class_id in zip(filled.images.all(), (3, 9, None, 3, 3, 3), strict=True):
+        (each,) = filled.annotations.state(image.id).annotations
+        filled.annotations.change(image.id, 1, "me", [Put(annotation=replace(each, class_id=class_id))])
+    done = release(filled, tmp_path / "out", ReleasePlan(formats=("coco", "parquet"), blur="none"))
+    values = json.loads((done.folder / "coco" / "train.json").read_text())
+    assert [each["category_id"] for each in values["annotations"]] == [3, 4, 4]
+    assert {each["id"] for each in values["categories"]} == {3, 4}
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(done.folder / "parquet" / "train.parquet").to_pylist()
+    assert [row["category_id"] for row in table] == [3, None, None]
 
 
 def test_images_and_masks_are_made_small_together(filled: Project, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from anymask.engine.stages import (
 )
 from anymask.engine.stages.annotator import Habits, SimulatedAnnotator
 from anymask.engine.stages.truth import Truth
-from anymask.engine.store import Annotation, Project, Provenance, Put, tables
+from anymask.engine.store import Annotation, NewJob, Outcome, Project, Provenance, Put, tables
 from anymask.errors import DataError, InputError
 from anymask.evaluation.protocol import Reply, Request
 from anymask.geometry import rle
@@ -126,6 +126,39 @@ def test_two_people_on_the_same_images_are_compared(worked: tuple[Project, Truth
     assert all(image.num_annotations == 1 for image in project.images.all())
 
 
+def test_who_draws_nothing_is_compared_too(worked: tuple[Project, Truth]) -> None:
+    project, _ = worked
+    drawn, empty = project.images.all()[:2]
+    mask = rle.encode(truth_mask())
+    known = Provenance(stage=ASSISTED, author="ann")
+    project.settings.replace(project.settings.current().replace({"doubly_assigned": 1}))
+    quality.add_honeypot(project, drawn, [mask])
+    assisted.open_queue(project, [drawn, empty])
+    assert quality.agreement(project).images == 0
+    for name in ("ann", "bob"):
+        while lease := project.jobs.lease(ASSISTED, name, seconds=60):
+            first = not lease.copy and lease.image_id == drawn.id
+            put = Put(annotation=Annotation(id="a", rle=mask, provenance=known))
+            project.jobs.finish(lease, Outcome(), [put] if first else [])
+    assert quality.agreement(project) == quality.Agreement(images=2, matched=0.0, mean_iou=0.0)
+    assert quality.honeypot_scores(project) == {"ann": 1.0, "bob": 0.0}
+
+
+def test_a_second_persons_hidden_masks_count_for_honeypots(worked: tuple[Project, Truth]) -> None:
+    project, _ = worked
+    image = project.images.all()[0]
+    quality.add_honeypot(project, image, [rle.encode(truth_mask())])
+    project.jobs.add(ASSISTED, [NewJob(image_id=image.id, copy=1)])
+    for name in ("ann", "bob"):
+        lease = project.jobs.lease(ASSISTED, name, seconds=60)
+        assert lease is not None
+        if lease.copy:
+            project.reviews.hide(image.id, [rle.encode(truth_mask())], kind=assisted.SECOND, author=name)
+            second = name
+        project.jobs.finish(lease, Outcome())
+    assert quality.honeypot_scores(project) == {"ann": 0.0, "bob": 0.0} | {second: 1.0}
+
+
 def test_stage_two_counts_prefilled_and_added_apart(worked: tuple[Project, Truth], model: Sam) -> None:
     project, truth = worked
     settings = {"prefill_score": 0, "prefill_iou": 1e-9}
@@ -193,6 +226,44 @@ def test_retraining_is_gated_noted_and_rolled_back(worked: tuple[Project, Truth]
     assert due(project) is None
     assert open_project_model(project).config == model.config
     assert project.models.roll_back().id == first.id
+
+
+def test_pictures_that_are_gone_or_broken_are_left_out_and_named(
+    worked: tuple[Project, Truth], model: Sam, caplog: pytest.LogCaptureFixture
+) -> None:
+    project, _ = worked
+    masks = [Annotation(id=f"m{n}", rle=rle.encode(truth_mask())) for n in range(4)]
+    images = project.images.all()
+    for image in images:
+        project.annotations.change(image.id, 0, "ann", [Put(annotation=each) for each in masks])
+
+    def told() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    project.path(images[0].location).unlink()
+    project.path(images[4].location).write_bytes(project.path(images[4].location).read_bytes()[:200])
+    data = write_training_data(project, project.cache)
+    assert (data.num_manual, len(data.held_out)) == (12, 1)
+    lines = told()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["left out of the training data", images[index].name] for index in (0, 4)
+    ]
+    config = SmallDetectorConfig(steps=1)
+    prefilling.train_on_project(project, model, config)
+    assert prefilling.choose_confidence(project, model, config=config) is not None
+    assert [line.split(": ")[0] for line in told()] == [
+        "left out of the detector's training",
+        "left out of the choice of what is confident",
+    ]
+    for image in images[1:]:
+        project.path(image.location).unlink()
+    with pytest.raises(DataError, match="nothing to learn from"):
+        prefilling.train_on_project(project, model, config)
+    assert told()[-1] == "left out of the detector's training: 1 more images that cannot be read"
+    with pytest.raises(DataError, match="no held-out image that can be read"):
+        retrain(project)
 
 
 def test_a_new_model_is_due_by_the_clock_if_there_is_anything_new(

@@ -87,6 +87,33 @@ def _settings(values: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, _, value in pairs}
 
 
+@app.command(epilog="Example: anymask engine settings herbarium --set mask_seconds=45 --set retrain_masks=500")
+def settings(
+    project: engine_stages.ProjectFolder,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print names and values as JSON.")] = False,
+) -> None:
+    """Print a project's settings with what they mean, and change some first, all of those given or none.
+
+    They hold for what comes after: queues stay as they were filled. A server that runs takes them from its next image.
+    """
+    engine_stages.need_packages()
+    import dataclasses
+
+    from anymask.engine.store import MEANINGS, open_project
+
+    with open_project(project, exclusive=False, create=False) as opened:
+        if values:
+            opened.settings.replace(opened.settings.current().replace(_settings(values)))
+        found = dataclasses.asdict(opened.settings.current())
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        typer.echo("\n".join(f"{name:<18} {value!s:<6} {MEANINGS[name]}" for name, value in found.items()))
+
+
 @app.command("import", epilog="Example: anymask engine import herbarium coco annotations.json --images photographs")
 def import_(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")],
@@ -141,6 +168,8 @@ def _described(found: dict[str, Any]) -> str:
                 f"{kind:<15} {queue}; {numbers['masks_per_image']} masks an image, {numbers['seconds_per_mask']} s and "
                 f"{numbers['clicks_per_mask']} clicks a mask, {numbers['by_hand']:.0%} by hand"
             )
+    for kind, people in found["people"].items():
+        lines += [f"{name} ({kind}): {_made(numbers)}" for name, numbers in people.items()]
     for model in found["models"]:
         scores = "  ".join(f"{name} {value:.3f}" for name, value in model["scores"].items())
         mark = "*" if model["is_current"] else " "
@@ -150,3 +179,9 @@ def _described(found: dict[str, Any]) -> str:
     if found["due"]:
         lines.append(f"a new model is due: {found['due']}")
     return "\n".join(lines)
+
+
+def _made(numbers: dict[str, Any]) -> str:
+    """Return what a person has done as text."""
+    told = ("confirmed", "fixed", "rejected", "added")
+    return ", ".join([f"{numbers['images']} images", *(f"{numbers[name]} {name}" for name in told if numbers[name])])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.engine_stages import AsJson, ProjectFolder, need_packages
+from anymask.cli.engine_stages import AsJson, ProjectFolder, Retry, need_packages
 from anymask.cli.terminal import training_progress
 from anymask.cli.weights import Device, device_name, open_model
 
@@ -73,6 +73,7 @@ def check(
         list[Path] | None, typer.Option(metavar="TRUTH", help="Let a simulated professional correct them.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another sample.")] = 0,
+    retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
     """The paper's check: people correct all masks of a sample; tell how many pairs agree by 90 % and 75 % IoU.
@@ -87,10 +88,11 @@ def check(
 
     with open_project(project, exclusive=False, create=False) as opened:
         queued = quality.open_check(opened, sample, seed=seed)
+        again = opened.jobs.reopen(quality.CHECK) if retry else 0
         if simulate:
             people = quality.CheckSimulation(opened, open_project_model(opened), Truth(simulate))
             people.run("professional", kind=quality.CHECK)
-        record = {"queued": queued, **dataclasses.asdict(quality.check_report(opened))}
+        record = {"queued": queued, "reopened": again, **dataclasses.asdict(quality.check_report(opened))}
         record["agreement"] = dataclasses.asdict(quality.agreement(opened))
         record["honeypots"] = dict(quality.honeypot_scores(opened))
     _say(record, as_json)
@@ -101,6 +103,7 @@ def review(
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the N images that the models are least sure of.")
     ] = None,
+    retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
     """Queue images for review, the least confident first: people accept, fix or reject each mask in `anymask serve`.
@@ -113,6 +116,7 @@ def review(
 
     with open_project(project, exclusive=False, create=False) as opened:
         record = {"queued": quality.open_review(opened, limit=limit)}
+        record |= {"reopened": opened.jobs.reopen(quality.REVIEW) if retry else 0}
         record |= {"open": opened.jobs.counts(quality.REVIEW).get(quality.REVIEW, {}).get("open", 0)}
         record |= dataclasses.asdict(quality.review_report(opened))
     _say(record, as_json)

@@ -23,6 +23,7 @@ _SAY_SECONDS = 2.0
 
 ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")]
 Workers = Annotated[int, typer.Option(metavar="N", min=0, help="Processes; 0 works in this one.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Queue images again that were skipped or put in quarantine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 
@@ -45,6 +46,7 @@ def assist(
     ] = None,
     worker: Annotated[str, typer.Option(metavar="NAME", help="What the annotator is called.")] = "simulated",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Images that it does at most.")] = None,
+    retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
     """Stage 1, assisted-manual: queue every image for people, who draw with the model's help in `anymask serve`."""
@@ -58,13 +60,14 @@ def assist(
         truth = Truth(simulate) if simulate else None
         images = [each for each in opened.images.all() if truth is None or each in truth]
         added = assisted.open_queue(opened, images)
+        again = opened.jobs.reopen(ASSISTED) if retry else 0
         if truth is not None:
             assisted.Simulation(opened, open_project_model(opened), truth).run(worker, limit=limit)
         found = opened.outcomes.statistics(ASSISTED).summary()
     if as_json:
-        typer.echo(json.dumps({"queued": added, **found}))
+        typer.echo(json.dumps({"queued": added, "reopened": again, **found}))
         return
-    typer.echo(f"queued   {added} images")
+    typer.echo(f"queued   {added} images" + (f", {again} again" if retry else ""))
     if truth is None:
         typer.echo(f"anymask serve {project} opens them for people")
     else:
@@ -82,10 +85,14 @@ def prefill(
     simulate: Annotated[
         list[Path] | None, typer.Option(metavar="TRUTH", help="Let a simulated annotator work on what is prefilled.")
     ] = None,
+    retry: Retry = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Stage 2, semi-automatic: prefill the images that nobody has worked on, and queue them for people."""
+    """Stage 2, semi-automatic: prefill the images that nobody has worked on, and queue them for people.
+
+    Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any.
+    """
     need_packages()
     from anymask.engine.detectors import SmallDetectorConfig
     from anymask.engine.pool import run_pool
@@ -105,6 +112,9 @@ def prefill(
 
             other = HuggingFaceDetector(detector, device=device)
         semi_automatic.open_queue(opened, [each for each in opened.images.all() if not each.num_annotations])
+        if retry:
+            for kind in (PREFILL, SEMI_AUTOMATIC):
+                opened.jobs.reopen(kind)
         task = prefilling.PrefillTask(
             model=str(model_path(opened)),
             detector=None if detector is None else str(detector),
@@ -112,19 +122,23 @@ def prefill(
             least=prefilling.choose_confidence(opened, model, other, config),
         )
         with _progress() as report:
-            run_pool(opened, PREFILL, task, workers=workers, progress=report)
+            done = run_pool(opened, PREFILL, task, workers=workers, progress=report)
         semi_automatic.open_people_queue(opened)
         if simulate:
             people = semi_automatic.SemiAutomaticSimulation(opened, model, Truth(simulate))
             people.run(kind=SEMI_AUTOMATIC)
         filled = opened.outcomes.statistics(PREFILL).summary()
         found = opened.outcomes.statistics(SEMI_AUTOMATIC).summary()
+    record = {"prefilled_images": filled["images"], "prefilled_masks": filled["added"], "quarantined": done.quarantined}
     if as_json:
-        typer.echo(json.dumps({"prefilled_images": filled["images"], "prefilled_masks": filled["added"], **found}))
-        return
-    typer.echo(f"prefilled  {filled['images']} images with {filled['added']} masks")
-    if simulate:
-        typer.echo(_stage_line(found))
+        typer.echo(json.dumps(record | found))
+    else:
+        aside = f", {done.quarantined} in quarantine"
+        typer.echo(f"prefilled  {filled['images']} images with {filled['added']} masks{aside}")
+        if simulate:
+            typer.echo(_stage_line(found))
+    if done.quarantined:
+        raise typer.Exit(SOME_FAILED)
 
 
 def auto(
@@ -133,7 +147,7 @@ def auto(
     preset: Annotated[str, typer.Option(metavar="NAME", help="Of `anymask everything`.")] = "paper",
     points_per_side: Annotated[int | None, typer.Option(min=1, help="Of the grid, in place of the preset's.")] = None,
     crop_n_layers: Annotated[int | None, typer.Option(min=0, help="Of crops, in place of the preset's.")] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Give images in quarantine another chance first.")] = False,
+    retry: Retry = False,
     device: Device = "auto",
     ray: Annotated[
         str | None,

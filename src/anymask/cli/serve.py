@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import re
 import secrets
+import shlex
 import socket
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -31,7 +34,11 @@ _TRIES = 20
 def serve(
     project: Annotated[
         Path | None,
-        typer.Argument(metavar="[PROJECT]", help="The project's folder, made if need be; a fresh one by default."),
+        typer.Argument(
+            metavar="[PROJECT]",
+            help="The project's folder, made if need be; by default one for these --images, or one for all that has "
+            "no other, both kept with the user's data and the same each time.",
+        ),
     ] = None,
     images: Annotated[
         list[Path] | None,
@@ -71,8 +78,8 @@ def serve(
 ) -> None:
     """Serve the browser tool: masks by clicking, kept in a project.
 
-    Annotations are on the disk as soon as they are made. Ctrl-C ends it. On a project of `anymask engine init` people
-    get images from its queues, and there is a dashboard.
+    Annotations are on the disk as soon as they are made. Ctrl-C ends it, and says what opens the project again. On a
+    project of `anymask engine init` people get images from its queues, and there is a dashboard.
     """
     try:
         from anymask.engine.store import is_project, open_project
@@ -88,13 +95,15 @@ def serve(
             raise InputError(f"--images {folder}: is no folder")
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
         raise InputError("--token needs 8 or more letters, digits or signs, without spaces")
+    folder = _default_folder(images or []) if project is None else project
+    _check_is_project(folder)
     settings = Settings(host=host, token=token, parts=_parts_folder(), export_at_start=True)
     if token is None and not settings.is_loopback:
         settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
-    may_have_own = model is None and project is not None and is_project(project)
+    may_have_own = model is None and is_project(folder)
     name = model or MODEL
     loaded = None if may_have_own else open_model(name, offline=offline, device=device)
-    with _listening(host, port) as listener, open_project(project or _fresh_folder()) as opened:
+    with _listening(host, port) as listener, open_project(folder) as opened:
         own = opened.models.current()
         if loaded is None and own is not None:
             from anymask.engine.project_model import model_path
@@ -116,6 +125,8 @@ def serve(
                 typer.launch(url)
 
         run(app, listener, ready)
+        if not as_json:
+            typer.echo(f"anymask serve {shlex.quote(str(opened.folder))} opens it again")
 
 
 def _words(model: Sam, detector: str | None, project: Project) -> DetectorWords | None:
@@ -132,17 +143,33 @@ def _words(model: Sam, detector: str | None, project: Project) -> DetectorWords 
     return None
 
 
-def _fresh_folder() -> Path:
-    """Return where a new project goes, named by the time."""
+def _default_folder(images: Sequence[Path]) -> Path:
+    """Return where the project of folders of images goes, or without any that of all that has no other.
+
+    The same folders have the same project, however they are named.
+    """
     import platformdirs
 
     parent = Path(platformdirs.user_data_dir("anymask", appauthor=False)) / "projects"
-    name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
-    taken = 1
-    while (parent / name).exists():
-        taken += 1
-        name = f"{name[:17]}-{taken}"
-    return parent / name
+    if not images:
+        return parent / "default"
+    places = sorted({str(folder.resolve()) for folder in images})
+    digest = hashlib.blake2b("\n".join(places).encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    name = re.sub(r"[^\w.-]+", "-", Path(places[0]).name).strip("-.")[:60]
+    return parent / f"{name or 'images'}-{digest}"
+
+
+def _check_is_project(folder: Path) -> None:
+    """Raise InputError for a folder with other things in it, which a project would be strewn among."""
+    from anymask.engine.store import is_project
+
+    if not folder.is_dir() or is_project(folder):
+        return
+    if any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise InputError(
+            f"{folder}: is no project, and not empty; did you mean --images {shlex.quote(str(folder))}? A new project "
+            "needs a folder of its own"
+        )
 
 
 def _parts_folder() -> Path:
@@ -182,4 +209,4 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     number = listener.getsockname()[1]
     name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(settings.host, settings.host)
     shown = f"[{name}]" if ":" in name else name
-    return f"http://{shown}:{number}/" + (f"?token={settings.token}" if settings.token else "")
+    return f"http://{shown}:{number}/" + (f"?token={quote(settings.token, safe='')}" if settings.token else "")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,6 +13,13 @@ from jaxtyping import UInt8
 from anymask.data.images import read_image
 from anymask.engine.store import EngineSettings, Project, StoredImage
 from anymask.errors import ImageError
+
+_LOG = logging.getLogger(__name__)
+_TOLD = 3
+"""Images that are told of one by one."""
+
+Note = Callable[[ImageError], None]
+"""Hears of an image that is left out."""
 
 HELD_OUT = "held-out"
 TRAIN = "train"
@@ -40,8 +50,14 @@ def read_address(address: str) -> bytes:
 
 def read_picture(project: Project, image: StoredImage) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image of the project; raises ImageError where it is broken or no longer of the size that it had."""
+    return read_file_and_picture(project, image)[1]
+
+
+def read_file_and_picture(project: Project, image: StoredImage) -> tuple[bytes, UInt8[np.ndarray, "h w 3"]]:
+    """Return an image's file, and what is in it. Raises ImageError, as `read_picture` does."""
     try:
-        pixels = read_image(image_bytes(project, image))
+        encoded = image_bytes(project, image)
+        pixels = read_image(encoded)
     except ImageError as error:
         raise ImageError(f"{image.name}: {error}") from error
     if pixels.shape[:2] != image.size:
@@ -49,7 +65,29 @@ def read_picture(project: Project, image: StoredImage) -> UInt8[np.ndarray, "h w
             f"{image.name}: has {pixels.shape[0]} x {pixels.shape[1]} pixels now, and had "
             f"{image.size[0]} x {image.size[1]} when it came to the project"
         )
-    return pixels
+    return encoded, pixels
+
+
+@contextmanager
+def leaving_out(purpose: str) -> Iterator[Note]:
+    """Give what hears why an image is left out of something: the first few are told in the log, the others counted.
+
+    An image that is met twice counts once.
+    """
+    reasons: set[str] = set()
+
+    def note(error: ImageError) -> None:
+        if str(error) in reasons:
+            return
+        reasons.add(str(error))
+        if len(reasons) <= _TOLD:
+            _LOG.warning("left out of %s: %s", purpose, error)
+
+    try:
+        yield note
+    finally:
+        if len(reasons) > _TOLD:
+            _LOG.warning("left out of %s: %s more images that cannot be read", purpose, len(reasons) - _TOLD)
 
 
 def split_of(image: StoredImage, settings: EngineSettings) -> str:

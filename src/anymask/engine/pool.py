@@ -1,7 +1,7 @@
 """A pool of worker processes on one queue: each image done once, whatever is killed.
 
 Workers share nothing but the project's database. One that dies is replaced, and its image goes back to the queue; an
-image that kills its workers is put in quarantine after its last try.
+image that kills its workers is put in quarantine after its last try. Where nothing gets done the pool gives up.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.2
 _LOOK_SECONDS = 0.1
 _DEATHS = 20
-"""Workers that may die for each of the pool's places without a single image getting anywhere."""
+"""Workers that may die for each of the pool's places without a single image done."""
 
 Work = Callable[[StoredImage], tuple[Outcome, Sequence[Change]]]
 """Makes an image's result: what it took, and the changes to its annotations."""
@@ -53,7 +53,7 @@ class Task(Protocol):
 
 
 class PoolError(AnymaskError):
-    """Workers die before they come to do anything."""
+    """Workers die, one after the other, and no image is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ def run_pool(
                 progress(seen)
             if not seen.left:
                 return seen
-            staff.fill(workers, (seen.done, seen.quarantined, seen.left))
+            staff.fill(workers, seen.done)
     finally:
         stop.set()
         staff.wait()
@@ -154,7 +154,7 @@ class _Staff:
         self._context, self._arguments, self._on_start = context, arguments, on_start
         self._processes: dict[str, BaseProcess] = {}
         self._deaths = 0
-        self._seen: object = None
+        self._done = 0
 
     def hire(self) -> None:
         name = f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}"
@@ -174,10 +174,10 @@ class _Staff:
                 self._deaths += 1
         return ended
 
-    def fill(self, places: int, seen: object) -> None:
-        """Replace who ended; raises PoolError where that has not helped."""
-        if seen != self._seen:
-            self._seen, self._deaths = seen, 0
+    def fill(self, places: int, done: int) -> None:
+        """Replace who ended; raises PoolError where that has not helped: nothing but a further image done counts."""
+        if done != self._done:
+            self._done, self._deaths = done, 0
         if self._deaths > _DEATHS * places:
             raise PoolError(f"{self._deaths} workers died one after the other, and no image was done meanwhile")
         while len(self._processes) < places:
@@ -228,17 +228,17 @@ def work_through(
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Do one job of a queue after the other, until none is open or leased."""
-    work: Work | None = None
+    if patiently(lambda: project.jobs.is_over(kind)):
+        return
+    work = task.open(project)  # before any lease: it costs no image a try that this fails
     while not stopped():
         lease = patiently(lambda: project.jobs.lease(kind, worker, seconds=seconds))
-        if lease is None:
-            if patiently(lambda: project.jobs.is_over(kind)):
-                return
+        if lease is not None:
+            _do(project, lease, work, seconds)
+        elif patiently(lambda: project.jobs.is_over(kind)):
+            return
+        else:
             time.sleep(_IDLE_SECONDS)  # another worker may die yet
-            continue
-        if work is None:
-            work = task.open(project)
-        _do(project, lease, work, seconds)
 
 
 def _do(project: Project, lease: Lease, work: Work, seconds: float) -> None:

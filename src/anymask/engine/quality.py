@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anymask.engine.stages import ASSISTED
+from anymask.engine.stages import ASSISTED, PEOPLES
 from anymask.engine.stages.annotator import Drawn
 from anymask.engine.stages.assisted import SECOND, Simulation, Tally
 from anymask.engine.store import (
@@ -233,10 +233,12 @@ def check_report(project: Project, kind: str = CHECK) -> CheckReport:
 
 
 def agreement(project: Project) -> Agreement:
-    """Compare the people who were given the same images."""
+    """Compare the people who have done the same images, those who drew nothing too."""
     matched, objects = [], 0
     hidden = project.reviews.hidden(SECOND)
-    for (image_id, _), second in hidden.items():
+    done = project.jobs.second_opinions(ASSISTED)
+    for image_id, worker in done:
+        second = hidden.get((image_id, worker), [])
         first = [
             each.rle
             for each in project.annotations.state(image_id).annotations
@@ -246,7 +248,7 @@ def agreement(project: Project) -> Agreement:
         matched += ious
         objects += len(first) + len(second) - len(ious)
     return Agreement(
-        images=len({image for image, _ in hidden}),
+        images=len({image for image, _ in done}),
         matched=len(matched) / max(objects, 1),
         mean_iou=float(np.mean(matched)) if matched else 0.0,
     )
@@ -270,15 +272,24 @@ def add_honeypot(project: Project, image: StoredImage, masks: Sequence[RLE], *, 
 
 
 def honeypot_scores(project: Project) -> Mapping[str, float]:
-    """Return, of everybody who came by a honeypot, the mean over its true masks of the best IoU that they reached."""
+    """Return, of everybody who came by a honeypot, the mean over its true masks of the best IoU that they reached.
+
+    Who did the image and drew nothing has reached 0.
+    """
     found: dict[str, list[float]] = {}
+    hidden = project.reviews.hidden(SECOND)
     for (image_id, _), truth in project.reviews.hidden(HONEYPOT).items():
-        drawn: dict[str, list[RLE]] = {}
+        drawn: dict[str, list[RLE]] = {
+            job.worker: list(hidden.get((image_id, job.worker), []))
+            for job in project.jobs.of(image_id)
+            if job.kind in PEOPLES and job.state == "done" and job.worker is not None
+        }
         for each in project.annotations.state(image_id).annotations:
             if each.provenance is not None and each.provenance.author != "model":
                 drawn.setdefault(each.provenance.author, []).append(each.rle)
         for author, masks in drawn.items():
-            found.setdefault(author, []).extend(rle.pairwise_iou(truth, masks).max(axis=1).tolist())
+            best = rle.pairwise_iou(truth, masks).max(axis=1) if masks else np.zeros(len(truth))
+            found.setdefault(author, []).extend(best.tolist())
     return {author: float(np.mean(ious)) for author, ious in sorted(found.items())}
 
 

@@ -16,12 +16,12 @@ from anymask.data.files import make_folder
 from anymask.data.sa1b import TarFiles
 from anymask.data.transforms import TransformConfig
 from anymask.engine import pairs
-from anymask.engine.pictures import HELD_OUT, image_bytes, split_of
+from anymask.engine.pictures import HELD_OUT, leaving_out, read_file_and_picture, split_of
 from anymask.engine.project_model import keep, open_project_model
 from anymask.engine.stages import AUTOMATIC
 from anymask.engine.store import Annotation, Project, StoredModel
 from anymask.engine.store.tables import annotation_versions, change_sets
-from anymask.errors import DataError
+from anymask.errors import DataError, ImageError
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.single_point import SinglePointConfig, evaluate
 from anymask.geometry import rle
@@ -127,9 +127,11 @@ def retrain(
     shutil.rmtree(folder, ignore_errors=True)
     data = write_training_data(project, make_folder(folder))
     if not data.held_out:
-        raise DataError("no held-out image has a mask of people's yet, so a new model could not be judged by any")
+        raise DataError(
+            "no held-out image that can be read has a mask of people's yet, so a new model could not be judged by any"
+        )
     recipe = build_recipe(model.config, data, plan, project.settings.current().manual_weight)
-    state = train(recipe, folder / "run", start=model.state_dict(), progress=progress)
+    state = train(recipe, folder / "run", start=model, progress=progress)
     fresh = build_sam(model.config)
     fresh.load_state_dict(averaged(state).state_dict())
     fresh.to(plan.device).eval()
@@ -191,7 +193,7 @@ def build_recipe(config: SamConfig, data: TrainingData, plan: RetrainPlan, manua
         if tars and weight
     )
     if not sources:
-        raise DataError("there is nothing to train on: no image that is not held out has a mask")
+        raise DataError("there is nothing to train on: no image that can be read and is not held out has a mask")
     return Recipe(
         run=RunConfig(
             steps=plan.steps,
@@ -225,22 +227,33 @@ def _size_of(config: SamConfig) -> str:
 
 
 def write_training_data(project: Project, folder: Path) -> TrainingData:
-    """Write the project's masks as tars of SA-1B's layout: people's, the machine's, and people's on held-out images."""
+    """Write the project's masks as tars of SA-1B's layout: people's, the machine's, and people's on held-out images.
+
+    Images that cannot be read, or are of another size now, are left out with a warning.
+    """
     settings = project.settings.current()
     writers = {name: _Tars(folder, name) for name in ("manual", "automatic", "held-out")}
-    for image in project.images.all():
-        if not image.num_annotations:
-            continue
-        found = project.annotations.state(image.id).annotations
-        people = [each for each in found if is_peoples(each)]
-        machine = [each for each in found if not is_peoples(each)]
-        held = split_of(image, settings) == HELD_OUT
-        for name, chosen in (("held-out" if held else "manual", people), ("automatic", [] if held else machine)):
-            if chosen:
-                encoded = image_bytes(project, image)
-                made = pairs.records(chosen, image.size)
+    with leaving_out("the training data") as note:
+        for image in project.images.all():
+            if not image.num_annotations:
+                continue
+            found = project.annotations.state(image.id).annotations
+            people = [each for each in found if is_peoples(each)]
+            machine = [each for each in found if not is_peoples(each)]
+            held = split_of(image, settings) == HELD_OUT
+            parts = {"held-out": people} if held else {"manual": people, "automatic": machine}
+            chosen = {name: some for name, some in parts.items() if some}
+            if not chosen:
+                continue
+            try:
+                encoded, _ = read_file_and_picture(project, image)
+            except ImageError as error:
+                note(error)
+                continue
+            for name, some in chosen.items():
+                made = pairs.records(some, image.size)
                 files = pairs.pair(f"{image.id:09d}", "jpg", encoded, image.size, image.id, made)
-                writers[name].add(files, len(chosen))
+                writers[name].add(files, len(some))
     for writer in writers.values():
         writer.flush()
     return TrainingData(

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from anymask.engine.quality import agreement, check_report, honeypot_scores
+from anymask.engine.quality import CHECK, REVIEW, agreement, check_report, honeypot_scores
 from anymask.engine.retrain import due
-from anymask.engine.stages import PREFILL, STAGES
+from anymask.engine.stages import PEOPLES, PREFILL, STAGES
 from anymask.engine.store import Project
 from anymask.engine.store.tables import images, jobs, outcomes
 
@@ -40,7 +40,8 @@ def status(project: Project) -> dict[str, Any]:
         "queues": project.jobs.counts(),
         "stages": {kind: project.outcomes.statistics(kind).summary() for kind in (*STAGES, PREFILL)},
         "people": {
-            kind: {name: each.summary() for name, each in project.outcomes.people(kind).items()} for kind in STAGES[:2]
+            kind: {name: each.summary() for name, each in project.outcomes.people(kind).items()}
+            for kind in (*PEOPLES, REVIEW, CHECK)
         },
         "working": [
             {"worker": job.worker, "stage": job.kind, "image_id": job.image_id}

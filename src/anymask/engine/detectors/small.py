@@ -135,20 +135,23 @@ class LabelledImage:
 
 def train_detector(
     model: Sam,
-    images: Sequence[Callable[[], LabelledImage]],
+    images: Sequence[Callable[[], LabelledImage | None]],
     config: SmallDetectorConfig | None = None,
     *,
     progress: Callable[[int, float], None] | None = None,
 ) -> SmallDetector:
     """Train a head from random weights; each image is encoded twice, as it is and mirrored, and not again.
 
-    `progress` hears the step and the loss. Raises DataError where there is no image with a box.
+    An image that cannot be had is None. `progress` hears the step and the loss. Raises DataError where there is no
+    image with a box.
     """
     config = config or SmallDetectorConfig()
     generator = torch.Generator().manual_seed(config.seed)
     features, corners = _prepare(model, images, config)
     if not features:
-        raise DataError("the detector has nothing to learn from: no image that may be learned from has a mask yet")
+        raise DataError(
+            "the detector has nothing to learn from: no image that may be learned from, and can be read, has a mask yet"
+        )
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
         head = DetectorHead(model.config.width, config.width, config.depth).to(model.device)
@@ -168,15 +171,18 @@ def train_detector(
 
 
 def _prepare(
-    model: Sam, images: Sequence[Callable[[], LabelledImage]], config: SmallDetectorConfig
+    model: Sam, images: Sequence[Callable[[], LabelledImage | None]], config: SmallDetectorConfig
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return embeddings (float16) and boxes in cells, each image also mirrored."""
-    order = np.random.default_rng(config.seed).permutation(len(images))[: config.max_images]
-    features, corners = [], []
+    order = np.random.default_rng(config.seed).permutation(len(images))
+    features: list[Tensor] = []
+    corners: list[Tensor] = []
     stride = model.image_size / model.embedding_size
     for index in order.tolist():
+        if len(features) == 2 * config.max_images:
+            break
         labelled = images[index]()
-        if not len(labelled.boxes):
+        if labelled is None or not len(labelled.boxes):
             continue
         width = labelled.image.shape[1]
         mirrored = labelled.boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1) + (width, 0, width, 0)

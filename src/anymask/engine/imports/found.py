@@ -9,7 +9,7 @@ from anymask.geometry.rle import RLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundMask:
-    """A mask and what its source calls it; `key` is the same whenever the source is read."""
+    """A mask and what its source calls it; `key`, a plain one, is the same whenever the source is read."""
 
     key: str
     rle: RLE

@@ -19,6 +19,7 @@ from anymask.data.folder import IMAGE_SUFFIXES, FolderFiles
 from anymask.data.images import read_header, read_image
 from anymask.data.sa1b import TarFiles
 from anymask.engine.imports.found import FoundImage, FoundMask
+from anymask.engine.store.names import plain_key
 from anymask.errors import AnymaskError, DataError, InputError
 from anymask.geometry import polygons, rle
 
@@ -44,7 +45,9 @@ def _coco(path: Path, folder: Path, masks: bool) -> Iterator[FoundImage]:
         size, objects = files.objects(index)
         found = [
             FoundMask(
-                key=f"{path.stem}-{id}", rle=mask, label=None if category is None else files.categories.get(category)
+                key=plain_key(f"{path.stem}-{id}"),
+                rle=mask,
+                label=None if category is None else files.categories.get(category),
             )
             for id, category, mask in objects
         ]
@@ -92,7 +95,9 @@ def _sa1b_masks(name: str, document: bytes, size: tuple[int, int]) -> list[Found
         try:
             mask = rle.checked(entry["segmentation"], size)
             score = entry.get("predicted_iou")
-            found.append(FoundMask(key=f"sa1b-{id}", rle=mask, score=None if score is None else float(score)))
+            found.append(
+                FoundMask(key=plain_key(f"sa1b-{id}"), rle=mask, score=None if score is None else float(score))
+            )
         except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{name}: annotation {id} cannot be used: {error}") from error
     _distinct(name, found)

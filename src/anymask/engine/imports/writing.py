@@ -13,6 +13,7 @@ from anymask.engine.store import Annotation, NewImage, Project, Provenance, Put
 from anymask.engine.store.annotations import append
 from anymask.engine.store.classes import ensure_classes
 from anymask.engine.store.images import insert_images
+from anymask.engine.store.names import MAX_CLASSES, MAX_NAME, plain_name
 from anymask.engine.store.tables import annotation_heads
 from anymask.errors import DataError
 
@@ -21,9 +22,12 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
     """Add images and masks to a project, all or none; what it has already is counted and left as people left it.
 
     A mask is known by its image's location and its key, even where it was changed or deleted since. `source` is noted
-    as each mask's author, `split` as the images' own. Raises DataError where the source is broken.
+    as each mask's author, `split` as the images' own. A class without a name is none.
+
+    Raises DataError where the source is broken, where the name of a class is too long or where there are too many.
     """
     everything = list(found)  # a broken entry is met here, before anything is written
+    names = _class_names(project, everything, source)
     seen: set[str] = set()
     for each in everything:
         if each.location in seen:
@@ -38,13 +42,31 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
     try:
         return project.database.write(
             lambda connection: _write(
-                project, connection, everything, {key: image.id for key, image in known.items()}, source, split
+                project, connection, everything, {key: image.id for key, image in known.items()}, names, source, split
             )
         )
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise
+
+
+def _class_names(project: Project, found: Sequence[FoundImage], source: str) -> dict[str, str]:
+    """Return, for each label that says something, the name of its class. Raises DataError."""
+    labels = {mask.label for each in found for mask in each.masks if mask.label is not None}
+    names = {label: name for label in labels if (name := plain_name(label))}
+    longest = max(names.values(), key=len, default="")
+    if len(longest) > MAX_NAME:
+        raise DataError(
+            f"{source}: the name of the class {longest[:40]}… has {len(longest):,} characters; at most {MAX_NAME} can "
+            "be kept"
+        )
+    count = len({each.name for each in project.classes.current().classes} | set(names.values()))
+    if count > MAX_CLASSES:
+        raise DataError(
+            f"{source}: with it the project would have {count:,} classes; at most {MAX_CLASSES:,} can be kept"
+        )
+    return names
 
 
 def _copy(project: Project, image: FoundImage) -> Path:
@@ -60,6 +82,7 @@ def _write(
     connection: Connection,
     found: Sequence[FoundImage],
     known: Mapping[str, int],
+    names: Mapping[str, str],
     source: str,
     split: str | None,
 ) -> Imported:
@@ -69,8 +92,9 @@ def _write(
     ids = dict(known)
     if described:
         ids |= {image.location: image.id for image in insert_images(connection, described, at=at)}
-    labels = {mask.label for each in found for mask in each.masks if mask.label is not None}
-    classes = ensure_classes(connection, sorted(labels), client=source, at=at) if labels else {}
+    classes = ensure_classes(connection, sorted(set(names.values())), client=source, at=at) if names else {}
+    class_ids = {label: classes[name] for label, name in names.items()}
+    author = plain_name(source)[-MAX_NAME:]
     added = 0
     for each in found:
         image_id = ids[each.location]
@@ -80,10 +104,10 @@ def _write(
                 annotation=Annotation(
                     id=mask.key,
                     rle=mask.rle,
-                    class_id=None if mask.label is None else classes[mask.label],
+                    class_id=None if mask.label is None else class_ids.get(mask.label),
                     score=mask.score,
                     source="import",
-                    provenance=Provenance(stage="import", author=source, origin="imported"),
+                    provenance=Provenance(stage="import", author=author, origin="imported"),
                 )
             )
             for mask in each.masks

@@ -138,6 +138,7 @@ def _writers(project: Project, folder: Path, plan: ReleasePlan) -> list[Writer]:
 
 def _items(project: Project, chosen: list[StoredImage], plan: ReleasePlan, find: FindPrivate | None) -> Iterator[Item]:
     settings = project.settings.current()
+    classes = {each.id for each in project.classes.current().classes}
     for image in chosen:
         annotations = project.annotations.state(image.id).annotations
         encoded, suffix, size = _encoded(project, image, plan, find)
@@ -154,7 +155,7 @@ def _items(project: Project, chosen: list[StoredImage], plan: ReleasePlan, find:
             size=size,
             records=[records[index] for index in kept],
             origins=[_origin(annotations[index]) for index in kept],
-            class_ids=[annotations[index].class_id for index in kept],
+            class_ids=[known if (known := annotations[index].class_id) in classes else None for index in kept],
         )
 
 

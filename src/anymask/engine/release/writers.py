@@ -30,6 +30,7 @@ class Item:
     records: list[dict[str, Any]]
     origins: list[str]
     class_ids: list[int | None]
+    """Of the project's list; None for a mask without a class, or of one that is not in it any more."""
 
     @property
     def file_name(self) -> str:

@@ -27,6 +27,7 @@ from anymask.engine.store import (
     StoredImage,
     patiently,
 )
+from anymask.engine.store.names import plain_key
 from anymask.errors import AnymaskError
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import PreparedImage
@@ -149,7 +150,8 @@ class Simulation:
             kept = drawn.iou >= self.annotator.habits.keep_iou
             tally.add(drawn, "added" if kept else "")
             if kept:
-                annotation = self.describe(f"{lease.worker}-{lease.job_id}-{number}", drawn, lease.kind, lease.worker)
+                key = plain_key(f"{lease.worker}-{lease.job_id}-{number}")
+                annotation = self.describe(key, drawn, lease.kind, lease.worker)
                 self.put(lease, image, [Put(annotation=annotation)])
 
     def put(self, lease: Lease, image: StoredImage, changes: Sequence[Change]) -> None:

@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float
 from anymask.checkpoints.load import load_model, model_hash
 from anymask.engine.detectors import BoxDetector, SmallDetector, SmallDetectorConfig, load_detector, train_detector
 from anymask.engine.detectors.small import LabelledImage
-from anymask.engine.pictures import HELD_OUT, read_picture, split_of
+from anymask.engine.pictures import HELD_OUT, Note, leaving_out, read_picture, split_of
 from anymask.engine.pool import Work
 from anymask.engine.stages import SEMI_AUTOMATIC
 from anymask.engine.stages.automatic import SAME_IOU
 from anymask.engine.store import Annotation, Change, Outcome, Project, Provenance, Put, StoredImage
-from anymask.errors import DataError
+from anymask.errors import DataError, ImageError
 from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode
 from anymask.inference.prompts import box_prompts, to_model_all
@@ -59,9 +59,11 @@ def detector_path(project: Project, digest: str) -> Path:
 def train_on_project(project: Project, model: Sam, config: SmallDetectorConfig | None = None) -> SmallDetector:
     """Train our own detector on the project's masks, those held out left aside, and keep it.
 
-    Raises DataError where no image that may be learned from has a mask.
+    Images that cannot be read are left out with a warning. Raises DataError where no image that may be learned from
+    has a mask.
     """
-    detector = _train(project, model, _labelled(project), config)
+    with leaving_out("the detector's training") as note:
+        detector = _train(project, model, _labelled(project), config, note)
     path = detector_path(project, model_hash(model))
     path.parent.mkdir(exist_ok=True)
     detector.save(path)
@@ -76,20 +78,24 @@ def choose_confidence(
     None for the detector takes our own: one trained for this on each half of the images with masks is tried on the
     other half. Another detector, which has seen none of them, is tried on all. An object that nobody has drawn counts
     as none, so that the choice errs on the careful side. 1 where no masks are good enough; None where `prefill_iou` is
-    set, or where there are too few masks to choose by. Raises DataError as `train_on_project`.
+    set, or where there are too few masks to choose by. Images that cannot be read are left out with a warning. Raises
+    DataError as `train_on_project`.
     """
     settings = project.settings.current()
-    images = _labelled(project)
-    if settings.prefill_iou or len(images) < 2 or sum(image.num_annotations for image in images) < _FEWEST:
+    if settings.prefill_iou:
         return None
     tried: list[tuple[float, bool]] = []
-    for half, other in ((images[::2], images[1::2]), (images[1::2], images[::2])):
-        judged = detector or _train(project, model, other, config)
-        for image in half:
-            truth = [each.rle for each in project.annotations.state(image.id).annotations]
-            found = propose(model, judged, read_picture(project, image), box_score=settings.prefill_score)
-            if found:
-                tried += _judged(found, rle.pairwise_iou([each.mask for each in found], truth))
+    with leaving_out("the choice of what is confident") as note:
+        images = _readable(project, _labelled(project), note)
+        if len(images) < 2 or sum(image.num_annotations for image in images) < _FEWEST:
+            return None
+        for half, other in ((images[::2], images[1::2]), (images[1::2], images[::2])):
+            judged = detector or _train(project, model, other, config, note)
+            for image in half:
+                truth = [each.rle for each in project.annotations.state(image.id).annotations]
+                found = propose(model, judged, read_picture(project, image), box_score=settings.prefill_score)
+                if found:
+                    tried += _judged(found, rle.pairwise_iou([each.mask for each in found], truth))
     return least_score(tried, settings.prefill_precision)
 
 
@@ -203,14 +209,32 @@ def _labelled(project: Project) -> list[StoredImage]:
     return chosen
 
 
+def _readable(project: Project, images: Sequence[StoredImage], note: Note) -> list[StoredImage]:
+    """Return the images that can be read."""
+    kept = []
+    for image in images:
+        try:
+            read_picture(project, image)
+        except ImageError as error:
+            note(error)
+        else:
+            kept.append(image)
+    return kept
+
+
 def _train(
-    project: Project, model: Sam, images: Sequence[StoredImage], config: SmallDetectorConfig | None
+    project: Project, model: Sam, images: Sequence[StoredImage], config: SmallDetectorConfig | None, note: Note
 ) -> SmallDetector:
-    def opener(image: StoredImage) -> LabelledImage:
+    def opener(image: StoredImage) -> LabelledImage | None:
+        try:
+            pixels = read_picture(project, image)
+        except ImageError as error:
+            note(error)
+            return None
         found = project.annotations.state(image.id).annotations
         boxes = np.array([rle.bbox(each.rle) for each in found], np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        return LabelledImage(image=read_picture(project, image), boxes=boxes)
+        return LabelledImage(image=pixels, boxes=boxes)
 
     return train_detector(model, [lambda image=image: opener(image) for image in images], config)  # type: ignore[misc]
 

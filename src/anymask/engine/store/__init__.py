@@ -11,9 +11,10 @@ from anymask.engine.store.outcomes import Outcome, Outcomes, Statistics
 from anymask.engine.store.patience import patiently
 from anymask.engine.store.project import Project, init_project, is_project, open_project
 from anymask.engine.store.reviews import Review, Reviews
-from anymask.engine.store.settings import EngineSettings, SettingsHistory
+from anymask.engine.store.settings import MEANINGS, EngineSettings, SettingsHistory
 
 __all__ = [
+    "MEANINGS",
     "TRIES",
     "Annotation",
     "Annotations",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,10 @@ class Classes:
     def __init__(self, database: Database, *, clock: Callable[[], float] | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._lock = threading.Lock()
+        self._given = 0
+        self._seen = 0
+        """The revision whose ids, and those before it, `_given` has passed."""
 
     def current(self) -> ClassSet:
         """Return the classes as they are now."""
@@ -75,6 +80,13 @@ class Classes:
                 raise Conflict("the list of classes", base_revision, base_revision + 1) from error
         return base_revision + 1
 
+    def fresh_id(self) -> int:
+        """Return an id that no class of any list had, and that was given to nobody since the project was opened."""
+        with self._lock, self._database.reading() as connection:
+            self._given = max(self._given, _last_id(connection, after=self._seen)) + 1
+            self._seen = _current(connection)[0].revision
+            return self._given
+
 
 def ensure_classes(connection: Connection, names: Sequence[str], *, client: str, at: float) -> dict[str, int]:
     """Add the classes of those names that are missing, within a transaction; return the id of each."""
@@ -82,7 +94,7 @@ def ensure_classes(connection: Connection, names: Sequence[str], *, client: str,
     ids = {each.name: each.id for each in current.classes}
     missing = [name for name in names if name not in ids]
     if missing:
-        first = max(ids.values(), default=0) + 1
+        first = _last_id(connection) + 1
         made = [
             Class(id=first + place, name=name, color=_COLORS[(first + place) % len(_COLORS)])
             for place, name in enumerate(missing)
@@ -92,6 +104,15 @@ def ensure_classes(connection: Connection, names: Sequence[str], *, client: str,
         connection.execute(insert(class_sets).values(digest=hashlib.sha256(text.encode()).hexdigest(), **row))
         ids |= {each.name: each.id for each in made}
     return {name: ids[name] for name in names}
+
+
+def _last_id(connection: Connection, *, after: int = 0) -> int:
+    """Return the largest id that a class ever had, or had after a revision; 0 without any.
+
+    Masks of a class that is gone still have its id, which must not become another class's.
+    """
+    lists = connection.scalars(select(class_sets.c.classes).where(class_sets.c.revision > after))
+    return max((each["id"] for text in lists for each in json.loads(text)), default=0)
 
 
 def _current(connection: Connection) -> tuple[ClassSet, tuple[str, str] | None]:

@@ -251,6 +251,18 @@ class Jobs:
                 found.setdefault(kind, {})[state] = number
         return found
 
+    def second_opinions(self, kind: str) -> list[tuple[int, str]]:
+        """Return the image and the worker of each further copy that is done, of images whose first copy is done too."""
+        first = jobs.alias()
+        both = exists().where(
+            first.c.kind == kind, first.c.image_id == jobs.c.image_id, first.c.copy == 0, first.c.state == "done"
+        )
+        wanted = select(jobs.c.image_id, jobs.c.worker).where(
+            jobs.c.kind == kind, jobs.c.copy > 0, jobs.c.state == "done", both
+        )
+        with self._database.reading() as connection:
+            return [(row.image_id, row.worker) for row in connection.execute(wanted.order_by(jobs.c.id))]
+
     def is_over(self, kind: str) -> bool:
         """Whether no job of a kind is open or leased."""
         left = select(jobs.c.id).where(jobs.c.kind == kind, or_(jobs.c.state == "open", jobs.c.state == "leased"))

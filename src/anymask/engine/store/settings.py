@@ -6,14 +6,21 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from sqlalchemy import insert, select
 
 from anymask.engine.store.database import Database
 from anymask.engine.store.tables import settings
 from anymask.errors import DataError, InputError
+
+T = TypeVar("T")
+
+
+def _setting(default: T, meaning: str) -> T:
+    """Declare a setting, and what it means to who sets it."""
+    return field(default=default, metadata={"meaning": meaning})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,38 +30,45 @@ class EngineSettings:
     Raises InputError for a value that makes no sense.
     """
 
-    mask_seconds: float = 30.0
-    """An annotator is asked to move on once a mask takes longer."""
-    image_seconds: float = 0.0
-    """The same for a whole image; 0 sets no limit."""
-    asks_classes: bool = False
-    """Whether people are asked for an object's class."""
-    lease_seconds: float = 900.0
-    """A person's image goes back to the queue after this long without a sign of life."""
-    worker_seconds: float = 60.0
-    """A machine's does."""
-    doubly_assigned: float = 0.0
-    """Share of the images that two people annotate, to see whether they agree."""
-    held_out: float = 0.1
-    """Share of the images that no model is trained on."""
-    retrain_masks: int = 1000
-    """A new model is due after this many masks of people since the last; 0: never for that reason."""
-    retrain_hours: float = 0.0
-    """And after this many hours, if there are any new ones; 0: never for that reason."""
-    manual_weight: float = 10.0
-    """How much more often than a machine's a person's mask is drawn in training (SAM, sec. 4)."""
-    tolerance: float = 0.005
-    """A model is no worse than another as long as no score is lower by more than this."""
-    prefill_score: float = 0.2
-    """The detector's boxes of this score and more are looked into."""
-    prefill_precision: float = 0.7
-    """Share of the masks that prefill an image which people should find worth keeping."""
-    prefill_iou: float = 0.0
-    """Masks of at least this predicted IoU prefill an image; 0 takes those that are confident enough for that share."""
-    auto_iou: float = 0.0
-    """The same for the fully automatic stage."""
-    auto_stability: float = 0.0
-    """Masks of at least this stability are kept in it; 0 takes the model's own threshold."""
+    mask_seconds: float = _setting(30.0, "An annotator is asked to move on once a mask takes longer.")
+    image_seconds: float = _setting(
+        0.0, "An annotator is asked to move on once a whole image takes longer; 0 sets no limit."
+    )
+    asks_classes: bool = _setting(False, "Whether people are asked for an object's class.")
+    lease_seconds: float = _setting(
+        900.0, "A person's image goes back to the queue after this long without a sign of life."
+    )
+    worker_seconds: float = _setting(
+        60.0, "A machine's image goes back to the queue after this long without a sign of life."
+    )
+    doubly_assigned: float = _setting(0.0, "Share of the images that two people annotate, to see whether they agree.")
+    held_out: float = _setting(0.1, "Share of the images that no model is trained on.")
+    retrain_masks: int = _setting(
+        1000, "A new model is due after this many masks of people since the last; 0: never for that reason."
+    )
+    retrain_hours: float = _setting(
+        0.0, "A new model is due after this many hours, if there are new masks; 0: never for that reason."
+    )
+    manual_weight: float = _setting(
+        10.0, "How much more often than a machine's a person's mask is drawn in training (SAM, sec. 4)."
+    )
+    tolerance: float = _setting(
+        0.005, "A model is no worse than another as long as no score is lower by more than this."
+    )
+    prefill_score: float = _setting(0.2, "The detector's boxes of this score and more are looked into.")
+    prefill_precision: float = _setting(
+        0.7, "Share of the masks that prefill an image which people should find worth keeping."
+    )
+    prefill_iou: float = _setting(
+        0.0,
+        "Masks of at least this predicted IoU prefill an image; 0 takes those confident enough for prefill_precision.",
+    )
+    auto_iou: float = _setting(
+        0.0, "Masks of at least this predicted IoU are kept in the automatic stage; 0 takes the model's own threshold."
+    )
+    auto_stability: float = _setting(
+        0.0, "Masks of at least this stability are kept in the automatic stage; 0 takes the model's own threshold."
+    )
 
     def __post_init__(self) -> None:
         """Check every value by itself."""
@@ -74,6 +88,10 @@ class EngineSettings:
             raise InputError(f"there is no setting {unknown[0]!r}; there are {', '.join(fields)}")
         typed = {name: _typed(name, value, type(getattr(self, name))) for name, value in values.items()}
         return dataclasses.replace(self, **typed)
+
+
+MEANINGS: Mapping[str, str] = {each.name: each.metadata["meaning"] for each in dataclasses.fields(EngineSettings)}
+"""What each setting means."""
 
 
 class SettingsHistory:
@@ -107,7 +125,7 @@ class SettingsHistory:
 
 def _check(values: EngineSettings, name: str, least: float, most: float) -> None:
     value = getattr(values, name)
-    if not least <= value <= most:
+    if not least <= value <= most or not math.isfinite(value):
         bounds = f"from {least} to {most}" if most < math.inf else f"of {least} or more"
         raise InputError(f"{name} is {value}; it must be a number {bounds}")
 

@@ -1,0 +1,30 @@
+"""What keys of annotations and names of classes have to be like, so that a page can be told them and send them back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+KEY = "[A-Za-z0-9_.:-]{1,64}"
+"""A regular expression that the whole of a key matches."""
+MAX_NAME = 200
+"""Characters of a name."""
+MAX_CLASSES = 10_000
+"""Of a project."""
+_READABLE = 40
+
+
+def plain_key(key: str) -> str:
+    """Return a key as it may be: itself, or what is readable of its end and a hash of it.
+
+    A key gives the same for ever: masks that were imported before are known by it.
+    """
+    if re.fullmatch(KEY, key):
+        return key
+    digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return f"{re.sub('[^A-Za-z0-9_.:-]+', '_', key)[-_READABLE:]}-{digest}"
+
+
+def plain_name(name: str) -> str:
+    """Return a name without control characters and space around it; it may be empty, or longer than `MAX_NAME`."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", name).strip()
