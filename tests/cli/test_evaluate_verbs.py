@@ -15,6 +15,7 @@ from PIL import Image
 
 import word_models
 from anymask.checkpoints import load
+from anymask.inference.instances import Instances
 
 Run = Callable[..., Any]
 
@@ -86,7 +87,7 @@ def test_proposals_of_coco_and_of_folders(anymask: Run, coco: Path, tmp_path: Pa
     first = json.loads((output / "proposals.json").read_text())
     assert first["sets"][0]["num_images"] == 4 and first["sets"][0]["num_masks"] == 3
     assert 0 <= first["sets"][0]["recall"]["all"]["1000"] <= 1 and first["sets"][0]["recall"]["rare"]["10"] is None
-    assert json.loads(anymask(*command, "--json").out)["sets"][0]["recall"] == first["sets"][0]["recall"]
+    assert json.loads(anymask(*command, "--json").out)["sets"] == first["sets"]
 
 
 def test_instances_are_evaluated_with_counts_of_what_is_left_out(
@@ -99,6 +100,35 @@ def test_instances_are_evaluated_with_counts_of_what_is_left_out(
     values = json.loads((tmp_path / "out" / "instances.json").read_text())["sets"][0]
     assert (values["num_images"], values["num_boxes"], values["num_masks"]) == (4, 3, 3)
     assert 0 <= values["scores"]["ap"] <= 1
+    assert values["left_out"]["annotations without a mask"] == 1
+    assert json.loads(anymask(*command, "--json").out)["sets"][0] == values
+
+
+@pytest.mark.parametrize("protocol", ["single-point", "proposals", "instances", "text"])
+def test_what_was_measured_before_the_data_changed_is_not_taken_up(
+    anymask: Run, coco: Path, detections: Path, tmp_path: Path, protocol: str
+) -> None:
+    boxes = [detections] if protocol == "instances" else []
+    words = ["--detector", tmp_path / "owl", "--threshold", 0] if protocol == "text" else []
+    if words:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            word_models.owl(tmp_path / "owl")
+    command = ["evaluate", protocol, coco, *boxes, "--images", tmp_path / "pictures", "-o", tmp_path / "out", *words]
+    command += ["--points-per-side", 2] if protocol == "proposals" else []
+
+    def journal() -> list[str]:
+        (path,) = (tmp_path / "out" / "journal").iterdir()
+        return path.read_text().splitlines()
+
+    assert anymask(*command).status == 0
+    head, *before = journal()
+    values = json.loads(coco.read_text())
+    more = [{**annotation, "id": annotation["id"] + 4} for annotation in values["annotations"][:3]]
+    coco.write_text(json.dumps({**values, "annotations": [*values["annotations"], *more]}))
+    assert anymask(*command).status == 0
+    other, *after = journal()
+    assert other != head and len(after) == len(before) and after != before
 
 
 def test_boxes_become_masks_in_cocos_layout(anymask: Run, coco: Path, detections: Path, tmp_path: Path) -> None:
@@ -116,6 +146,49 @@ def test_boxes_become_masks_in_cocos_layout(anymask: Run, coco: Path, detections
     assert json.loads(output.read_text()) == entries
 
 
+def test_images_that_cannot_be_read_cost_no_other_its_masks(
+    anymask: Run, refused: Run, coco: Path, detections: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "masks.json"
+    command = ["instances", tmp_path / "pictures", detections, "-o", output]
+    (tmp_path / "pictures" / "002.png").write_bytes(b"no image")
+    ran = anymask(*command, "--json")
+    assert ran.status == 1
+    assert ran.err.count("passed over") == 1 and "002.png: not an image" in ran.err
+    record = json.loads(ran.out)
+    assert (record["images"], record["masks"], record["boxes_without_area"]) == (2, 2, 1)
+    assert [Path(failure["file"]).name for failure in record["failed"]] == ["002.png"]
+    assert [entry["image_id"] for entry in json.loads(output.read_text())] == [1, 3]
+    for number in (1, 3):
+        (tmp_path / "pictures" / f"{number:03}.png").write_bytes(b"no image")
+    output.unlink()
+    assert "none of 3 images can be used; the first" in refused(*command)
+    assert not output.exists() and not list(tmp_path.glob(".masks*"))
+
+
+def test_masks_that_were_made_before_a_failure_are_not_lost(
+    anymask: Run, coco: Path, detections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, asked = tmp_path / "masks.json", 0
+    command = ["instances", tmp_path / "pictures", detections, "-o", output, "--batch-size", 1]
+    segment = Instances.segment_encoded
+
+    def failing(self: Instances, *arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise RuntimeError("CUDA out of memory")
+        return segment(self, *arguments)
+
+    monkeypatch.setattr(Instances, "segment_encoded", failing)
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory"):
+        anymask(*command)
+    assert not output.exists()
+    assert anymask(*command).status == 0 and asked == 4
+    assert [entry["image_id"] for entry in json.loads(output.read_text())] == [1, 2, 3]
+    assert not list(tmp_path.glob(".masks*"))
+
+
 def test_words_are_evaluated_and_go_on_where_they_were(anymask: Run, refused: Run, coco: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -130,7 +203,7 @@ def test_words_are_evaluated_and_go_on_where_they_were(anymask: Run, refused: Ru
     (journal,) = (tmp_path / "out" / "journal").iterdir()
     assert len(journal.read_text().splitlines()) == 5
     again = anymask(*command, "--detector", tmp_path / "owl", "--threshold", 0, "--json")
-    assert json.loads(again.out)["sets"][0] | {"left_out": {}} == values | {"left_out": {}}
+    assert json.loads(again.out)["sets"][0] == values
     assert "`hf download owner/none` fetches them" in refused(*command, "--detector", "owner/none")
     assert "must hold {} once" in refused(*command, "--template", "a photo")
 
@@ -174,11 +247,29 @@ def test_the_whole_report_is_one_page_with_everything_on_it(anymask: Run, coco: 
 
 
 def test_two_models_of_one_name_are_refused(refused: Run, coco: Path, tmp_path: Path) -> None:
-    said = refused(
-        *("evaluate", "all", coco, "--images", tmp_path / "pictures", "-o", tmp_path / "report"),
-        *("--model", "a/sam.pth", "--model", "b/sam.pth"),
-    )
-    assert "called the same" in said
+    for verb in (("all",), ("rating", "sheet")):
+        said = refused(
+            *("evaluate", *verb, coco, "--images", tmp_path / "pictures", "-o", tmp_path / "report"),
+            *("--model", "a/sam.pth", "--model", "b/sam.pth"),
+        )
+        assert "called the same" in said
+
+
+def test_a_sheet_and_its_key_are_of_the_same_masks(anymask: Run, refused: Run, coco: Path, tmp_path: Path) -> None:
+    coco.write_text(coco.read_text().replace("30]]", "48]]").replace(", 30, ", ", 48, "))
+    command = ["evaluate", "rating", "sheet", coco, "--images", tmp_path / "pictures", "-o", tmp_path / "study"]
+    names, ratings = [], tmp_path / "ratings.json"
+    for seed in (0, 1):
+        assert anymask(*command, "--seed", seed).status == 0
+        names.append(json.loads((tmp_path / "study" / "key.json").read_text())["sheet"])
+        assert f'data-sheet="{names[-1]}"' in (tmp_path / "study" / "sheet.html").read_text()
+    assert names[0] != names[1] and all(name.startswith("study-") for name in names)
+    summary = ["evaluate", "rating", "summary", tmp_path / "study" / "key.json", ratings]
+    ratings.write_text(json.dumps({"sheet": names[1], "ratings": {"1": 7}}))
+    assert json.loads(anymask(*summary, "--json").out)[0]["mean"] == 7
+    ratings.write_text(json.dumps({"sheet": names[0], "ratings": {"1": 7}}))
+    assert f"ratings of the sheet {names[0]}, the key is that of {names[1]}" in refused(*summary)
+    assert "is no key of a sheet" in refused(*summary[:3], coco, ratings)
 
 
 def test_similar_things_are_written_with_an_overlay(anymask: Run, refused: Run, coco: Path, tmp_path: Path) -> None:
@@ -193,6 +284,11 @@ def test_similar_things_are_written_with_an_overlay(anymask: Run, refused: Run, 
     for entry in record["images"]:
         assert bool(entry["annotations"]) == (entry["overlay"] is not None)
     assert "give one thing" in refused(*command, "--box", "1,1,5,5")
+    mask = np.zeros((48, 64), np.uint8)
+    mask[8:30, 4:28] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    ran = anymask("similar", pictures / "001.png", pictures / "002.png", "--mask", tmp_path / "mask.png", "-o", output)
+    assert ran.status == 0, ran.err
     assert "there is no image" in refused(
         "similar", pictures / "001.png", tmp_path / "no", "--point", "9,9", "-o", output
     )

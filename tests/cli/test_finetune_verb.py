@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from anymask.checkpoints import load_model
+from anymask.cli import finetune as verb
+from anymask.data.channels import ChannelMapping
+from anymask.data.folder import FolderFiles
 from anymask.data.synthetic import SceneConfig, render_shards
+from anymask.inference.answers import channels_of
+from anymask.model import SIZES, build_sam
 from anymask.training import footprint
+from anymask.training.finetune import FinetuneConfig
 
 QUICK = """
 views = 2
@@ -74,6 +83,29 @@ def test_bad_input_is_told_at_once(
         assert str(data) in refused("finetune", *(a.format(data=data) for a in arguments))
     else:
         assert message in refused("finetune", *(a.format(data=data) for a in arguments))
+
+
+def test_a_run_is_another_where_the_channels_or_the_masks_are(tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for name in "abc":
+            Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / part / f"{name}.png")
+    model, config = build_sam(SIZES["smoke"]), FinetuneConfig()
+
+    def fingerprint() -> str:
+        new = FolderFiles([tmp_path], channels=channels_of(model))
+        return verb._fingerprint(
+            model,
+            verb._Data(new=new, old=[], choose_new={}, choose_old={}, report_new={}, report_old={}),
+            config,
+        )
+
+    first = fingerprint()
+    assert fingerprint() == first
+    os.utime(tmp_path / "masks" / "a.png", ns=(0, 0))
+    second = fingerprint()
+    model.channels = ChannelMapping.parse("0:0..9").to_dict()
+    assert len({first, second, fingerprint()}) == 3
 
 
 def test_too_little_memory_is_told_before_anything_is_done(

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from anymask.data.files import remove_abandoned, write_bytes_atomic, write_image_atomic, write_text_atomic
+from anymask.data.files import (
+    remove_abandoned,
+    write_bytes_atomic,
+    write_image_atomic,
+    write_text_atomic,
+    write_whole,
+)
 from anymask.data.images import read_image
 from anymask.errors import OutputError
 
@@ -113,3 +120,18 @@ def test_what_dead_writers_left_is_removed(tmp_path: Path) -> None:
     remove_abandoned(tmp_path, clock=lambda: now + 4000)
     assert not left.exists() and own.exists()
     remove_abandoned(tmp_path / "absent")
+
+
+def test_only_what_is_about_writing_is_told_as_such(tmp_path: Path) -> None:
+    def exhausted(path: Path) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory"):
+        write_whole(tmp_path / "a.json", exhausted)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_torchs_error_about_a_full_disk_is_one_about_writing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"a\.pth: cannot be written"):
+        write_whole(tmp_path / "a.pth", lambda _: torch.save(torch.zeros(1000, 1000), "/dev/full"))

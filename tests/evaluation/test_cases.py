@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from anymask.data.sample import Sample
-from anymask.evaluation.cases import first_ious, look, look_at, pick
+from anymask.evaluation.cases import first_ious, look, look_at, pick, same_masks
 from anymask.evaluation.protocol import Reply, Request
 from anymask.evaluation.single_point import SinglePointConfig, evaluate_set
 
@@ -60,12 +61,41 @@ def test_what_is_shown_is_what_was_measured(max_masks: int | None) -> None:
     config = SinglePointConfig(clicks=(1,), max_clicks=1, max_masks=max_masks)
     outcomes = {"squares": evaluate_set(Window(), "squares", Squares(), config)}
     everything = pick(first_ious(outcomes), "best", 99)
-    cases = look(everything, {"squares": Squares()}, {"window": outcomes}, {"window": Window}, config)
+    cases = look(everything, {"window": {"squares": Squares()}}, {"window": outcomes}, {"window": Window}, config)
     assert len(cases) == len(outcomes["squares"].outcome.box)
     for case in cases:
         mask = case.masks["window"]
         assert (mask & case.truth).sum() / (mask | case.truth).sum() == pytest.approx(case.ious["window"])
     assert [c.ious["window"] for c in cases] == sorted((c.ious["window"] for c in cases), reverse=True)
+
+
+def test_a_segmenter_is_shown_images_in_its_own_colours() -> None:
+    class Dark(Squares):
+        def sample(self, index: int, **options: Any) -> Sample:
+            sample = super().sample(index, **options)
+            return Sample(key=sample.key, image=sample.image + np.uint8(100), masks=sample.masks)
+
+    class Noting(Window):
+        seen: ClassVar[list[int]] = []
+
+        def prepare(self, image: np.ndarray) -> Window:
+            self.seen.append(int(image[0, 0, 0]))
+            return super().prepare(image)
+
+    config = SinglePointConfig(clicks=(1,), max_clicks=1)
+    outcomes = {"squares": evaluate_set(Window(), "squares", Squares(), config)}
+    sets = {"one": {"squares": Squares()}, "two": {"squares": Dark()}}
+    segmenters = {"one": Window, "two": Noting}
+    (case,) = look([("squares", 1)], sets, {"one": outcomes, "two": outcomes}, segmenters, config)
+    assert Noting.seen == [101] and case.image[0, 0, 0] == 1 and set(case.masks) == {"one", "two"}
+
+
+def test_masks_are_the_same_where_images_and_their_masks_are() -> None:
+    config = SinglePointConfig(clicks=(1,), max_clicks=1)
+    one = {"squares": evaluate_set(Window(), "squares", Squares(), config)}
+    part = SinglePointConfig(clicks=(1,), max_clicks=1, max_images=2)
+    other = {"squares": evaluate_set(Window(), "squares", Squares(), part)}
+    assert same_masks(one, one) and not same_masks(one, other) and not same_masks(one, {})
 
 
 def test_masks_to_rate_are_large_enough_and_one_an_image() -> None:

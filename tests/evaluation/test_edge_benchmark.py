@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,6 +205,9 @@ def test_a_run_goes_on_where_it_stopped(bsds: Path, tmp_path: Path) -> None:
     (output / "images" / "1.json").write_text('{"of":')
     evaluate_edges(bsds, "mine", detect, EdgeConfig(tolerance=0.01), output=output)
     assert len(asked) == 8
+    os.utime(bsds / "groundTruth/test/1.mat", ns=(0, 0))
+    evaluate_edges(bsds, "mine", detect, EdgeConfig(tolerance=0.01), output=output)
+    assert len(asked) == 9  # with another truth its image is done again
 
 
 def _no_folder(data: Path) -> Path:

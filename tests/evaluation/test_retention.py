@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import weakref
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from anymask.data.images import read_image
+from anymask.data.sample import Sample
 from anymask.data.synthetic import SceneConfig
 from anymask.data.synthetic.endless import GeneratedScenes
 from anymask.errors import InputError
@@ -21,6 +24,7 @@ from anymask.evaluation.retention import (
     measure,
     own_masks,
     remarks,
+    skill_on,
     spoil,
     to_markdown,
     write,
@@ -65,6 +69,25 @@ def test_a_model_against_itself_changes_nothing() -> None:
     assert row.before == row.after and remarks([row]) == []
 
 
+def test_all_figures_of_a_set_are_of_the_same_images_one_in_memory_at_a_time() -> None:
+    class Watched(GeneratedScenes):
+        drawn: ClassVar[list[int]] = []
+        held: ClassVar[list[weakref.ref[np.ndarray]]] = []
+
+        def sample(self, index: int, **options: Any) -> Sample:
+            sample = super().sample(index, **options)
+            assert sum(image() is not None for image in self.held) < 2
+            self.drawn.append(index)
+            self.held.append(weakref.ref(sample.image))
+            return sample
+
+    torch.manual_seed(0)
+    model = build_sam(dataclasses.replace(SIZES["smoke"], image_size=64))
+    config = RetentionConfig(max_images=4, max_masks=1, points_per_side=1, seed=5)
+    skill_on(model, "scenes", Watched(12, SceneConfig(size=64)), config)
+    assert len(Watched.drawn) == 8 and Watched.drawn[:4] == Watched.drawn[4:]
+
+
 def test_what_was_lost_is_said() -> None:
     assert remarks([_row(point_1=0.6, box=0.695)]) == []
     assert remarks([_row(box=0.68)]) == ["beds: box fell from 0.700 to 0.680."]
@@ -99,6 +122,8 @@ def test_a_spoilt_mask_is_near_the_true_one_and_the_same_each_time() -> None:
     large = scene.masks[np.argsort(-scene.masks.sum((1, 2)))[:4]][:, :80]
     spoilt = spoil(large, seed=3)
     assert spoilt.shape == large.shape and np.array_equal(spoilt, spoil(large, seed=3))
+    assert np.array_equal(spoilt[:2], spoil(large[:2], seed=3)), "one after the other"
+    assert spoil(large[:0], seed=3).shape == (0, *large.shape[1:])
     ious = geometry.pair_iou(spoilt, large)
     assert ious.mean() > 0.4 and (ious < 1).all()
 

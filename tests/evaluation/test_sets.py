@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anymask.data.channels import ChannelMapping
 from anymask.errors import DataError
 from anymask.evaluation.sets import open_sets
 from anymask.geometry import rle
@@ -28,6 +29,21 @@ def test_a_folder_of_pairs_is_a_set_named_by_the_folder(tmp_path: Path) -> None:
     assert list(sets) == ["things"] and len(found) == 2
     for index, mask in enumerate(masks):
         assert (found.sample(index).masks == mask).all()
+
+
+def test_deep_images_are_read_by_their_channels_whatever_the_layout(tmp_path: Path) -> None:
+    deep = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 100
+    for folder in ("pairs", "pictures/images", "pictures/masks"):
+        (tmp_path / folder).mkdir(parents=True)
+    _pair(tmp_path / "pairs", "a", 0)
+    Image.fromarray(np.full((12, 16), 255, np.uint8)).save(tmp_path / "pictures" / "masks" / "a.png")
+    for path in ("pairs/a.png", "pictures/images/a.png"):
+        Image.fromarray(deep).save(tmp_path / path)
+    mapping = ChannelMapping.parse("0:0..60000")
+    sets = open_sets([tmp_path / "pairs", tmp_path / "pictures"], channels=mapping)
+    assert list(sets) == ["pairs", "pictures"]
+    for found in sets.values():
+        assert (found.sample(0).image == mapping.apply(deep)).all()
 
 
 def test_a_folder_of_images_and_masks_is_a_set(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ class Scenes:
     def key(self, index: int) -> str:
         return f"scenes-{self.seed}/{index}"
 
+    def signature(self) -> str:
+        return f"{self}"
+
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         if index in self.broken:
             raise DataError(f"{self.key(index)} is broken")
@@ -181,6 +184,8 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(tmp_path: Path)
     other = Counted(9)
     evaluate_set(other, "scenes", scenes, config, journal=journal(SinglePointConfig(seed=1)))
     assert other.prepared == 4
+    changed = settings("disc", Scenes(5, seed=1), config)
+    assert changed["images"] != settings("disc", Scenes(5), config)["images"]
 
 
 def test_a_random_first_click_lies_on_its_mask_and_is_the_seeds() -> None:

@@ -166,3 +166,13 @@ def test_a_grid_of_pixels_is_what_the_whole_mask_has_there() -> None:
     rows, columns = np.array([0, 3, 3, 22]), np.array([30, 0, 7])
     assert np.array_equal(rle.decode_grid(rle.encode(mask), rows, columns), mask[np.ix_(rows, columns)])
     assert rle.decode_grid(rle.encode(mask), rows[:0], columns).shape == (0, 3)
+
+
+def test_more_pixels_than_run_lengths_count_are_refused() -> None:
+    crop, wide = np.ones((2, 2), bool), (70_000, 70_000)
+    with pytest.raises(InputError, match="masks of 70000 x 70000 pixels cannot be stored: 4,294,967,295"):
+        rle.encode_at(crop, (69_000, 69_000), wide)
+    with pytest.raises(DataError, match="too large"):
+        rle.from_uncompressed([0, 4_900_000_000], wide)
+    most = (65_535, 65_537)  # 2^32 - 1
+    assert rle.bbox(rle.encode_at(crop, (65_535, 65_533), most)) == (65_535, 65_533, 2, 2)

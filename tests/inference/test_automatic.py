@@ -221,6 +221,20 @@ def test_only_a_few_images_are_taken_before_they_are_needed(scene_sam: Any, scen
     results.close()
 
 
+@pytest.mark.parametrize("bad", ["file", "iterable"])
+def test_images_before_a_bad_one_are_answered(scene_sam: Any, scene: np.ndarray, tmp_path: Path, bad: str) -> None:
+    def images() -> Iterator[np.ndarray | Path]:
+        for number in range(6):
+            if number == 5 and bad == "iterable":
+                raise ImageError("none.png: there is no such file")
+            yield tmp_path / "none.png" if number == 5 else scene
+
+    results = AutomaticMasks(scene_sam, points_per_side=2, **LOWERED).generate_many(images(), batch_size=4)
+    assert len([next(results) for _ in range(5)]) == 5
+    with pytest.raises(ImageError, match=r"none\.png"):
+        next(results)
+
+
 def test_a_bad_image_is_named_when_it_is_reached(scene_sam: Any, scene: np.ndarray, tmp_path: Path) -> None:
     generator = AutomaticMasks(scene_sam, points_per_side=2, **LOWERED)
     results = generator.generate_many([scene, tmp_path / "none.png"], batch_size=1)

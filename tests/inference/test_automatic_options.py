@@ -74,3 +74,14 @@ def test_thresholds_left_open_are_the_models_own() -> None:
 def test_the_generator_asks_its_model() -> None:
     model = build_sam(dataclasses.replace(SIZES["smoke"], pred_iou_thresh=0.4))
     assert AutomaticMasks(model).options.thresholds == (0.4, 0.95)
+
+
+def test_numpys_numbers_are_kept_as_plain_ones() -> None:
+    given = {"points_per_side": np.int64(4), "pred_iou_thresh": np.float32(0.5), "stability_score_offset": np.uint8(1)}
+    options = AutomaticOptions(**given)
+    assert options == AutomaticOptions(points_per_side=4, pred_iou_thresh=0.5)
+    assert [type(getattr(options, name)) for name in given] == [int, float, float]
+    with pytest.raises(InputError, match="points_per_side is"):
+        AutomaticOptions(points_per_side=np.float64(4))
+    with pytest.raises(InputError, match="pred_iou_thresh is"):
+        AutomaticOptions(pred_iou_thresh=np.True_)

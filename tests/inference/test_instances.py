@@ -51,6 +51,14 @@ def test_batches_of_images_of_any_size_give_what_single_ones_do(small_sam: Sam, 
             assert (rle.decode(one.rle) != rle.decode(other.rle)).mean() < 0.01
 
 
+def test_images_before_a_bad_one_are_answered(small_sam: Sam, picture: Picture, tmp_path: Path) -> None:
+    good = (picture(60, 100), _boxes((1, 2, 50, 40)))
+    results = Instances(small_sam, batch_size=4).segment_many([good, good, (tmp_path / "absent.png", []), good])
+    assert [len(found) for _, found in (next(results), next(results))] == [1, 1]
+    with pytest.raises(ImageError, match="no such file"):
+        next(results)
+
+
 def test_boxes_without_an_area_in_the_image_are_left_out(small_sam: Sam, picture: Picture) -> None:
     boxes = _boxes((10, 10, 10, 40), (-30, 5, 40, 30), (100, 0, 140, 40), (40, 30, 20, 10), (90, 50, 400, 300))
     assert usable(boxes, (60, 100)).tolist() == [False, True, False, False, True]

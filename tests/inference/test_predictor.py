@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,8 @@ def test_batches_say_which_prompt_is_bad_and_keep_the_image_that_is_set(predicto
         predictor.predict_batch(images, [[]])
     with pytest.raises(ImageError, match="batch_size is 0"):
         predictor.predict_batch(images, [[], []], batch_size=0)
+    with pytest.raises(ImageError, match=r"image 1, the image array has dtype float64"):
+        predictor.predict_batch([images[0], np.zeros((4, 4, 3))], [[], []])
     assert predictor.image.frame.original == (60, 100)
 
 
@@ -277,6 +280,21 @@ def test_a_set_embedding_is_the_image(predictor: Predictor, small_sam: Sam) -> N
     assert_array_equal(other.predict(points=[(52, 37)]).masks, predictor.predict(points=[(52, 37)]).masks)
     with pytest.raises(ImageError, match="embedding has shape"):
         other.set_embedding(Embedding(features=torch.zeros(1, 4, 4, 4)), (60, 100))
+    for size in ((0, 100), (60,)):
+        with pytest.raises(ImageError, match="the image's size is"):
+            other.set_embedding(predictor.image.embedding, size)  # type: ignore[arg-type]
+    assert other.image.frame.original == (60, 100)
+
+
+def test_fine_features_of_another_shape_are_refused(predictor: Predictor, small_sam: Sam) -> None:
+    config = small_sam.config
+    fine = Predictor(build_sam(replace(config, decoder=replace(config.decoder, hq_feature_width=16))).eval())
+    embedding = Embedding(features=predictor.image.embedding.features, hq=torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ImageError, match=r"SAM-HQ features have shape \(1, 3, 8, 8\)"):
+        fine.set_embedding(embedding, (60, 100))
+    expected = (1, config.width // 8, small_sam.mask_size, small_sam.mask_size)
+    fine.set_embedding(replace(embedding, hq=torch.zeros(expected)), (60, 100))
+    assert fine.predict(points=[(52, 37)]).best.shape == (60, 100)
 
 
 class NoFloat64(TorchDispatchMode):

@@ -50,6 +50,11 @@ def test_a_binary_mask_is_the_example_itself(scene_sam: Sam) -> None:
     assert (example.mask == _square(60, 70)).all()
     (found,) = search.find(image, example)
     assert (rle.decode(found.rle) & _square(60, 70)).sum() > 400
+    for given in (np.uint8(255) * _square(60, 70), _square(60, 70).astype(np.int64), _square(60, 70)[None]):
+        assert (search.example(image, Prompt(mask=given)).mask == _square(60, 70)).all()
+    asked = scene_sam.asked
+    search.example(image, Prompt(mask=np.uint8(255) * _square(60, 70)))
+    assert scene_sam.asked == asked
 
 
 def test_the_best_are_kept_where_there_are_too_many(scene_sam: Sam) -> None:
@@ -64,6 +69,10 @@ def test_what_makes_no_sense_is_refused(scene_sam: Sam) -> None:
         search.example(_picture((10, 10, RED)), Prompt(mask=np.zeros((128, 128), bool)))
     with pytest.raises(PromptError, match="empty"):
         search.example(_picture((10, 10, RED)), Prompt())
+    with pytest.raises(PromptError, match="is not binary"):
+        search.example(_picture((10, 10, RED)), Prompt(mask=np.uint8(7) * _square(10, 10)))
+    with pytest.raises(PromptError, match="mask has shape"):
+        search.example(_picture((10, 10, RED)), Prompt(mask=_square(10, 10)[:100]))
     with pytest.raises(InputError, match="at least 1"):
         SimilarOptions(max_results=0)
     with pytest.raises(InputError, match="min_similarity"):

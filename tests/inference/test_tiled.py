@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anymask.errors import InputError
+from anymask.data.channels import ChannelMapping
+from anymask.errors import ImageError, InputError
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks, MaskRecord
-from anymask.inference.tiled import TiledMasks
+from anymask.inference.tiled import TiledMasks, as_windows
 from anymask.model import Sam
 
 GROUND = 0
@@ -164,9 +165,41 @@ def test_a_hundred_megapixels_in_little_memory(tiled: Tiled, tmp_path: Path) -> 
     assert peak < 30_000_000  # a byte a pixel would be 100 million
 
 
+def test_an_image_of_more_pixels_than_run_lengths_count_is_refused_before_it_is_read(tiled: Tiled) -> None:
+    class Source:
+        size = (70_000, 70_000)
+
+        def read(self, box: tuple[int, int, int, int]) -> np.ndarray:
+            pytest.fail("read")
+
+    with pytest.raises(InputError, match="70000 x 70000 pixels cannot be stored"):
+        tiled().generate(Source())
+
+
+def test_deep_arrays_are_read_window_by_window_where_the_model_has_a_mapping(
+    tiled: Tiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((150, 200, 4), np.uint16)
+    image[20:140, 60:100, 3] = 5000
+    image[..., 0] = 60000  # by which the others would be stretched
+    tiles = tiled()
+    monkeypatch.setattr(tiles.automatic.model, "channels", ChannelMapping.parse("3,2,1:0..10000").to_dict())
+    (record,) = tiles.generate(image)
+    assert np.array_equal(rle.decode(record.rle), image[..., 3] > 0)
+    assert as_windows(tiles.automatic.model, image).read((60, 20, 62, 22))[0, 0].tolist() == [128, 0, 0]
+    with pytest.raises(ImageError, match="has 2 bands"):
+        tiles.generate(image[..., :2])
+
+
+def test_numpys_numbers_are_numbers(small_sam: Sam) -> None:
+    tiles = TiledMasks(small_sam, tile=np.int64(64), overlap=np.uint8(24), merge_iou=np.float32(0.5))
+    assert [type(value) for value in (tiles.tile, tiles.overlap, tiles.merge_iou)] == [int, int, float]
+
+
 def test_what_makes_no_sense_is_refused(small_sam: Sam) -> None:
     for settings, words in (
         ({"tile": 10, "overlap": 10}, "cannot overlap by 10"),
+        ({"tile": 10.0, "overlap": True}, "cannot overlap by True"),
         ({"merge_iou": 0}, "merge_iou is 0"),
         ({"min_own": -1}, "min_own -1"),
         ({"points": 3}, "no option 'points'"),

@@ -27,15 +27,13 @@ def edges(
 ) -> None:
     """Draw the edges in an image: black where there is none, white where the model is surest of one."""
     from anymask.data.files import make_folder, write_image_atomic
-    from anymask.data.images import read_image
     from anymask.inference.edges import EdgeOptions, Edges, to_grey
 
     if output.suffix.lower() not in (".png", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"):
         raise OutputError(f"{output}: {output.suffix or 'no suffix'} names no image format; .png would")
     check_folder(output.parent)
-    pixels = read_image(image)
     options = EdgeOptions(points_per_side=points_per_side, thin=not thick)
-    strength = Edges(open_model(model, offline=offline, device=device), options).detect(pixels)
+    strength = Edges(open_model(model, offline=offline, device=device), options).detect(image)
     make_folder(output.parent)
     write_image_atomic(output, to_grey(strength))
     if as_json:

@@ -6,7 +6,7 @@ import datetime
 import io
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,14 +20,13 @@ from anymask.cli.evaluate_options import (
     MaxMasks,
     Offline,
     Seed,
+    name_models,
     open_named,
     set_progress,
-    short_name,
 )
 from anymask.cli.evaluate_single_point import play_all, plots
 from anymask.cli.outputs import check_folder
 from anymask.cli.weights import Device
-from anymask.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,32 +78,27 @@ def everything(
     """
     from anymask.data.files import make_folder, write_text_atomic
     from anymask.evaluation import all_report
-    from anymask.evaluation.sets import open_sets
     from anymask.evaluation.single_point import SinglePointConfig, summarise
 
     check_folder(output)
-    names = {short_name(name): name for name in model or ["anymask-s"]}
-    if len(names) < len(model or names):
-        raise InputError(f"two of the models are called the same in a table: {', '.join(model or [])}")
-    sets = open_sets(data, images=images)
-    runs = _Runs(names, output, device=device, offline=offline)
+    runs = _Runs(name_models(model), data, images, output, device=device, offline=offline)
     config = SinglePointConfig(max_images=max_images, max_masks=max_masks, seed=seed)
-    outcomes = runs.single_point(sets, config)
-    proposals = runs.proposals(data, images, points_per_side, proposal_images, seed)
+    outcomes = runs.single_point(config)
+    proposals = runs.proposals(points_per_side, proposal_images, seed)
     found = {name: summarise(part, config) for name, part in outcomes.items()}
     drawn = plots(found)
     report = all_report.FullReport(
         facts=[
             ("date", datetime.date.today().isoformat()),
             *((name, f"weights {label.split()[-1]}") for name, label in runs.labels.items()),
-            ("data", f"{', '.join(sets)}; {_part(config)}"),
+            ("data", f"{', '.join(next(iter(outcomes.values())))}; {_part(config)}"),
         ],
         single_point=found,
         proposals=proposals,
-        instances={} if boxes is None else runs.instances(*boxes, images),
+        instances={} if boxes is None else runs.instances(*boxes),
         edges={} if edges is None else runs.edges(edges),
         plots=[(png, "") for png in drawn.values()],
-        cases=_cases(sets, outcomes, runs.segmenters(), config, num_cases) if num_cases else {},
+        cases=_cases(runs.sets, outcomes, runs.segmenters(), config, num_cases) if num_cases else {},
     )
     make_folder(output)
     write_text_atomic(output / "index.html", all_report.to_html(report))
@@ -114,51 +108,64 @@ def everything(
 
 
 class _Runs:
-    """The protocols on every model in turn, one model in memory at a time."""
+    """The protocols on every model in turn, one model in memory at a time; each sees data by its own channels."""
 
-    def __init__(self, names: Mapping[str, str], output: Path, *, device: str, offline: bool) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        data: list[Path],
+        images: Path | None,
+        output: Path,
+        *,
+        device: str,
+        offline: bool,
+    ) -> None:
+        from anymask.evaluation.sets import open_sets, open_truths
+
         self._open: dict[str, Callable[[], tuple[Sam, str]]] = {
             name: partial(open_named, path, offline=offline, device=device) for name, path in names.items()
         }
-        self._output = output
+        self._images, self._output = images, output
+        self._open_sets = cache(lambda channels: open_sets(data, images=images, channels=channels))
+        self._open_truths = cache(lambda channels: open_truths(data, images=images, channels=channels))
         self.labels: dict[str, str] = {}
+        self.sets: dict[str, dict[str, ImageSet]] = {}
+        """By model, then by name."""
 
-    def single_point(self, sets: Mapping[str, ImageSet], config: SinglePointConfig) -> dict[str, dict[str, SetOutcome]]:
+    def single_point(self, config: SinglePointConfig) -> dict[str, dict[str, SetOutcome]]:
         from anymask.evaluation.model_segmenter import ModelSegmenter
+        from anymask.inference.answers import channels_of
 
         outcomes = {}
-        total = sum(min(len(s), config.max_images or len(s)) for s in sets.values())
-        with set_progress(len(self._open) * total) as progress:
-            for name, open_model in self._open.items():
-                model, label = open_model()
-                self.labels[name] = label
-                outcomes[name] = play_all(ModelSegmenter(model), label, sets, config, self._output, progress)
+        for name, open_model in self._open.items():
+            model, self.labels[name] = open_model()
+            sets = self.sets[name] = self._open_sets(channels_of(model))
+            with set_progress(sum(min(len(s), config.max_images or len(s)) for s in sets.values())) as progress:
+                segmenter = ModelSegmenter(model)
+                outcomes[name] = play_all(segmenter, self.labels[name], sets, config, self._output, progress)
         return outcomes
 
-    def proposals(
-        self, data: list[Path], images: Path | None, points: int, limit: int, seed: int
-    ) -> dict[str, list[ProposalResult]]:
+    def proposals(self, points: int, limit: int, seed: int) -> dict[str, list[ProposalResult]]:
         from anymask.cli.evaluate_proposals import propose_all
         from anymask.evaluation.proposals import ProposalConfig
-        from anymask.evaluation.sets import open_truths
+        from anymask.inference.answers import channels_of
 
         if limit == 0:
             return {}
         config = ProposalConfig(max_images=limit, seed=seed)
-        truths = open_truths(data, images=images)
-        total = sum(min(len(t), limit) for t in truths.values())
         found = {}
-        with set_progress(len(self._open) * total) as progress:
-            for name, open_model in self._open.items():
-                model, label = open_model()
+        for name, open_model in self._open.items():
+            model, label = open_model()
+            truths = self._open_truths(channels_of(model))
+            with set_progress(sum(min(len(t), limit) for t in truths.values())) as progress:
                 found[name] = propose_all(model, label, truths, config, points, self._output, progress)
         return found
 
-    def instances(self, annotations: Path, detections: Path, images: Path | None) -> dict[str, InstanceResult]:
+    def instances(self, annotations: Path, detections: Path) -> dict[str, InstanceResult]:
         from anymask.cli.evaluate_instances import segment_all
 
         return {
-            name: segment_all(*open_model(), annotations, detections, images, output=self._output)
+            name: segment_all(*open_model(), annotations, detections, self._images, output=self._output)
             for name, open_model in self._open.items()
         }
 
@@ -190,16 +197,19 @@ def _part(config: SinglePointConfig) -> str:
 
 
 def _cases(
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, Mapping[str, ImageSet]],
     outcomes: Mapping[str, Mapping[str, SetOutcome]],
     segmenters: Mapping[str, Callable[[], Segmenter]],
     config: SinglePointConfig,
     count: int,
 ) -> dict[str, Pictures]:
-    """Draw the best, middling and worst masks of the first model; and where the second was better, and worse."""
-    from anymask.evaluation.cases import first_ious, look, pick
+    """Draw the best, middling and worst masks of the first model; and where the second was better, and worse.
 
-    names = list(outcomes)
+    Models that could not read the same images are not compared.
+    """
+    from anymask.evaluation.cases import first_ious, look, pick, same_masks
+
+    names = [name for name in outcomes if same_masks(outcomes[name], next(iter(outcomes.values())))]
     values = first_ious(outcomes[names[0]])
     wanted = {
         f"Best of each set after one click: {names[0]}": pick(values, "best", count),
@@ -212,7 +222,7 @@ def _cases(
         wanted[f"Where {names[1]} gains most over {names[0]}"] = pick(gain, "best", count)
         wanted[f"Where {names[1]} loses most against {names[0]}"] = pick(gain, "worst", count)
     places = [place for part in wanted.values() for place in part]
-    seen = iter(look(places, sets, outcomes, segmenters, config))
+    seen = iter(look(places, sets, outcomes, {name: segmenters[name] for name in names}, config))
     return {title: [draw_case(next(seen)) for _ in part] for title, part in wanted.items()}
 
 

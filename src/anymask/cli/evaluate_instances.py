@@ -67,14 +67,16 @@ def segment_all(
     output: Path | None = None,
 ) -> InstanceResult:
     """Evaluate a model on a detector's boxes; with an `output` folder, a journal lets a stopped run go on."""
+    from anymask.data.signatures import signature
     from anymask.evaluation.coco_truth import CocoTruth
     from anymask.evaluation.instances import evaluate_instances
+    from anymask.inference.answers import channels_of
     from anymask.inference.instances import Instances, read_detections
 
     boxes = read_detections(detections)
-    truths = CocoTruth.open(annotations, images)
-    files = [[path.name, path.stat().st_size] for path in (annotations, detections)]
-    settings = {"protocol": "instances", "model": label, "refinements": refinements, "files": files}
+    truths = CocoTruth.open(annotations, images, channels=channels_of(model))
+    files = {"images": truths.signature(), "boxes": signature(detections)}
+    settings = {"protocol": "instances", "model": label, "refinements": refinements, **files}
     journal = set_journal(output, label, annotations.stem, "instances", settings)
     segment = Instances(model, refinements=refinements).segment
     with set_progress(min(len(truths), limit or len(truths))) as progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,6 +58,14 @@ def short_name(name: str) -> str:
     if not label:
         raise InputError(f"{name!r} names no model; see anymask models list")
     return label
+
+
+def name_models(given: Sequence[str] | None) -> dict[str, str]:
+    """Return models, or anymask-s, by what tables call them; raises InputError for two that are called the same."""
+    names = {short_name(name): name for name in given or ["anymask-s"]}
+    if len(names) < len(given or names):
+        raise InputError(f"two of the models are called the same in a table: {', '.join(given or [])}")
+    return names
 
 
 def set_journal(output: Path | None, label: str, name: str, kind: str, settings: Mapping[str, Any]) -> Journal | None:

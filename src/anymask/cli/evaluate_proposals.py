@@ -48,11 +48,12 @@ def proposals(
     from anymask.evaluation import coco_report
     from anymask.evaluation.proposals import ProposalConfig
     from anymask.evaluation.sets import open_truths
+    from anymask.inference.answers import channels_of
 
     if output is not None:
         check_folder(output)
-    truths = open_truths(data, images=images)
     loaded, label = open_named(model, offline=offline, device=device)
+    truths = open_truths(data, images=images, channels=channels_of(loaded))
     config = ProposalConfig(max_images=max_images, seed=seed)
     with set_progress(sum(min(len(t), max_images or len(t)) for t in truths.values())) as progress:
         results = propose_all(loaded, label, truths, config, points_per_side, output, progress)
@@ -79,7 +80,7 @@ def propose_all(
     propose = model_proposer(model, points_per_side)
     results = []
     for name, truth in truths.items():
-        settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": len(truth)}
+        settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": truth.signature()}
         journal = set_journal(output, label, name, "proposals", {**settings, "limits": config.limits})
         results.append(evaluate_proposals(propose, name, truth, config, progress=progress, journal=journal))
     return results

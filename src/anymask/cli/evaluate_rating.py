@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate_options import AsJson, Data, Images, Offline, Seed, open_named, short_name
+from anymask.cli.evaluate_options import AsJson, Data, Images, Offline, Seed, name_models, open_named
 from anymask.cli.outputs import check_folder
 from anymask.cli.weights import Device
 
@@ -31,6 +31,8 @@ def make_sheet(
     offline: Offline = False,
 ) -> None:
     """Make a sheet of masks in random order: each model's after one click, and the annotated ones among them."""
+    from functools import cache
+
     import numpy as np
 
     from anymask.cli.evaluate_all import draw_panel
@@ -39,14 +41,16 @@ def make_sheet(
     from anymask.evaluation.model_segmenter import ModelSegmenter
     from anymask.evaluation.rating import MIN_SIDE, Item, sheet
     from anymask.evaluation.sets import open_sets
+    from anymask.inference.answers import channels_of
 
     check_folder(output)
-    names = {short_name(name): name for name in model or ["anymask-s"]}
-    sets = open_sets(data, images=images)
+    names = name_models(model)
+    sets = cache(lambda channels: open_sets(data, images=images, channels=channels))
     items = []
     for label, path in names.items():
-        segmenter = ModelSegmenter(open_named(path, offline=offline, device=device)[0])
-        for case in look_at(segmenter, label, sets, max_masks, MIN_SIDE**2, seed):
+        loaded, _ = open_named(path, offline=offline, device=device)
+        seen = sets(channels_of(loaded))
+        for case in look_at(ModelSegmenter(loaded), label, seen, max_masks, MIN_SIDE**2, seed):
             subject = f"{case.set_name} {case.point[0]},{case.point[1]} {case.image.shape}"
             items.append(Item(picture=draw_panel(case, case.masks[label]), method=label, subject=subject))
             if label == next(iter(names)):
@@ -54,7 +58,7 @@ def make_sheet(
     page, key = sheet(items, name=output.resolve().name, rng=np.random.default_rng(seed))
     make_folder(output)
     write_text_atomic(output / "sheet.html", page)
-    write_text_atomic(output / "key.json", json.dumps(key, indent=1) + "\n")
+    write_text_atomic(output / "key.json", json.dumps(key.to_dict(), indent=1) + "\n")
     typer.echo(f"sheet    {output / 'sheet.html'}  ({len(items)} masks; whose they are is in key.json)")
 
 
@@ -70,13 +74,12 @@ def summary(
     import numpy as np
 
     from anymask.errors import DataError
-    from anymask.evaluation.rating import summarise
+    from anymask.evaluation.rating import Key, summarise
     from anymask.evaluation.report import table
 
     try:
-        document = json.loads(key.read_bytes())
-        whose = {number: {name: entry[name] for name in ("method", "subject")} for number, entry in document.items()}
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        whose = Key.from_dict(json.loads(key.read_bytes()))
+    except (OSError, ValueError, DataError) as error:
         raise DataError(f"{key} is no key of a sheet, such as key.json beside it") from error
     found = summarise(whose, ratings, rng=np.random.default_rng(0))
     if as_json:

@@ -67,11 +67,12 @@ def single_point(
     from anymask.evaluation.model_segmenter import ModelSegmenter
     from anymask.evaluation.sets import open_sets
     from anymask.evaluation.single_point import SinglePointConfig, summarise
+    from anymask.inference.answers import channels_of
 
     if output is not None:
         check_folder(output)
-    sets = open_sets(data, images=images)
     loaded, label = open_named(model, offline=offline, device=device)
+    sets = open_sets(data, images=images, channels=channels_of(loaded))
     firsts = [First.centre, First.random] if first is First.both else [first]
     results = {}
     total = len(firsts) * sum(min(len(s), max_images or len(s)) for s in sets.values())

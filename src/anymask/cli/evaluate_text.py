@@ -68,12 +68,13 @@ def text(
     from anymask.evaluation import coco_report
     from anymask.evaluation.sets import open_truths
     from anymask.evaluation.text_to_mask import TextConfig
+    from anymask.inference.answers import channels_of
 
     if output is not None:
         check_folder(output)
     config = TextConfig(template=template, max_images=max_images, seed=seed)
-    truths = open_truths(data, images=images)
     loaded, label = open_named(model, offline=offline, device=device)
+    truths = open_truths(data, images=images, channels=channels_of(loaded))
     prepare, way = _segmenter(loaded, detector, clip, threshold)
     with set_progress(sum(min(len(t), max_images or len(t)) for t in truths.values())) as progress:
         results = ask_all(prepare, {"model": label, **way}, truths, config, output, progress)
@@ -112,7 +113,7 @@ def ask_all(
 
     results = []
     for name, truth in truths.items():
-        fixed = {"protocol": "text", "images": len(truth), "template": config.template, **settings}
+        fixed = {"protocol": "text", "images": truth.signature(), "template": config.template, **settings}
         journal = set_journal(output, str(settings["model"]), name, "text", fixed)
         results.append(evaluate_text(prepare, name, truth, config, progress=progress, journal=journal))
     return results

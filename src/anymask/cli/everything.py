@@ -126,6 +126,7 @@ def everything(
     from anymask.checkpoints.load import model_hash
     from anymask.cli.everything_loop import Loop, answerer
     from anymask.cli.everything_options import build_options, build_tiling, described
+    from anymask.inference.answers import read
 
     given = {
         "points_per_side": points_per_side,
@@ -152,10 +153,18 @@ def everything(
     network = open_model(model, offline=offline, device=device)
     options = options.for_model(network.config)
     wanted = {"tree": tree, "on_top": on_top.value, "cover": cover}
-    settings = {"model": model, "model_hash": model_hash(network), **described(options), **tiling, **wanted}
+    weights = {"model": model, "model_hash": model_hash(network), "channels": network.channels}
+    settings = {**weights, **described(options), **tiling, **wanted}
     if not overwrite:
         check_earlier(output, jobs, settings)
-    loop = Loop(folder=output, jobs=jobs, formats=tuple(formats or ()), settings=settings, overwrite=overwrite)
+    loop = Loop(
+        folder=output,
+        jobs=jobs,
+        formats=tuple(formats or ()),
+        settings=settings,
+        overwrite=overwrite,
+        read=lambda path: read(network, path),
+    )
     with everything_progress(len(jobs)) as bar:
         outcome = loop.run(answerer(network, options, tiling, batch_size, on_tile=bar.tile), bar)
     if outcome.failed and not source.is_dir():

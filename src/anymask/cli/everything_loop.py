@@ -15,7 +15,6 @@ from jaxtyping import UInt8
 
 from anymask.cli.everything_files import annotations_of, write_document, write_pictures
 from anymask.cli.everything_run import Format, Job, begin, missing, read_document, write_dataset
-from anymask.data.images import read_image
 from anymask.errors import ImageError
 from anymask.inference import AutomaticMasks, AutomaticOptions, MaskRecord
 from anymask.inference.tiled import OnTile, TiledMasks
@@ -69,6 +68,8 @@ class Loop:
     formats: tuple[Format, ...]
     settings: dict[str, Any]
     overwrite: bool
+    read: Callable[[Path], Pixels]
+    """Reads an image as the model wants it; raises ImageError."""
     _begun: bool = False
     _outcome: Outcome = field(default_factory=Outcome)
 
@@ -114,10 +115,10 @@ class Loop:
     def _readable(self, jobs: Sequence[Job], bar: EverythingBar) -> Iterator[tuple[Job, Pixels]]:
         """Yield the images that can be read, one of them read ahead; note the others."""
         with ThreadPoolExecutor(1, thread_name_prefix="anymask-reader") as reader:
-            ahead = deque(reader.submit(read_image, job.image) for job in jobs[:1])
+            ahead = deque(reader.submit(self.read, job.image) for job in jobs[:1])
             for index, job in enumerate(jobs):
                 reading = ahead.popleft()
-                ahead.extend(reader.submit(read_image, later.image) for later in jobs[index + 1 : index + 2])
+                ahead.extend(reader.submit(self.read, later.image) for later in jobs[index + 1 : index + 2])
                 try:
                     pixels = reading.result()
                 except ImageError as error:

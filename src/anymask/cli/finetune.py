@@ -165,12 +165,12 @@ def _open(
     start: Sam,
 ) -> _Data:
     """Open and split every set; whatever is wrong with one is told now."""
-    from anymask.data.channels import ChannelMapping
     from anymask.data.labelled import Held, open_labelled, split
     from anymask.data.synthetic import SceneConfig
     from anymask.data.synthetic.endless import GeneratedScenes
+    from anymask.inference.answers import channels_of
 
-    channels = None if start.channels is None else ChannelMapping.from_dict(start.channels)
+    channels = channels_of(start)
     name, files = _name(images), open_labelled(images, annotations, channels=channels)
     reported: SampleSet
     if hold_out is None:
@@ -231,13 +231,13 @@ def _unused(name: str, taken: dict[str, Any]) -> str:
 
 
 def _fingerprint(start: Sam, data: _Data, config: FinetuneConfig) -> str:
-    """Return what tells one run from another: the model, the images and the settings, but for the number of steps."""
+    """Return what tells one run from another: model, channels, data and settings, but for the number of steps."""
     from anymask.checkpoints import model_hash
 
     settings = dataclasses.asdict(config)
     settings["run"].pop("steps")
-    sets = [[files.key(index) for index in range(len(files))] for files in (data.new, *data.old)]
-    text = json.dumps([model_hash(start), settings, sets], sort_keys=True)
+    sets = [files.signature() for files in (data.new, *data.old)]
+    text = json.dumps([model_hash(start), start.channels, settings, sets], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,13 @@ import typer
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device, open_model
-from anymask.errors import InputError
+from anymask.errors import ImageError, InputError, OutputError
 
 if TYPE_CHECKING:
+    from anymask.evaluation.journal import Journal
     from anymask.inference.instances import Detection, ImageId, Instances
+
+SOME_FAILED = 1
 
 
 def instances(
@@ -34,43 +38,50 @@ def instances(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done, as JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
-) -> None:
+) -> int:
     """Turn the boxes of any detector into masks, as COCO's results.
 
     An image_id is a file's name, with or without its suffix, or the number that its name is, unless --annotations
     says it. Boxes without an area in their image, and those of images that are not there, are left out and counted.
+    Images that cannot be read are passed over and named; the exit status is 1 then. What was interrupted goes on when
+    the same call is repeated.
     """
-    from anymask.data.files import make_folder, write_whole
+    from anymask.checkpoints.load import model_hash
+    from anymask.data.files import make_folder
+    from anymask.evaluation.journal import Journal
     from anymask.inference.instances import Instances, read_detections
 
     check_folder(output.parent)
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder, the name of a file was expected")
     boxes = read_detections(detections)
     files = find_images(images, boxes, annotations)
     missing = sum(len(found) for image_id, found in boxes.items() if image_id not in files)
-    loaded = Instances(
-        open_model(model, offline=offline, device=device), refinements=refinements, batch_size=batch_size
-    )
+    network = open_model(model, offline=offline, device=device)
     make_folder(output.parent)
-    written = 0
-
-    def write(temporary: Path) -> None:
-        nonlocal written
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write("[")
-            for entry in _entries(loaded, files, boxes):
-                file.write((",\n" if written else "\n") + entry)
-                written += 1
-            file.write("\n]\n")
-
-    write_whole(output, write)
-    flat = sum(len(boxes[image_id]) for image_id in files) - written
+    settings = {"model": model_hash(network), "channels": network.channels, "refinements": refinements}
+    journal = Journal(output.with_name(f".{output.stem}-journal.jsonl"), settings)
+    loaded = Instances(network, refinements=refinements, batch_size=batch_size)
+    keys, failed = _segment(loaded, files, boxes, journal)
+    written = _write(output, journal, set(keys.values())) if keys else 0
+    journal.path.unlink()
+    if not keys:
+        raise ImageError(f"none of {len(files)} images can be used; the first: {failed[0]['error']}")
+    for failure in failed:
+        typer.echo(f"anymask: passed over {failure['error']}", err=True)
+    flat = sum(len(boxes[image_id]) for image_id in keys) - written
     if as_json:
-        record = {"file": str(output), "images": len(files), "masks": written}
+        record = {"file": str(output), "images": len(keys), "masks": written, "failed": failed}
         typer.echo(json.dumps({**record, "boxes_without_area": flat, "boxes_without_image": missing, "model": model}))
-        return
-    typer.echo(f"masks    {output}  ({written:,} of {len(files):,} images)")
-    if flat or missing:
-        typer.echo(f"left out {flat:,} boxes without an area in their image, {missing:,} of images that are not there")
+    else:
+        typer.echo(f"masks    {output}  ({written:,} of {len(keys):,} images)")
+        if flat or missing:
+            typer.echo(
+                f"left out {flat:,} boxes without an area in their image, {missing:,} of images that are not there"
+            )
+        if failed:
+            typer.echo(f"skipped  {len(failed):,} images that cannot be read")
+    return SOME_FAILED if failed else 0
 
 
 def find_images(
@@ -103,14 +114,54 @@ def find_images(
     return found
 
 
-def _entries(
-    loaded: Instances, files: Mapping[ImageId, Path], boxes: Mapping[ImageId, Sequence[Detection]]
-) -> Iterator[str]:
-    """Yield each mask as JSON."""
+def _segment(
+    loaded: Instances,
+    files: Mapping[ImageId, Path],
+    boxes: Mapping[ImageId, Sequence[Detection]],
+    journal: Journal,
+) -> tuple[dict[ImageId, str], list[dict[str, str]]]:
+    """Leave each image's masks in the journal; return under which keys, and `file` and `error` of unreadable images."""
+    from anymask.data.signatures import signature
+
+    keys = {i: signature(i, path, [dataclasses.astuple(box) for box in boxes[i]]) for i, path in files.items()}
+    kept = {key for key, _ in journal.read()}
+    failed: list[dict[str, str]] = []
+    waiting = [image_id for image_id in files if keys[image_id] not in kept]
     with everything_progress(len(files)) as bar:
-        bar.begin(0)
-        made = loaded.segment_many((path, boxes[image_id]) for image_id, path in files.items())
-        for done, (image_id, (_, found)) in enumerate(zip(files, made, strict=True), start=1):
-            for instance in found:
-                yield json.dumps(instance.to_coco(image_id), separators=(",", ":"))
-            bar.image(done)
+        bar.begin(len(files) - len(waiting))
+        made = 0
+        while waiting:
+            done = 0
+            try:
+                for _, found in loaded.segment_many([(files[image_id], boxes[image_id]) for image_id in waiting]):
+                    image_id = waiting[done]
+                    journal.append(keys[image_id], [instance.to_coco(image_id) for instance in found])
+                    done, made = done + 1, made + 1
+                    bar.image(made)
+            except ImageError as error:  # of the image after those that were yielded
+                failed.append({"file": str(files[waiting[done]]), "error": str(error)})
+                del keys[waiting[done]]
+                done += 1
+                bar.image()
+            waiting = waiting[done:]
+    return keys, failed
+
+
+def _write(output: Path, journal: Journal, keys: Set[str]) -> int:
+    """Write the masks of some of a journal's images as COCO's results; return how many there are."""
+    from anymask.data.files import write_whole
+
+    written = 0
+
+    def write(temporary: Path) -> None:
+        nonlocal written
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write("[")
+            for key, entries in journal.read():
+                for entry in entries if key in keys else []:
+                    file.write((",\n" if written else "\n") + json.dumps(entry, separators=(",", ":")))
+                    written += 1
+            file.write("\n]\n")
+
+    write_whole(output, write)
+    return written

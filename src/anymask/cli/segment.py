@@ -122,16 +122,16 @@ def segment(
     Writes <stem>_mask.png (0 and 255; numbered if there are several), <stem>_overlay.png, and <stem>.json: a record in
     the layout of SA-1B with scores.
     """
-    from anymask.data.images import read_image
     from anymask.inference import Predictor
+    from anymask.inference.answers import read
 
     if output is None and not as_json:
         raise InputError("where shall results go? give -o DIR, or --json to print the record alone")
     if output is not None:
         check_folder(output)
-    pixels = read_image(image)
     prompts = build_prompts(point or [], box or [], mask or [], text or [])
     predictor = Predictor(open_model(model, offline=offline, device=device), clip=clip)
+    pixels = read(predictor.model, image)
     if prompts[0].is_words_alone and (detector is not None or predictor.model.config.text is None):
         if all_masks:
             raise InputError("--all-masks is for clicks, boxes and rough masks: a found object has one mask")

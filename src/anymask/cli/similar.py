@@ -40,8 +40,8 @@ def similar(
     Writes similar.json, every image's regions with how similar they are, and an overlay of each image that has any.
     """
     from anymask.data.files import make_folder, write_image_atomic, write_text_atomic
-    from anymask.data.images import read_image
     from anymask.geometry import rle
+    from anymask.inference.answers import read
     from anymask.inference.similar import Similar, SimilarOptions
     from anymask.plots import draw_everything
 
@@ -49,8 +49,6 @@ def similar(
     prompts = build_prompts(point or [], box or [], mask or [])
     if len(prompts) > 1:
         raise InputError("several boxes or masks are several things; give one thing to look for")
-    if prompts[0].mask is not None and not (point or box):
-        prompts[0] = _binary(prompts[0])
     paths = _files(images)
     options = SimilarOptions(min_similarity=min_similarity, max_results=max_results)
     search = Similar(open_model(model, offline=offline, device=device), options)
@@ -62,7 +60,7 @@ def similar(
         bar.begin(0)
         for number, path in enumerate(paths, start=1):
             try:
-                pixels = read_image(path)
+                pixels = read(search.model, path)
             except ImageError as error:
                 typer.echo(f"anymask: {error}", err=True)
                 skipped += 1
@@ -93,16 +91,6 @@ def similar(
     typer.echo(f"similar  {output / 'similar.json'}  ({total} regions in {len(records)} images)")
     if skipped:
         typer.echo(f"skipped  {skipped} images that cannot be read")
-
-
-def _binary(prompt: Any) -> Any:
-    """Return a prompt whose mask in black and white is the example itself."""
-    import numpy as np
-
-    from anymask.inference import Prompt
-
-    values = np.asarray(prompt.mask)
-    return prompt if values.dtype.kind == "f" else Prompt(mask=values > 0)
 
 
 def _files(given: list[Path]) -> list[Path]:

@@ -89,6 +89,11 @@ class ChannelMapping:
         return rgb
 
 
+def stated(mapping: ChannelMapping | None) -> dict[str, Any] | None:
+    """Return a mapping as plain values, or None where there is none."""
+    return None if mapping is None else mapping.to_dict()
+
+
 def read_mapped(source: ImageSource, mapping: ChannelMapping | None) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as a mapping says, or as `read_image` does where there is none; raises ImageError.
 

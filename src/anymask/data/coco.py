@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from anymask.data.channels import ChannelMapping, read_bands, read_mapped
+from anymask.data.channels import ChannelMapping, read_bands, read_mapped, stated
 from anymask.data.images import ImageSource, read_header
 from anymask.data.sa1b import pick
 from anymask.data.sample import Sample
+from anymask.data.signatures import signature
 from anymask.errors import DataError
 from anymask.geometry import polygons, rle
 
@@ -76,6 +77,10 @@ class CocoFiles:
         """
         _, size, entries = self._entries[index]
         return size, [(entry["id"], entry.get("category_id"), self._mask(entry, size)) for entry in entries]
+
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        return signature(self.path, [path for path, _, _ in self._entries], stated(self.channels))
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random; raises DataError or ImageError."""

@@ -20,6 +20,8 @@ from anymask.errors import OutputError
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _ABANDONED_SECONDS = 3600.0
+_TORCH_WRITER = "inline_container"
+"""What the RuntimeError names by which torch reports a full disk."""
 
 
 def cache_folder() -> Path:
@@ -61,7 +63,9 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         temporary.chmod(mode)  # what writes may have put a file of its own, readable by its owner only, in its place
         os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:  # RuntimeError is how torch reports a full disk
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error):
+            raise
         raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -18,9 +18,10 @@ from jaxtyping import Bool, Int
 from PIL import Image
 
 from anymask.data.cache import ImageCache
-from anymask.data.channels import ChannelMapping, read_mapped
+from anymask.data.channels import ChannelMapping, read_mapped, stated
 from anymask.data.sa1b import pick
 from anymask.data.sample import Sample
+from anymask.data.signatures import signature
 from anymask.errors import DataError
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +57,11 @@ class FolderFiles:
     def key(self, index: int) -> str:
         """Return the image's path."""
         return str(self._pairs[index][0])
+
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        masks = [sorted(found.iterdir()) if found.is_dir() else found for _, found in self._pairs]
+        return signature([image for image, _ in self._pairs], masks, stated(self.channels))
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random.

@@ -14,6 +14,7 @@ from anymask.data.folder import FolderFiles
 from anymask.data.loader import SampleSet
 from anymask.data.sa1b import TarFiles
 from anymask.data.sample import Sample
+from anymask.data.signatures import signature
 from anymask.errors import DataError
 
 
@@ -56,6 +57,10 @@ class Subset:
         """Return the image's name in the whole set."""
         return self.files.key(self.indices[index])
 
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        return signature(self.files.signature(), self.indices)
+
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random; raises AnymaskError."""
         return self.files.sample(self.indices[index], max_masks=max_masks, rng=rng)
@@ -74,6 +79,11 @@ class Held:
     def key(self, index: int) -> str:
         """Return the sample's key."""
         return self._samples[index].key
+
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        arrays = [(sample.image, sample.masks) for sample in self._samples]
+        return signature([[hashlib.sha256(part.tobytes()).hexdigest() for part in parts] for parts in arrays])
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Return a sample; all of its masks."""

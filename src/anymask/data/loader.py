@@ -39,6 +39,10 @@ class SampleSet(Protocol):
         """Return an image's name."""
         ...
 
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        ...
+
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random; raises AnymaskError."""
         ...

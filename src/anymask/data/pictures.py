@@ -12,6 +12,7 @@ from anymask.data.cache import ImageCache
 from anymask.data.folder import IMAGE_SUFFIXES
 from anymask.data.images import read_image
 from anymask.data.sample import Sample
+from anymask.data.signatures import signature
 from anymask.errors import DataError
 
 
@@ -24,6 +25,10 @@ class ImageFiles(Protocol):
 
     def key(self, index: int) -> str:
         """Return an image's name."""
+        ...
+
+    def signature(self) -> str:
+        """Return what changes where the images do."""
         ...
 
     def image_bytes(self, index: int) -> bytes:
@@ -51,6 +56,10 @@ class FolderImages:
         """Return the image's path."""
         return str(self._paths[index])
 
+    def signature(self) -> str:
+        """Return what changes where the images do."""
+        return signature(self._paths)
+
     def image_bytes(self, index: int) -> bytes:
         """Return the encoded image; raises DataError."""
         try:
@@ -72,6 +81,10 @@ class Pictures:
     def key(self, index: int) -> str:
         """Return an image's name."""
         return self.files.key(index)
+
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        return self.files.signature()
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image; raises AnymaskError for one that is broken."""

@@ -16,11 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
 import numpy as np
+from jaxtyping import UInt8
 
 from anymask.data.cache import ImageCache
 from anymask.data.files import cache_folder
 from anymask.data.images import read_image
 from anymask.data.sample import Sample
+from anymask.data.signatures import signature
 from anymask.data.tar_places import LocalTar, Range, RemoteTar, kept_index, read_index, tar_place, write_index
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import rle
@@ -52,27 +54,27 @@ class Skipped:
 
 def parse_sample(
     key: str,
-    image_bytes: bytes,
+    image: bytes | UInt8[np.ndarray, "h w 3"],
     json_bytes: bytes,
     *,
     max_masks: int | None = None,
     rng: np.random.Generator | None = None,
     cache: ImageCache | None = None,
 ) -> Sample:
-    """Decode one pair, with all of its masks or `max_masks` of them drawn at random.
+    """Decode one pair, its image encoded or read already, with all masks or `max_masks` of them drawn at random.
 
     Raises DataError (or ImageError) for a broken image, broken JSON, RLEs of another size, or no masks at all.
     """
     annotations = _annotations(key, json_bytes)
     chosen = pick(len(annotations), max_masks, rng)
-    image = read_image(image_bytes) if cache is None else cache.read(image_bytes)
+    pixels = cache.read(image) if cache is not None and isinstance(image, bytes) else read_image(image)
     try:
-        stored = [rle.checked(annotations[i].get("segmentation"), image.shape[:2]) for i in chosen]
+        stored = [rle.checked(annotations[i].get("segmentation"), pixels.shape[:2]) for i in chosen]
         levels, parents = _hierarchy(annotations, chosen)
     except (DataError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{key}: an annotation cannot be used: {error}") from error
     masks = np.stack([rle.decode(s) for s in stored])
-    return Sample(key=key, image=image, masks=masks, levels=levels, parents=parents)
+    return Sample(key=key, image=pixels, masks=masks, levels=levels, parents=parents)
 
 
 def pick(count: int, most: int | None, rng: np.random.Generator | None) -> list[int]:
@@ -159,6 +161,10 @@ class TarFiles:
         if member.json is None:
             raise DataError(f"{self.key(index)} has no JSON")
         return self.tars[member.tar].read(member.json)
+
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        return signature([tar.identity() for tar in self.tars])
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random."""

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from anymask.data.files import make_folder, write_text_atomic
+from anymask.data.signatures import signature
 from anymask.errors import DataError
 
 Range = tuple[int, int]
@@ -33,6 +34,10 @@ class LocalTar:
     def __str__(self) -> str:
         """Return the path."""
         return str(self.path)
+
+    def identity(self) -> str:
+        """Name this state of the tar: its file's name, size and time of change."""
+        return signature(self.path)
 
     def open(self) -> Any:
         """Open the file."""

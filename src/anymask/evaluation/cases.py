@@ -56,41 +56,38 @@ def first_ious(outcomes: Mapping[str, SetOutcome]) -> dict[str, Float[np.ndarray
     return {name: found.outcome.clicks[:, 0] for name, found in outcomes.items()}
 
 
+def same_masks(one: Mapping[str, SetOutcome], other: Mapping[str, SetOutcome]) -> bool:
+    """Whether two segmenters were measured on the same masks of the same sets."""
+    return one.keys() == other.keys() and all(np.array_equal(one[name].places, other[name].places) for name in one)
+
+
 def look(
     places: Sequence[tuple[str, int]],
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, Mapping[str, ImageSet]],
     outcomes: Mapping[str, Mapping[str, SetOutcome]],
     segmenters: Mapping[str, Callable[[], Segmenter]],
     config: SinglePointConfig,
 ) -> list[Case]:
     """Play the first click of some masks, at their centre, again for every segmenter; return what came of it.
 
-    `outcomes` is by segmenter, then by set; a segmenter is made when its turn comes, so that one is held at a time.
+    `sets` and `outcomes`, of the same masks, are by segmenter, then by set: segmenters may see an image in colours of
+    their own, and it is shown in the first's. A segmenter is made when its turn comes, so that one is held at a time.
     """
-    anyone = next(iter(outcomes.values()))
-    drawn = []
-    for name, mask in places:
-        index, number = anyone[name].places[mask].tolist()
-        sample = draw_sample(sets[name], index, config)
-        point = points.centre(sample.masks[number])
-        assert point is not None  # as `draw_sample` leaves empty masks out
-        drawn.append((sample.image, sample.masks[number].copy(), point))
-    answers: list[dict[str, Bool[np.ndarray, "h w"]]] = [{} for _ in drawn]
+    cases: list[Case] = []
     for segmenter_name, make in segmenters.items():
-        segmenter = make()
-        for answer, (image, _, point) in zip(answers, drawn, strict=True):
-            answer[segmenter_name] = _after_one_click(segmenter.prepare(image), point)
-    return [
-        Case(
-            set_name=name,
-            image=image,
-            truth=truth,
-            point=point,
-            masks=answer,
-            ious={s: float(outcomes[s][name].outcome.clicks[mask, 0]) for s in segmenters},
-        )
-        for (name, mask), (image, truth, point), answer in zip(places, drawn, answers, strict=True)
-    ]
+        segmenter, played = make(), outcomes[segmenter_name]
+        for number, (name, mask) in enumerate(places):
+            index, place = played[name].places[mask].tolist()
+            sample = draw_sample(sets[segmenter_name][name], index, config)
+            if number == len(cases):
+                point = points.centre(sample.masks[place])
+                assert point is not None  # as `draw_sample` leaves empty masks out
+                truth = sample.masks[place].copy()
+                cases.append(Case(set_name=name, image=sample.image, truth=truth, point=point, masks={}, ious={}))
+            case = cases[number]
+            case.masks[segmenter_name] = _after_one_click(segmenter.prepare(sample.image), case.point)
+            case.ious[segmenter_name] = float(played[name].outcome.clicks[mask, 0])
+    return cases
 
 
 def _after_one_click(image: PreparedImage, point: tuple[int, int]) -> Bool[np.ndarray, "h w"]:

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from anymask.data.images import read_image
+from anymask.data.channels import ChannelMapping, read_mapped, stated
 from anymask.data.loader import SampleSet as ImageSet
+from anymask.data.signatures import signature
 from anymask.errors import DataError
 from anymask.geometry import polygons, rle
 
@@ -40,6 +41,8 @@ class Truth:
     """LVIS: categories surely absent; of others than these and those present nothing is known. None: all are known."""
     not_exhaustive: frozenset[int] = frozenset()
     """LVIS: categories of which not every object is annotated."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many of its annotations cannot be used, by the reason."""
 
 
 class TruthSet(Protocol):
@@ -57,7 +60,7 @@ class TruthSet(Protocol):
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """How many annotations could not be used so far, by the reason."""
+        """How many annotations that are of no image cannot be used, by the reason; an image's are told by its truth."""
         ...
 
     def __len__(self) -> int:
@@ -66,6 +69,10 @@ class TruthSet(Protocol):
 
     def key(self, index: int) -> str:
         """Return an image's name."""
+        ...
+
+    def signature(self) -> str:
+        """Return what changes where the images or their annotations do."""
         ...
 
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
@@ -78,7 +85,8 @@ class CocoTruth:
     """The images of a COCO or LVIS file, those without annotations included, in the order of their ids.
 
     Annotations of images that are not in the file, outside their image, without a mask, or malformed are left out and
-    counted. Raises DataError where the file is none of COCO's layout.
+    counted. `channels` says how images are read that are no plain pictures. Raises DataError where the file is none of
+    COCO's layout.
     """
 
     path: Path
@@ -88,9 +96,12 @@ class CocoTruth:
     frequency: dict[int, str]
     names: dict[int, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    channels: ChannelMapping | None = None
 
     @classmethod
-    def open(cls, path: str | Path, images: str | Path | None = None) -> CocoTruth:
+    def open(
+        cls, path: str | Path, images: str | Path | None = None, *, channels: ChannelMapping | None = None
+    ) -> CocoTruth:
         """Read a file; `images` is the folder of its images, looked for near the file if None."""
         document = read_coco(Path(path))
         listed = sorted((_checked_image(entry, Path(path)) for entry in document["images"]), key=lambda e: int(e["id"]))
@@ -114,6 +125,7 @@ class CocoTruth:
             frequency=_of_categories(document.get("categories"), "frequency", {"r", "c", "f"}),
             names=_of_categories(document.get("categories"), "name"),
             left_out=left_out,
+            channels=channels,
         )
 
     def __len__(self) -> int:
@@ -124,6 +136,11 @@ class CocoTruth:
         """Return the image's name in the file."""
         return file_name(self.images[index])
 
+    def signature(self) -> str:
+        """Return what changes where the file or the images do."""
+        paths = [find_image(self.folder, file_name(entry)) for entry in self.images]
+        return signature(self.path, paths, stated(self.channels))
+
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
         """Read an image and its annotations; raises DataError or ImageError."""
         return self.read_pixels(index), self.truth(index)
@@ -131,7 +148,7 @@ class CocoTruth:
     def read_pixels(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Read an image; raises DataError where it has another size than the file says, ImageError if unreadable."""
         entry = self.images[index]
-        pixels = read_image(find_image(self.folder, self.key(index)))
+        pixels = read_mapped(find_image(self.folder, self.key(index)), self.channels)
         if pixels.shape[:2] != (entry["height"], entry["width"]):
             found = (
                 f"{pixels.shape[1]}×{pixels.shape[0]} pixels, {entry['width']}×{entry['height']} in {self.path.name}"
@@ -140,15 +157,16 @@ class CocoTruth:
         return pixels
 
     def truth(self, index: int) -> Truth:
-        """Return an image's annotations; those that cannot be used are counted in `left_out`."""
+        """Return an image's annotations; those that cannot be used are counted."""
         entry = self.images[index]
         size = (int(entry["height"]), int(entry["width"]))
         kept, masks = [], []
+        left_out: Counter[str] = Counter()
         # Where categories do not count, pycocotools still goes through them in turn, which decides ties.
         for annotation in sorted(self.annotations.get(entry["id"], []), key=lambda a: int(a.get("category_id", 1))):
             reason, mask = _mask(annotation, size)
             if mask is None:
-                self.left_out[reason] += 1
+                left_out[reason] += 1
             else:
                 kept.append(annotation)
                 masks.append(mask)
@@ -163,6 +181,7 @@ class CocoTruth:
             crowd=np.array([bool(a.get("iscrowd", 0)) for a in kept], bool),
             negative=None if negative is None else frozenset(negative),
             not_exhaustive=frozenset(entry.get("not_exhaustive_category_ids", ())),
+            left_out=dict(left_out),
         )
 
 
@@ -173,7 +192,7 @@ class SampleTruth:
         self.images = images
         self.frequency: dict[int, str] = {}
         self.names: dict[int, str] = {}
-        self.left_out: Counter[str] = Counter()
+        self.left_out: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -183,11 +202,15 @@ class SampleTruth:
         """Return an image's name."""
         return self.images.key(index)
 
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        return self.images.signature()
+
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
-        """Read an image and its masks, empty ones left out; raises AnymaskError."""
+        """Read an image and its masks, empty ones left out and counted; raises AnymaskError."""
         sample = self.images.sample(index)
         masks = sample.masks[sample.masks.any(axis=(1, 2))]
-        self.left_out["empty"] += len(sample.masks) - len(masks)
+        num_empty = len(sample.masks) - len(masks)
         truth = Truth(
             key=self.key(index),
             image_id=index + 1,
@@ -196,6 +219,7 @@ class SampleTruth:
             categories=np.ones(len(masks), np.int64),
             areas=masks.sum(axis=(1, 2)).astype(np.float64),
             crowd=np.zeros(len(masks), bool),
+            left_out={"empty": num_empty} if num_empty else {},
         )
         return sample.image, truth
 

@@ -6,7 +6,6 @@ Source: SAM, sec. 7.2 and app. D.2. Each image's counts are a file in the result
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +21,7 @@ from jaxtyping import Float, UInt8
 
 from anymask.data.files import make_folder, remove_abandoned, write_text_atomic
 from anymask.data.images import read_image
+from anymask.data.signatures import signature
 from anymask.errors import DataError, InputError
 from anymask.evaluation.bsds import BsdsImage, list_images, read_boundaries, require_scipy
 from anymask.evaluation.edge_baselines import BASELINES, THRESHOLDS, above
@@ -196,5 +196,4 @@ class _Kept:
         return self._folder / f"{image.name}.json"
 
     def _of(self, image: BsdsImage) -> dict[str, Any]:
-        files = [[path.name, os.stat(path).st_size] for path in (image.image, image.truth)]
-        return {**self._settings, "files": files}
+        return {**self._settings, "files": signature(image.image, image.truth)}

@@ -55,6 +55,7 @@ def evaluate_instances(
     if not ids & detections.keys():
         raise DataError(f"{name}: none of the boxes' {len(detections)} images is in the annotation file")
     skipped, tally, num_boxes = Skipped(), PrecisionTally(), 0
+    left_out = Counter(truths.left_out)
     lost = Counter({"boxes of images that are not in the file": strange})
     chosen = range(len(truths))[:max_images]
 
@@ -65,11 +66,12 @@ def evaluate_instances(
         truth, boxes = truths.truth(index), boxes_of(index)
         found = segment(truths.read_pixels(index), boxes) if boxes else []
         masks = [Scored(mask=i.rle, category=i.detection.category_id, score=i.detection.score) for i in found]
-        return {"boxes": len(found), "judged": judge(masks, truth)}
+        return {"boxes": len(found), "judged": judge(masks, truth), "left_out": truth.left_out}
 
     for index, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
         tally.add(record["judged"])
         num_boxes += record["boxes"]
+        left_out.update(record["left_out"])
         lost["boxes without an area in their image"] += len(boxes_of(index)) - record["boxes"]
     return InstanceResult(
         name=name,
@@ -79,7 +81,7 @@ def evaluate_instances(
         num_boxes=num_boxes,
         num_skipped=skipped.total,
         left_out={
-            **{f"annotations {reason}": count for reason, count in truths.left_out.items() if count},
+            **{f"annotations {reason}": count for reason, count in left_out.items()},
             **{reason: count for reason, count in lost.items() if count},
         },
     )

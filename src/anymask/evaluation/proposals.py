@@ -6,6 +6,7 @@ size and by how frequent a category is. Only counts are kept of an image.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,7 @@ def evaluate_proposals(
     `progress` hears the set, its images done and their number. Images that a journal has are not done again. Raises
     DataError where no image can be used.
     """
-    config, skipped = config or ProposalConfig(), Skipped()
+    config, skipped, left_out = config or ProposalConfig(), Skipped(), Counter(truths.left_out)
     total = RecallCounts(
         truths=np.zeros(len(RANGES), np.int64),
         found=np.zeros((len(RANGES), len(config.limits), len(THRESHOLDS)), np.int64),
@@ -133,10 +134,11 @@ def evaluate_proposals(
     def measure(index: int) -> dict[str, Any]:
         image, truth = truths.read(index)
         counts = count_found(propose(image), truth, truths.frequency, config.limits)
-        return {"truths": counts.truths.tolist(), "found": counts.found.tolist()}
+        return {"truths": counts.truths.tolist(), "found": counts.found.tolist(), "left_out": truth.left_out}
 
     for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
-        total += RecallCounts(**{part: np.array(count, np.int64) for part, count in record.items()})
+        total += RecallCounts(**{part: np.array(record[part], np.int64) for part in ("truths", "found")})
+        left_out.update(record["left_out"])
     found = total.average_recall()
     return ProposalResult(
         name=name,
@@ -144,7 +146,7 @@ def evaluate_proposals(
         num_images=len(chosen) - skipped.total,
         num_masks=int(total.truths[0]),
         num_skipped=skipped.total,
-        left_out={reason: count for reason, count in truths.left_out.items() if count},
+        left_out=dict(left_out),
     )
 
 

@@ -1,17 +1,20 @@
 """Sheets on which people rate masks from 1 to 10, not knowing whose they are (SAM, sec. 7.1 and app. D.1).
 
 A sheet is one HTML file: masks in random order, a scale under each; what is rated stays in the browser and is saved as
-JSON. Whose mask is whose stands in a key apart, which `summarise` joins with the ratings.
+JSON. Whose mask is whose stands in a key apart, which `summarise` joins with the ratings; both bear the sheet's name,
+which no other pictures or order of them have.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,15 +81,39 @@ class Rating:
     num_ratings: int
 
 
-def sheet(items: Sequence[Item], *, name: str, rng: np.random.Generator) -> tuple[str, dict[str, dict[str, str]]]:
-    """Return a sheet as HTML and its key, which says by number whose each mask is; raises InputError without items."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """Whose each mask of a sheet is, and of what, by its number."""
+
+    sheet: str
+    """The sheet's name."""
+    masks: Mapping[str, tuple[str, str]]
+    """Method and subject."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON keeps them."""
+        masks = {number: {"method": method, "subject": subject} for number, (method, subject) in self.masks.items()}
+        return {"sheet": self.sheet, "masks": masks}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Key:
+        """Return what `to_dict` was called on; raises DataError."""
+        try:
+            masks = {number: (str(of["method"]), str(of["subject"])) for number, of in values["masks"].items()}
+            return cls(sheet=str(values["sheet"]), masks=masks)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError("no key of a sheet, such as key.json beside it") from error
+
+
+def sheet(items: Sequence[Item], *, name: str, rng: np.random.Generator) -> tuple[str, Key]:
+    """Return a sheet as HTML, and its key; raises InputError without items."""
     if not items:
         raise InputError("there is no mask to rate: all are missing or under 24 × 24 pixels")
-    order = rng.permutation(len(items)).tolist()
-    articles, key = [], {}
-    for number, index in enumerate(order, start=1):
-        item = items[index]
-        key[str(number)] = {"method": item.method, "subject": item.subject}
+    shown = [items[index] for index in rng.permutation(len(items)).tolist()]
+    digests = b"".join(hashlib.sha256(item.picture).digest() for item in shown)
+    name = f"{name}-{hashlib.sha256(digests).hexdigest()[:8]}"
+    articles = []
+    for number, item in enumerate(shown, start=1):
         kind = "png" if item.picture.startswith(b"\x89PNG") else "jpeg"
         source = f"data:image/{kind};base64,{base64.b64encode(item.picture).decode()}"
         scale = "".join(
@@ -103,22 +130,22 @@ def sheet(items: Sequence[Item], *, name: str, rng: np.random.Generator) -> tupl
         '<header><button id="save">Save ratings</button><span id="count"></span></header>'
         f"{''.join(articles)}<script>{_SCRIPT}</script></body></html>\n"
     )
-    return page, key
+    masks = {str(number): (item.method, item.subject) for number, item in enumerate(shown, start=1)}
+    return page, Key(sheet=name, masks=masks)
 
 
-def summarise(
-    key: Mapping[str, Mapping[str, str]], files: Sequence[str | Path], *, rng: np.random.Generator
-) -> list[Rating]:
+def summarise(key: Key, files: Sequence[str | Path], *, rng: np.random.Generator) -> list[Rating]:
     """Join ratings that people saved with a sheet's key, the best method first; raises DataError for other files."""
     found: dict[str, dict[str, list[int]]] = {}
     for path in files:
-        for number, value in _ratings(Path(path)).items():
-            if number not in key:
-                raise DataError(
-                    f"{path}: mask {number} is not on this sheet; give the ratings and the key of one sheet"
-                )
-            entry = key[number]
-            found.setdefault(entry["method"], {}).setdefault(entry["subject"], []).append(value)
+        rated, values = _ratings(Path(path))
+        if rated != key.sheet or not values.keys() <= key.masks.keys():
+            raise DataError(
+                f"{path}: holds ratings of the sheet {rated}, the key is that of {key.sheet}; give those of one sheet"
+            )
+        for number, value in values.items():
+            method, subject = key.masks[number]
+            found.setdefault(method, {}).setdefault(subject, []).append(value)
     if not found:
         raise DataError("nothing was rated: give files that the sheet's button saved")
     ratings = []
@@ -131,7 +158,8 @@ def summarise(
     return sorted(ratings, key=lambda rating: -rating.mean)
 
 
-def _ratings(path: Path) -> dict[str, int]:
+def _ratings(path: Path) -> tuple[str, dict[str, int]]:
+    """Return the sheet that was rated, and the ratings by mask."""
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -139,4 +167,4 @@ def _ratings(path: Path) -> dict[str, int]:
     values = document.get("ratings") if isinstance(document, dict) else None
     if not isinstance(values, dict) or not all(isinstance(v, int) and 1 <= v <= 10 for v in values.values()):
         raise DataError(f"{path} holds no ratings, which are whole numbers from 1 to 10 by mask")
-    return values
+    return str(document.get("sheet")), values

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from anymask.errors import AnymaskError
 from anymask.evaluation.metrics import iou_with
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.report import table
+from anymask.evaluation.sets import draw_images, seeded
 from anymask.evaluation.single_point import SinglePointConfig, evaluate_set
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks, AutomaticOptions, Predictor, Prompt
@@ -127,7 +128,7 @@ def skill_on(model: Sam, name: str, files: SampleSet, config: RetentionConfig) -
     generator = AutomaticMasks(model, options)
     ious: list[float] = []
     found = total = masks = images = 0
-    for sample in _drawn(files, config):
+    for sample in _drawn(name, files, config):
         ious += _mask_prompts(model, sample, config)
         records = [record.rle for record in generator.generate(sample.image)]
         truth = rle.encode_many(sample.masks[sample.masks.any(axis=(1, 2))])
@@ -146,16 +147,13 @@ def skill_on(model: Sam, name: str, files: SampleSet, config: RetentionConfig) -
     return skill, (played.num_images, len(clicks))
 
 
-def _drawn(files: SampleSet, config: RetentionConfig) -> list[Sample]:
-    """Return some images with all of their masks; those that cannot be read are left out."""
-    indices = np.random.default_rng(config.seed).permutation(len(files))[: config.max_images]
-    samples: list[Sample] = []
-    for index in sorted(indices.tolist()):
+def _drawn(name: str, files: SampleSet, config: RetentionConfig) -> Iterator[Sample]:
+    """Yield the images that `evaluate_set` draws, with all of their masks; those that cannot be read are left out."""
+    for index in draw_images(len(files), config.max_images, seeded(config.seed, name)):
         try:
-            samples.append(files.sample(index))
+            yield files.sample(index)
         except AnymaskError:
             continue
-    return samples
 
 
 def _mask_prompts(model: Sam, sample: Sample, config: RetentionConfig) -> list[float]:
@@ -177,14 +175,18 @@ def _mask_prompts(model: Sam, sample: Sample, config: RetentionConfig) -> list[f
 
 
 def spoil(masks: Bool[np.ndarray, "n h w"], seed: int) -> Bool[np.ndarray, "n h w"]:
-    """Return masks as a hasty user's or another model's would be (`anymask.task.degraded`)."""
-    if not len(masks):
-        return masks
-    side = max(masks.shape[1:])
-    square = np.zeros((1, len(masks), side, side), bool)
-    square[0, :, : masks.shape[1], : masks.shape[2]] = masks
-    logits = degrade_masks(torch.from_numpy(square), generator=torch.Generator().manual_seed(seed))
-    return np.asarray((logits[0, :, : masks.shape[1], : masks.shape[2]] > 0).numpy())
+    """Return masks as a hasty user's or another model's would be (`anymask.task.degraded`).
+
+    One after the other: each takes some ten float32 squares of the image's long side.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height, width = masks.shape[1:]
+    spoilt = np.empty_like(masks)
+    for mask, result in zip(masks, spoilt, strict=True):
+        square = torch.zeros(1, 1, max(height, width), max(height, width), dtype=torch.bool)
+        square[0, 0, :height, :width] = torch.from_numpy(mask)
+        result[:] = (degrade_masks(square, generator=generator)[0, 0, :height, :width] > 0).numpy()
+    return spoilt
 
 
 def remarks(rows: Sequence[Retained]) -> list[str]:

@@ -115,18 +115,19 @@ def evaluate_text(
     config, skipped = config or TextConfig(), Skipped()
     phrases = class_phrases(name, truths, config)
     rows: list[dict[str, Any]] = []
-    tally, is_precise = PrecisionTally(), True
+    tally, is_precise, left_out = PrecisionTally(), True, Counter(truths.left_out)
     chosen = draw_images(len(truths), config.max_images, seeded(config.seed, name))
 
     def measure(index: int) -> dict[str, Any]:
         image, truth = truths.read(index)
-        return _ask(prepare(image), truth, phrases)
+        return {**_ask(prepare(image), truth, phrases), "left_out": truth.left_out}
 
     for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
         rows += record["phrases"]
         is_precise = is_precise and record["judged"] is not None
         tally.add(record["judged"] or {})
-    lost = Counter({f"annotations {reason}": count for reason, count in truths.left_out.items()})
+        left_out.update(record["left_out"])
+    lost = Counter({f"annotations {reason}": count for reason, count in left_out.items()})
     lost["phrases that are too long to be read, taken for not found"] = sum(row["unread"] for row in rows)
     return TextResult(
         name=name,

@@ -6,7 +6,8 @@ on a mask's box alone and decoding on the runs, so neither pays for pixels outsi
 the set operations are pycocotools'.
 
 pycocotools trusts its input and may crash on a malformed string: whatever comes from outside goes through
-`checked`. `decode`, `runs` and `area` check for themselves.
+`checked`. `decode`, `runs` and `area` check for themselves. It counts in unsigned 32 bits, so that an image may have
+`MAX_PIXELS` at most.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pycocotools import mask as coco
 from anymask.errors import DataError, InputError
 from anymask.geometry import boxes
 
-_MAX_PIXELS = 2**32 - 1  # pycocotools counts in unsigned 32 bits
+MAX_PIXELS = 2**32 - 1
 _MAX_DIGITS = 7  # of five bits each: enough for any signed difference of two counts
 
 
@@ -33,8 +34,15 @@ class RLE(TypedDict):
     counts: str
 
 
+def check_pixels(size: tuple[int, int]) -> None:
+    """Raise InputError if an image of `size` = (height, width) has more pixels than run lengths can count."""
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise InputError(f"masks of {height} x {width} pixels cannot be stored: {MAX_PIXELS:,} pixels are the most")
+
+
 def encode(mask: Bool[np.ndarray, "h w"]) -> RLE:
-    """Return a mask's stored form."""
+    """Return a mask's stored form; raises InputError beyond `MAX_PIXELS`."""
     x0, y0, x1, y1 = boxes.from_masks(mask).tolist()
     height, width = mask.shape
     return encode_at(mask[y0:y1, x0:x1], (x0, y0), (height, width))
@@ -51,8 +59,9 @@ def encode_at(crop: Bool[np.ndarray, "hc wc"], offset: tuple[int, int], size: tu
     """Encode a mask that is known only inside a crop, without ever holding the whole of it.
 
     `offset` = (x, y) is the crop's top left corner in the image of `size` = (height, width); all outside the
-    crop is outside the mask. Raises InputError if the crop reaches beyond the image.
+    crop is outside the mask. Raises InputError if the crop reaches beyond the image, or that beyond `MAX_PIXELS`.
     """
+    check_pixels(size)
     (x0, y0), (height, width), (rows, columns) = offset, size, crop.shape
     if x0 < 0 or y0 < 0 or x0 + columns > width or y0 + rows > height:
         raise InputError(f"a crop of {rows} x {columns} pixels at {offset} reaches beyond its image, {size}")
@@ -191,12 +200,14 @@ def checked(source: object, size: tuple[int, int] | None = None) -> RLE:
 
 def _checked_size(size: object) -> tuple[int, int]:
     match size:
-        case [int(height), int(width)] if min(height, width) >= 0 and height * width <= _MAX_PIXELS:
+        case [int(height), int(width)] if min(height, width) >= 0 and height * width <= MAX_PIXELS:
             return height, width
-    raise DataError(f"RLE size must be [height, width], at most {_MAX_PIXELS} pixels, not {str(size)[:60]}")
+    raise DataError(f"RLE size must be [height, width], at most {MAX_PIXELS} pixels, not {str(size)[:60]}")
 
 
 def _check_sum(counts: Int[np.ndarray, " runs"], height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise DataError(f"RLE of {height} x {width} pixels is too large: {MAX_PIXELS:,} pixels are the most")
     if counts.size and int(counts.min()) < 0:
         raise DataError(f"RLE of {height} x {width} pixels has a negative count; no run may be below 0")
     total = int(counts.sum())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +26,9 @@ _DECODER_BYTES = 1 << 30
 """What the decoder may hold at a time, roughly."""
 _COPIES = 16
 """Tensors as large as the image embedding that the decoder holds for each prompt, measured and rounded up."""
+
+Tag = TypeVar("Tag")
+Pixels: TypeAlias = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,12 +75,17 @@ def evaluating(model: Sam) -> Iterator[None]:
             module.training = True
 
 
-def read(model: Sam, source: ImageSource) -> UInt8[np.ndarray, "h w 3"]:
+def channels_of(model: Sam) -> ChannelMapping | None:
+    """Return the mapping of channels that a model was tuned with, or None where it sees plain pictures."""
+    return None if model.channels is None else ChannelMapping.from_dict(model.channels)
+
+
+def read(model: Sam, source: ImageSource) -> Pixels:
     """Read an image as the model wants it: by its own mapping of channels where it has one; raises ImageError."""
-    return read_mapped(source, None if model.channels is None else ChannelMapping.from_dict(model.channels))
+    return read_mapped(source, channels_of(model))
 
 
-def encode(model: Sam, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[EncodedImage]:
+def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
     inputs = []
@@ -85,6 +96,56 @@ def encode(model: Sam, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Enc
         batch = model.encode(torch.cat(inputs))
         embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
     return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]
+
+
+def encode_ahead(
+    model: Sam, images: Iterable[tuple[ImageSource, Tag]], *, batch_size: int
+) -> Iterator[tuple[Pixels, EncodedImage, Tag]]:
+    """Read and encode images, `batch_size` in one call, and yield each with what came with it, in their order.
+
+    A thread reads as many of the next meanwhile; so twice as many are held. Where an image cannot be read, those before
+    it come first; then ImageError is raised.
+    """
+    sources = iter(images)
+    reader = ThreadPoolExecutor(1, thread_name_prefix="anymask-reader")
+    try:
+        waiting = _submitted(reader, model, sources, batch_size)
+        failure: Exception | None = None
+        while waiting and failure is None:
+            batch, failure = _taken(waiting)
+            waiting = _submitted(reader, model, sources, batch_size) if failure is None else []
+            encoded = encode(model, [pixels for pixels, _ in batch]) if batch else []
+            for (pixels, tag), image in zip(batch, encoded, strict=True):
+                yield pixels, image, tag
+        if failure is not None:
+            raise failure
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _submitted(
+    reader: ThreadPoolExecutor, model: Sam, sources: Iterator[tuple[ImageSource, Tag]], count: int
+) -> list[Future[tuple[Pixels, Tag]]]:
+    """Have the next images read; where their iterator fails, the last of the results does."""
+    submitted: list[Future[tuple[Pixels, Tag]]] = []
+    try:
+        for source, tag in islice(sources, count):
+            submitted.append(reader.submit(lambda source, tag: (read(model, source), tag), source, tag))
+    except Exception as error:
+        submitted.append(Future())
+        submitted[-1].set_exception(error)
+    return submitted
+
+
+def _taken(waiting: Iterable[Future[tuple[Pixels, Tag]]]) -> tuple[list[tuple[Pixels, Tag]], Exception | None]:
+    """Return what was read, up to the first image that could not be, and why it could not."""
+    batch: list[tuple[Pixels, Tag]] = []
+    try:
+        for future in waiting:
+            batch.append(future.result())
+    except Exception as error:
+        return batch, error
+    return batch, None
 
 
 def answer(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,7 @@ from anymask.data.images import ImageSource
 from anymask.errors import ImageError
 from anymask.geometry import boxes, crops, nms, rle, run_regions
 from anymask.geometry.crops import Crop
-from anymask.inference.answers import EncodedImage, encode, evaluating, read
+from anymask.inference.answers import EncodedImage, encode, encode_ahead, evaluating, read
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.candidates import find_candidates
 from anymask.inference.mask_record import MaskRecord
@@ -47,21 +44,12 @@ class AutomaticMasks:
         """Yield what `generate` returns for each image, in their order.
 
         `batch_size` images are encoded in one call, while a thread reads as many of the next; so twice as many are
-        held. Raises ImageError when it comes to an image that cannot be read.
+        held. Raises ImageError when it comes to an image that cannot be read, after the masks of all before it.
         """
         if batch_size < 1:
             raise ImageError(f"batch_size is {batch_size}; at least 1 image must be encoded at a time")
-        sources = iter(images)
-        reader = ThreadPoolExecutor(1, thread_name_prefix="anymask-reader")
-        try:
-            waiting = _submitted(reader, self.model, sources, batch_size)
-            while waiting:
-                batch = [waiting.popleft().result() for _ in range(len(waiting))]
-                waiting = _submitted(reader, self.model, sources, batch_size)
-                for pixels, encoded in zip(batch, encode(self.model, batch), strict=True):
-                    yield self._records(pixels, encoded)
-        finally:
-            reader.shutdown(cancel_futures=True)
+        for pixels, encoded, _ in encode_ahead(self.model, ((image, None) for image in images), batch_size=batch_size):
+            yield self._records(pixels, encoded)
 
     def _records(self, pixels: UInt8[np.ndarray, "h w 3"], encoded: EncodedImage) -> list[MaskRecord]:
         options, size = self.options, (pixels.shape[0], pixels.shape[1])
@@ -93,12 +81,6 @@ class AutomaticMasks:
         for candidates in find_candidates(self.model, encoded, grid.astype(np.float64), self.options):
             selection.add(candidates)
         return selection.select()
-
-
-def _submitted(
-    reader: ThreadPoolExecutor, model: Sam, sources: Iterator[ImageSource], count: int
-) -> deque[Future[UInt8[np.ndarray, "h w 3"]]]:
-    return deque(reader.submit(read, model, source) for source in islice(sources, count))
 
 
 def _suppressed(

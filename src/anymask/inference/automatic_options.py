@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from jaxtyping import Float
@@ -119,14 +120,26 @@ class AutomaticOptions:
 
     def _check(self, name: str, least: float, most: float) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+        if not is_number(value) or not least <= value <= most:
             bounds = f"from {least} to {most}" if most < math.inf else f"of {least} or more"
             raise InputError(f"{name} is {value!r}; it must be a number {bounds}")
+        object.__setattr__(self, name, float(value))
 
     def _check_whole(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not is_whole(value) or value < least:
             raise InputError(f"{name} is {value!r}; it must be a whole number of {least} or more")
+        object.__setattr__(self, name, int(value))
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a real number, NumPy's included; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number, NumPy's included; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _checked_grids(grids: Sequence[ArrayLike], num_layers: int) -> tuple[tuple[tuple[float, float], ...], ...]:

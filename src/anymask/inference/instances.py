@@ -6,20 +6,18 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from anymask.data.images import ImageSource, read_image
+from anymask.data.images import ImageSource
 from anymask.errors import DataError, InputError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import rle
-from anymask.inference.answers import EncodedImage, Masks, answer, encode
+from anymask.inference.answers import EncodedImage, Masks, answer, encode, encode_ahead, read
 from anymask.inference.prompts import Prompt, to_model_all
 from anymask.model import Sam
 
@@ -110,7 +108,7 @@ class Instances:
 
     def segment(self, image: ImageSource, detections: Sequence[Detection]) -> list[Instance]:
         """Return a mask for each detection of one image that has an area in it, in their order; raises ImageError."""
-        pixels = read_image(image)
+        pixels = read(self.model, image)
         return self.segment_encoded(encode(self.model, [pixels])[0], detections)
 
     def segment_many(
@@ -119,23 +117,10 @@ class Instances:
         """Yield each image's pixels and what `segment` returns for it, in their order.
 
         While a batch is answered a thread reads the next, so two are held. Raises ImageError when it comes to an image
-        that cannot be read.
+        that cannot be read, after the masks of all before it.
         """
-        sources = iter(images)
-        with ThreadPoolExecutor(1, thread_name_prefix="anymask-reader") as reader:
-
-            def submit() -> list[tuple[Any, Sequence[Detection]]]:
-                return [
-                    (reader.submit(read_image, source), boxes) for source, boxes in islice(sources, self.batch_size)
-                ]
-
-            waiting = submit()
-            while waiting:
-                batch = [(future.result(), boxes) for future, boxes in waiting]
-                waiting = submit()
-                encoded = encode(self.model, [pixels for pixels, _ in batch])
-                for image, (pixels, boxes) in zip(encoded, batch, strict=True):
-                    yield pixels, self.segment_encoded(image, boxes)
+        for pixels, encoded, boxes in encode_ahead(self.model, images, batch_size=self.batch_size):
+            yield pixels, self.segment_encoded(encoded, boxes)
 
     def segment_encoded(self, image: EncodedImage, detections: Sequence[Detection]) -> list[Instance]:
         """Do as `segment` for an image that is encoded already."""

@@ -64,21 +64,35 @@ class Predictor:
     def set_embedding(self, embedding: Embedding | str | os.PathLike[str], size: tuple[int, int]) -> None:
         """Set an image by the embedding it left, (1, c, h, w), and its original (height, width).
 
-        A path is that of a .npy file, as `anymask export embedding` writes it. Raises ImageError.
+        A path is that of a .npy file, as `anymask export embedding` writes it. Raises ImageError; the image set before
+        then stays.
         """
         if not isinstance(embedding, Embedding):
             embedding = read_npy(embedding)
-        side = self.model.embedding_size
-        expected = (1, self.model.config.width, side, side)
-        if tuple(embedding.features.shape) != expected:
-            raise ImageError(
-                f"the embedding has shape {tuple(embedding.features.shape)}, but this model's have {expected}: "
-                "take one that the same model made of one image"
-            )
-        if embedding.hq is None and self.model.config.decoder.hq_feature_width is not None:
-            raise ImageError("the embedding lacks the features that SAM-HQ needs: take one that the same model made")
-        self._image = EncodedImage(embedding=self._moved(embedding), frame=Frame(size, self.model.image_size))
+        self._check(embedding)
+        try:
+            frame = Frame(size, self.model.image_size)
+        except (TypeError, ValueError) as error:
+            raise ImageError(f"the image's size is {size}; (height, width) of at least 1 was expected") from error
+        self._image = EncodedImage(embedding=self._moved(embedding), frame=frame)
         self._pixels = None
+
+    def _check(self, embedding: Embedding) -> None:
+        """Raise ImageError unless an embedding has the shapes of this model's."""
+        config, side = self.model.config, self.model.embedding_size
+        needs_hq = config.decoder.hq_feature_width is not None
+        if needs_hq and embedding.hq is None:
+            raise ImageError("the embedding lacks the features that SAM-HQ needs: take one that the same model made")
+        parts = [("the embedding has", embedding.features, (1, config.width, side, side))]
+        if needs_hq and embedding.hq is not None:
+            fine = self.model.mask_size
+            parts.append(("the embedding's SAM-HQ features have", embedding.hq, (1, config.width // 8, fine, fine)))
+        for what, values, expected in parts:
+            if tuple(values.shape) != expected:
+                raise ImageError(
+                    f"{what} shape {tuple(values.shape)}, but this model's have {expected}: "
+                    "take one that the same model made of one image"
+                )
 
     def reset(self) -> None:
         """Forget the image."""
@@ -163,14 +177,20 @@ class Predictor:
             raise ImageError(f"batch_size is {batch_size}; at least 1 image must be encoded at a time")
         results: list[list[Masks]] = []
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            for image in self._encode([read(self.model, source) for source in batch]):
+            batch = range(start, min(start + batch_size, len(images)))
+            for image in self._encode([self._read(images[number], number) for number in batch]):
                 try:
                     checked = to_model_all(prompts[len(results)], image.frame, self.model.mask_size, self._words.read)
                 except PromptError as error:
                     raise PromptError(f"image {len(results)}, {error}") from error
                 results.append(list(answer(self.model, image, checked, multimask=multimask)))
         return results
+
+    def _read(self, source: ImageSource, number: int) -> UInt8[np.ndarray, "h w 3"]:
+        try:
+            return read(self.model, source)
+        except ImageError as error:
+            raise ImageError(f"image {number}, {error}") from error
 
     def session(self) -> Session:
         """Begin a conversation of clicks about the image that is set."""

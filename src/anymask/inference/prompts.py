@@ -114,6 +114,22 @@ def box_prompts(boxes: Float[np.ndarray, "k 4"] | ArrayLike) -> list[Prompt]:
     return [Prompt(box=row) for row in rows]
 
 
+def binary_mask(mask: ArrayLike, size: tuple[int, int], mask_size: int) -> Bool[np.ndarray, "h w"] | None:
+    """Return a mask prompt that is a binary mask of an image of `size` = (height, width), or None where it is logits.
+
+    Raises `PromptError` where it is neither.
+    """
+    values = _plane(mask)
+    if values.dtype.kind == "f" and values.shape == (mask_size, mask_size):
+        return None
+    if values.shape != size:
+        raise PromptError(
+            f"mask has shape {values.shape} and dtype {values.dtype}; expected were logits, float, of "
+            f"({mask_size}, {mask_size}), or a binary mask of the image's size, {size}"
+        )
+    return _binary(values)
+
+
 def join(prompts: Sequence[ModelPrompt], device: torch.device) -> Prompts:
     """Batch prompts of one image for the network; shorter ones are padded with points that change nothing.
 
@@ -192,21 +208,20 @@ def _box(box: ArrayLike, size: tuple[int, int]) -> Float[np.ndarray, " 4"]:
 
 
 def _mask(mask: ArrayLike, frame: Frame, mask_size: int) -> Float[np.ndarray, "hm wm"]:
+    inside = binary_mask(mask, frame.original, mask_size)
+    if inside is not None:
+        return mask_to_logits(inside, frame, mask_size)
+    with np.errstate(over="ignore"):
+        logits = _plane(mask).astype(np.float32)
+    if not np.isfinite(logits).all():
+        raise PromptError("the mask's logits hold NaN or infinity: all must be finite")
+    return logits
+
+
+def _plane(mask: ArrayLike) -> NDArray[Any]:
+    """Return a mask as an array, (h, w) where it came as (1, h, w)."""
     values = _array(mask, "mask")
-    if values.ndim == 3 and len(values) == 1:
-        values = values[0]
-    if values.dtype.kind == "f" and values.shape == (mask_size, mask_size):
-        with np.errstate(over="ignore"):
-            logits = values.astype(np.float32)
-        if not np.isfinite(logits).all():
-            raise PromptError("the mask's logits hold NaN or infinity: all must be finite")
-        return logits
-    if values.shape != frame.original:
-        raise PromptError(
-            f"mask has shape {values.shape} and dtype {values.dtype}; expected were logits, float, of "
-            f"({mask_size}, {mask_size}), or a binary mask of the image's size, {frame.original}"
-        )
-    return mask_to_logits(_binary(values), frame, mask_size)
+    return values[0] if values.ndim == 3 and len(values) == 1 else values
 
 
 def _binary(values: NDArray[Any]) -> Bool[np.ndarray, "h w"]:

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from anymask.data.images import ImageSource, read_image
+from anymask.data.images import ImageSource
 from anymask.errors import InputError, PromptError
 from anymask.geometry import nms, rle
-from anymask.inference.answers import EncodedImage, answer, encode
-from anymask.inference.prompts import Prompt, to_model, to_model_all
+from anymask.inference.answers import EncodedImage, answer, encode, read
+from anymask.inference.prompts import Prompt, binary_mask, to_model, to_model_all
 from anymask.model import Sam
 
 _PLACES_PER_SIDE = 24
@@ -79,24 +79,22 @@ class Similar:
 
         Raises ImageError, or PromptError where the prompt cannot be answered or its mask is empty.
         """
-        pixels = read_image(image)
-        encoded = encode(self.model, [pixels])[0]
-        given = None if prompt.mask is None else np.asarray(prompt.mask)
-        if given is not None and prompt.points is None and prompt.box is None and given.dtype == np.bool_:
-            mask = given
-        else:
-            checked = to_model(prompt, encoded.frame, self.model.mask_size)
+        encoded = encode(self.model, [read(self.model, image)])[0]
+        frame, mask = encoded.frame, None
+        if prompt.mask is not None and all(part is None for part in (prompt.points, prompt.box, prompt.text)):
+            mask = binary_mask(prompt.mask, frame.original, self.model.mask_size)
+        if mask is None:
+            checked = to_model(prompt, frame, self.model.mask_size)
             mask = next(answer(self.model, encoded, [checked], multimask=None)).best
-        if mask.shape != pixels.shape[:2] or not mask.any():
-            raise PromptError(f"the example's mask of {mask.shape} is empty or not of its image, {pixels.shape[:2]}")
+        if not mask.any():
+            raise PromptError("the example's mask is empty")
         features = _features(encoded)
         mean = features.mean(axis=(1, 2))
         return Example(direction=_pooled(features - mean[:, None, None], mask), mean=mean, mask=mask)
 
     def find(self, image: ImageSource, example: Example) -> list[SimilarRegion]:
         """Return the regions of an image that are like the example, the most similar first; raises ImageError."""
-        options, pixels = self.options, read_image(image)
-        encoded = encode(self.model, [pixels])[0]
+        options, encoded = self.options, encode(self.model, [read(self.model, image)])[0]
         features = _features(encoded) - example.mean[:, None, None]
         points = _peaks(_similarity(features, example.direction), encoded.frame.original, options)
         prompts = to_model_all([Prompt(points=[point]) for point in points], encoded.frame, self.model.mask_size)

@@ -14,12 +14,13 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from anymask.data.images import ImageSource, read_image
+from anymask.data.images import ImageSource
 from anymask.errors import InputError
 from anymask.geometry import boxes as box_geometry
-from anymask.geometry import crops, nms
+from anymask.geometry import crops, nms, rle
+from anymask.inference.answers import read
 from anymask.inference.automatic import AutomaticMasks
-from anymask.inference.automatic_options import AutomaticOptions
+from anymask.inference.automatic_options import AutomaticOptions, is_number, is_whole
 from anymask.inference.mask_record import MaskRecord
 from anymask.inference.pieces import Piece, join_pieces
 from anymask.model import Sam
@@ -51,7 +52,8 @@ class TiledMasks:
     are seen by its own tile alone; otherwise another tile sees more of that place, and did not find the mask. 0
     keeps all of them, and above 1 drops all.
 
-    `max_area_fraction` is of the image, not of a tile. Raises InputError for numbers that make no sense.
+    `max_area_fraction` is of the image, not of a tile. An image may have `rle.MAX_PIXELS`, 2^32 - 1, at most. Raises
+    InputError for numbers that make no sense.
     """
 
     def __init__(
@@ -65,25 +67,27 @@ class TiledMasks:
         min_own: float = 0.5,
         **overrides: Any,
     ) -> None:
-        if not (isinstance(tile, int) and isinstance(overlap, int) and 0 <= overlap < tile):
+        if not (is_whole(tile) and is_whole(overlap) and 0 <= overlap < tile):
             raise InputError(f"tiles of {tile} pixels cannot overlap by {overlap}: give 0 to the tile's side - 1")
-        if not 0 < merge_iou <= 1 or not min_own >= 0:
+        if not (is_number(merge_iou) and is_number(min_own) and 0 < merge_iou <= 1 and min_own >= 0):
             raise InputError(
                 f"merge_iou is {merge_iou} and min_own {min_own}; the first must be above 0 and at most 1, "
                 "the second 0 or more"
             )
         self.options = (options or AutomaticOptions()).replace(**overrides)
         self.automatic = AutomaticMasks(model, replace(self.options, max_area_fraction=1.0))
-        self.tile, self.overlap = tile, overlap
-        self.merge_iou, self.min_own = merge_iou, min_own
+        self.tile, self.overlap = int(tile), int(overlap)
+        self.merge_iou, self.min_own = float(merge_iou), float(min_own)
 
     def generate(self, image: ImageSource | Windows, *, on_tile: OnTile | None = None) -> list[MaskRecord]:
         """Return the masks of one image, in its own frame; an empty list where none is confident.
 
-        A uint8 array (a `numpy.memmap` too) and a `Windows` are read window by window; what else `read_image` takes is
-        decoded first. `crop_box` is the part of the image that the tiles saw together. Raises ImageError.
+        A uint8 array (a `numpy.memmap` too), any array where the model has a mapping of channels, and a `Windows` are
+        read window by window; what else the model reads is decoded first. `crop_box` is the part of the image that the
+        tiles saw together. Raises ImageError, or InputError for an image of too many pixels.
         """
-        source = as_windows(image)
+        source = as_windows(self.automatic.model, image)
+        rle.check_pixels(source.size)
         tiles = crops.tiles(source.size, self.tile, self.overlap)
         pieces: list[Piece] = []
         found = self.automatic.generate_many(source.read(box) for box in tiles)
@@ -123,8 +127,9 @@ class TiledMasks:
 
 @dataclass(frozen=True, slots=True)
 class _ArrayWindows:
-    """Windows of an array."""
+    """Windows of an array, each read as the model does."""
 
+    model: Sam
     pixels: np.ndarray[Any, Any]
 
     @property
@@ -133,17 +138,19 @@ class _ArrayWindows:
 
     def read(self, box: crops.Box) -> UInt8[np.ndarray, "h w 3"]:
         x0, y0, x1, y1 = box
-        return read_image(np.ascontiguousarray(self.pixels[y0:y1, x0:x1]))
+        return read(self.model, np.ascontiguousarray(self.pixels[y0:y1, x0:x1]))
 
 
-def as_windows(image: ImageSource | Windows) -> Windows:
-    """Return what reads windows of an image. Raises ImageError.
+def as_windows(model: Sam, image: ImageSource | Windows) -> Windows:
+    """Return what reads windows of an image, in colours as the model wants them. Raises ImageError.
 
-    Arrays of 8 bits are left where they are; of deeper ones the brightness depends on all of the image.
+    Arrays of 8 bits, and all arrays where the model has a mapping of channels, are left where they are; without one
+    the brightness of deeper ones depends on all of the image.
     """
     if isinstance(image, np.ndarray):
-        sound = image.dtype == np.uint8 and image.ndim in (2, 3) and image.size > 0
-        return _ArrayWindows(image if sound else read_image(image))
+        by_pixel = image.dtype == np.uint8 or model.channels is not None
+        sound = by_pixel and image.ndim in (2, 3) and image.size > 0
+        return _ArrayWindows(model, image if sound else read(model, image))
     if hasattr(image, "size") and hasattr(image, "read") and isinstance(image.size, tuple):
         return image  # type: ignore[return-value]  # a PIL image has a size and no read
-    return _ArrayWindows(read_image(image))  # type: ignore[arg-type]
+    return _ArrayWindows(model, read(model, image))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import numpy as np
 
 from anymask.data.sa1b import pick
 from anymask.data.sample import Sample
+from anymask.data.signatures import signature
 from anymask.data.synthetic.config import SceneConfig
 from anymask.data.synthetic.scene import generate
 
@@ -25,6 +26,10 @@ class GeneratedScenes:
     def key(self, index: int) -> str:
         """Return the scene's name."""
         return f"scene-{self.seed}-{index:05d}"
+
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        return signature(self.count, self.seed, repr(self.config))
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Make a scene, and keep all of its masks or `max_masks` of them drawn at random."""
