@@ -25,4 +25,16 @@ export default tseslint.config(
       "no-restricted-syntax": ["error", { selector: "ExportDefaultDeclaration", message: "Export by name." }],
     },
   },
+  {
+    files: ["src/**"],
+    rules: {
+      "no-restricted-properties": [
+        "error",
+        { object: "crypto", property: "randomUUID", message: "Plain http has none: use newId." },
+        { object: "crypto", property: "subtle", message: "Plain http has none." },
+        { object: "navigator", property: "clipboard", message: "Plain http has none." },
+        { object: "navigator", property: "storage", message: "Plain http has none." },
+      ],
+    },
+  },
 );

@@ -46,9 +46,12 @@ def make_client(project: Project, smoke_sam: Sam) -> Iterator[Callable[..., Test
     """A client of the application, called without a socket: make_client(max_pixels=…), settings by their names."""
     entered: list[TestClient] = []
 
-    def make(*, folders: tuple[Path, ...] = (), text: Any = None, **settings: Any) -> TestClient:
+    def make(
+        *, model: Sam | None = None, folders: tuple[Path, ...] = (), text: Any = None, **settings: Any
+    ) -> TestClient:
         chosen = Settings(page=project.folder / "no-page", **settings)
-        app = create_app(project, smoke_sam, model_name="smoke", settings=chosen, folders=folders, text=text)
+        served = model or smoke_sam
+        app = create_app(project, served, model_name="smoke", settings=chosen, folders=folders, text=text)
         client = TestClient(app, base_url=BASE, raise_server_exceptions=False, follow_redirects=False)
         entered.append(client.__enter__())
         return client

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from anymask.engine.store import Class, Project
+from anymask.engine.store.classes import ensure_classes
 from anymask.geometry import rle
 
 
@@ -110,3 +112,27 @@ def test_classes(client: TestClient) -> None:
     assert client.put("/api/classes", json={"base_revision": 1, "client": "tab", "classes": []}).json() == {
         "revision": 2
     }
+
+
+def test_no_id_of_a_class_is_given_twice(client: TestClient, project: Project) -> None:
+    def put(base: int, *ids: int) -> None:
+        classes = [{"id": id, "name": f"class {id}", "color": "#0088ff"} for id in ids]
+        answer = client.put("/api/classes", json={"base_revision": base, "client": "tab", "classes": classes})
+        assert answer.status_code == 200
+
+    def fresh() -> int:
+        return int(client.post("/api/classes/id").json()["id"])
+
+    assert [fresh(), fresh()] == [1, 2]  # to two people at once
+    put(0, 1, 2, 7)
+    put(1, 1)
+    assert [fresh(), fresh()] == [8, 9]  # masks of class 7 are still about
+    put(2)
+    assert fresh() == 10
+
+
+def test_an_import_takes_no_id_of_a_class_that_is_gone(project: Project) -> None:
+    project.classes.replace(0, "me", [Class(id=4, name="cat", color="#ff0000")])
+    project.classes.replace(1, "me", [])
+    with project.database.writing() as connection:
+        assert ensure_classes(connection, ["dog", "cup"], client="import", at=0.0) == {"dog": 5, "cup": 6}

@@ -18,11 +18,16 @@ def events(answer: httpx.Response) -> Iterator[Event]:
             yield json.loads(line.removeprefix("data: "))
 
 
+def _hello(client: httpx.Client) -> Event:
+    info = client.get("/api/info").json()
+    return {"type": "hello", "project_id": info["project_id"], "model_hash": info["model"]["hash"]}
+
+
 def test_what_happens_is_told(live: httpx.Client, upload: Callable[..., Any], annotation: Any, change: Any) -> None:
     with live.stream("GET", "/api/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         told = events(answer)
-        assert next(told) == {"type": "hello"}
+        assert next(told) == _hello(live)
         image = upload(live)
         assert next(told) == {"type": "image", "image": image}
         live.post("/api/images/1/encode")
@@ -61,4 +66,4 @@ def test_all_who_listen_are_told_and_a_stream_ends_with_its_server(live: httpx.C
         thread.join(30)
     assert all([event["type"] for event in seen] == ["hello", "classes"] for seen in told)
     with live.stream("GET", "/api/events") as answer:
-        assert next(events(answer)) == {"type": "hello"}  # still open when the fixture stops the server
+        assert next(events(answer)) == _hello(live)  # still open when the fixture stops the server

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from starlette.testclient import TestClient
 
 from anymask.data.images import read_image
-from anymask.engine.store import Project, StoredImage
+from anymask.engine.store import Annotation, NewImage, Project, Put, StoredImage
 from anymask.geometry import polygons, rle
 from anymask.geometry.polygons import Polygon
 from anymask.server.exports import one_ring, stems
@@ -162,6 +162,17 @@ def test_an_export_that_fails_midway_says_so_in_the_zip(annotated: TestClient, p
     project.path(second.location).unlink()
     files = unzipped(annotated.get("/api/export?format=cutouts"))
     assert b"there is no such file" in files.pop("INCOMPLETE.txt") and len(files) == 4
+
+
+def test_only_cut_outs_fetch_images_from_elsewhere(client: TestClient, project: Project) -> None:
+    project.images.add([NewImage(name="far.png", location="memory://bucket/gone.png", size=SIZE)])
+    for format in ("coco", "sa1b", "yolo", "labels", "cutouts"):
+        assert client.get(f"/api/export?format={format}").status_code == 200, format
+    mask = Annotation(id="a", rle=rle.encode(_masks()["plain"]))
+    project.annotations.change(1, 0, "t", [Put(annotation=mask)])
+    assert len(client.get("/api/export?format=coco").json()["annotations"]) == 1
+    refused = client.get("/api/export?format=cutouts")
+    assert refused.status_code == 422 and "gone.png" in refused.json()["error"]
 
 
 def test_a_project_without_images_exports_nothing(client: TestClient) -> None:

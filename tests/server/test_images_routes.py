@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import os
@@ -15,9 +16,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import anymask
+from anymask.data.channels import ChannelMapping
 from anymask.data.images import read_image
 from anymask.engine.store import Project
-from anymask.inference.answers import encode
+from anymask.inference.answers import encode, read
 from anymask.model import Sam
 from anymask.samples import sample_path
 from anymask.server.encoding import pack
@@ -58,6 +60,20 @@ def test_an_upload_is_kept_as_it_is(
     shown = client.get("/api/images/1/file")
     assert shown.content == data and shown.headers["content-type"] == "image/jpeg"
     assert [path.read_bytes() for path in project.uploads.iterdir()] == [data]
+
+
+def test_a_page_of_another_project_or_model_is_refused(
+    client: TestClient, upload: Callable[..., Any], annotation: Any
+) -> None:
+    upload(client)
+    info = client.get("/api/info").json()
+    here = {"X-Project": info["project_id"], "X-Model": info["model"]["hash"]}
+    change = {"base_revision": 0, "client": "tab", "changes": [{"op": "put", "annotation": annotation()}]}
+    for wrong in ({"X-Project": "0" * 32}, {"X-Model": "f" * 64}):
+        refused = client.post("/api/images/1/changes", json=change, headers=here | wrong)
+        assert refused.status_code == 421 and "another project or model" in refused.json()["error"]
+    assert client.get("/api/images/1/annotations").json()["revision"] == 0
+    assert client.post("/api/images/1/changes", json=change, headers=here).status_code == 200
 
 
 def test_a_file_is_not_sent_twice(client: TestClient, upload: Callable[..., Any]) -> None:
@@ -128,6 +144,35 @@ def test_an_embedding_is_made_once_and_sent_compactly(
     expected = encode(smoke_sam, [read_image(image_file())])[0].embedding.features[0].half().numpy()
     np.testing.assert_array_equal(features, expected)
     assert client.post("/api/images/1/encode").json()["state"] == "ready"
+
+
+def test_a_mapping_of_channels_holds_for_all_that_is_made_of_an_image(
+    make_client: Make,
+    smoke_sam: Sam,
+    tmp_path: Path,
+    image_file: Callable[..., bytes],
+    upload: Callable[..., Any],
+    until: Callable[..., Any],
+) -> None:
+    upload(make_client(), _deep())  # its thumbnail is made as another model sees it
+    mapped = copy.deepcopy(smoke_sam)
+    mapped.channels = ChannelMapping.parse("0:0..20000").to_dict()
+    client = make_client(model=mapped)
+    upload(client, _deep())
+    client.post("/api/images/1/encode")
+    until(client, "1", "ready")
+    (tmp_path / "deep.png").write_bytes(_deep())
+    pixels = read(mapped, tmp_path / "deep.png")
+    features = np.frombuffer(client.get("/api/images/1/embedding").content, "<f2").reshape(64, 16, 16)
+    np.testing.assert_array_equal(features, encode(mapped, [pixels])[0].embedding.features[0].half().numpy())
+    for path in ("1/file", "1/thumbnail", "2/file", "2/thumbnail"):
+        shown = read_image(client.get(f"/api/images/{path}").content)
+        assert np.abs(shown.astype(int) - pixels).mean() < 2, path
+    mapped.channels = ChannelMapping.parse("2,1,0:0..255").to_dict()
+    swapping = make_client(model=mapped)
+    upload(swapping, image_file())
+    shown = read_image(swapping.get("/api/images/3/file").content)  # though browsers would show it as it is
+    assert np.abs(shown.astype(int) - read_image(image_file())[..., ::-1]).mean() < 2
 
 
 def test_embeddings_outlive_the_server(

@@ -57,6 +57,7 @@ OPERATIONS = [
     *(("GET", f"/api/images/{{id}}/{path}") for path in ("file", "thumbnail", "embedding", "annotations")),
     *(("POST", f"/api/images/{{id}}/{path}") for path in ("encode", "changes", "everything", "text")),
     ("POST", "/api/images"),
+    ("POST", "/api/classes/id"),
     ("PUT", "/api/classes"),
 ]
 
@@ -70,7 +71,7 @@ SAYABLE = [(mode, method, path) for mode in GenerationMode for method, path in O
 WITHOUT_INPUT = [
     (GenerationMode.NEGATIVE, "GET", f"/api/{path}")
     for path in ("info", "images", "classes", "engine/work", "engine/status")
-]
+] + [(GenerationMode.NEGATIVE, "POST", "/api/classes/id")]
 
 
 @pytest.mark.parametrize(("mode", "method", "path"), [each for each in SAYABLE if each not in WITHOUT_INPUT])

@@ -257,6 +257,39 @@ test("classes are made, given by number, and stick", async () => {
   expect(await classes()).toEqual([id, id]);
 });
 
+test("a class that has the focus is renamed by its key", async () => {
+  await page.evaluate(() => globalThis.anymask.app.addClass("cup"));
+  const names = () => page.evaluate(() => globalThis.anymask.app.store.document.value.classes.map(({ name }) => name));
+  const before = await names();
+  await page.locator(".class .name").last().focus();
+  await page.keyboard.press("F2");
+  await page.locator(".class input.name:focus").waitFor();
+  await page.keyboard.type("mug");
+  await page.keyboard.press("Enter");
+  expect(await names()).toEqual([...before.slice(0, -1), "mug"]);
+});
+
+test("what was used with the pointer leaves the keys to the picture", async () => {
+  await click(0.5, 0.5);
+  await hasDraft(1);
+  await page.locator(".options .segmented button").nth(1).click();
+  await page.keyboard.press("Enter");
+  await hasMasks(1);
+  await page.evaluate(() => globalThis.anymask.app.addClass("bowl"));
+  const list = page.locator(".mask select");
+  await list.dispatchEvent("pointerdown");
+  await list.focus();
+  await list.selectOption({ label: "bowl" });
+  await page.keyboard.press("b");
+  const [tool, ids, last] = await page.evaluate(() => {
+    const { app } = globalThis.anymask;
+    const ids = [...app.store.annotations.value.values()].map(({ class_id }) => class_id);
+    return [app.tool.value, ids, app.store.document.value.classes.at(-1)!.id] as const;
+  });
+  expect(tool).toBe("brush");
+  expect(ids).toEqual([last]);
+});
+
 test("an export is what the screen shows", async () => {
   await keepOne(0.4, 0.4);
   await keepOne(0.7, 0.6);

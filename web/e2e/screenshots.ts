@@ -45,13 +45,13 @@ for (const [width, height] of SIZES) {
       await page.keyboard.press("Enter");
       await page.waitForFunction(() => globalThis.anymask.app.store.document.value.draft === null);
     }
-    await page.evaluate(() => {
+    await page.evaluate(async () => {
       const { app } = globalThis.anymask;
       if (app.store.document.value.classes.length === 0)
-        for (const item of ["Cup", "Spoon", "Saucer of porcelain"]) app.addClass(item);
+        for (const item of ["Cup", "Spoon", "Saucer of porcelain"]) await app.addClass(item);
       const [first] = app.store.annotations.value.keys();
       app.select(first!);
-      app.setClass(1);
+      app.setClass(app.store.document.value.classes[0]!.id);
     });
     await page.waitForTimeout(200);
     await shoot("2-masks");

@@ -17,6 +17,7 @@ export function mockServer(samples: string): Plugin {
   const images = new Map<string, Stored>();
   const listeners = new Set<ServerResponse>();
   let classes = { revision: 0, classes: [] as ClassInfo[] };
+  let lastClass = 0;
   const tell = (event: unknown) => {
     for (const listener of listeners) listener.write(`data: ${JSON.stringify(event)}\n\n`);
   };
@@ -80,11 +81,13 @@ export function mockServer(samples: string): Plugin {
     if (what === "info") return [200, info];
     if (what === "events") {
       response.writeHead(200, { "Content-Type": "text/event-stream" });
-      response.write('data: {"type":"hello"}\n\n');
+      const hello = { type: "hello", project_id: info.project_id, model_hash: info.model.hash };
+      response.write(`data: ${JSON.stringify(hello)}\n\n`);
       listeners.add(response);
       request.on("close", () => listeners.delete(response));
       return null;
     }
+    if (what === "classes" && id) return [200, { id: ++lastClass }];
     if (what === "classes" && request.method === "PUT") {
       const next = json();
       if (next.base_revision !== classes.revision) return [409, { error: "changed meanwhile", ...classes }];
@@ -142,7 +145,8 @@ type Answer = [status: number, body: unknown];
 const info = {
   version: "mock",
   project: "mock",
-  model: { name: "fake", image_size: 256, embedding_size: 32, width: 128, mask_size: 128 },
+  project_id: "mock",
+  model: { name: "fake", hash: "fake", image_size: 256, embedding_size: 32, width: 128, mask_size: 128 },
   text: true,
   limits: { bytes: 2 ** 26, pixels: 1e8 },
   samples: SAMPLES,

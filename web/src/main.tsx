@@ -9,6 +9,7 @@ import { App } from "./state/app";
 import { Editor } from "./state/editor";
 import { TabJournal } from "./state/journal";
 import type { Desk } from "./ui/commands";
+import { Failure } from "./ui/failure";
 import { Page } from "./ui/page";
 import "./ui/page.css";
 
@@ -26,8 +27,7 @@ async function readConfig(): Promise<Config> {
   return { backend: "server" };
 }
 
-async function start(): Promise<void> {
-  const root = document.getElementById("page")!;
+async function start(root: HTMLElement): Promise<void> {
   const config = await readConfig();
   const base = new URL(".", document.baseURI).href;
   const database = await Database.open("anymask");
@@ -35,18 +35,18 @@ async function start(): Promise<void> {
     config.backend === "local"
       ? new LocalBackend(database, config)
       : new ServerBackend(base, config.decoder ?? "onnx", database);
-  const journal = await TabJournal.open(database, base);
+  const info = await backend.info();
+  const journal = await TabJournal.open(database, info.project_id, info.model.hash ?? "");
   const app = new App(backend, journal);
   const editor = new Editor(app);
   const desk: Desk = { app, editor, stage: null, pickFiles: () => undefined };
   // For tests and benchmarks, which look inside.
   Object.assign(globalThis, { anymask: desk });
   render(<Page desk={desk} />, root);
-  try {
-    await app.start();
-  } catch (error) {
-    app.fail(error instanceof Error ? error.message : String(error), () => location.reload());
-  }
+  await app.start(info);
 }
 
-void start();
+const root = document.getElementById("page")!;
+start(root).catch((error: unknown) => {
+  render(<Failure message={error instanceof Error ? error.message : String(error)} />, root);
+});

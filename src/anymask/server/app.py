@@ -23,7 +23,13 @@ from anymask.server.routes.page import add_page
 from anymask.server.security import Guard
 from anymask.server.settings import Settings
 
-_ALWAYS = {400: "malformed", 401: "no token", 403: "not from here", 422: "makes no sense"}
+_ALWAYS = {
+    400: "malformed",
+    401: "no token",
+    403: "not from here",
+    421: "for another project or model",
+    422: "makes no sense",
+}
 
 
 def create_app(

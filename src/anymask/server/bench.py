@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import numpy as np
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 from jaxtyping import Bool, UInt8
 
 from anymask.checkpoints.load import model_hash
-from anymask.data.images import read_image
 from anymask.engine.store import Project, StoredImage
 from anymask.model import Sam
 from anymask.server.encoding import Encoding, embedding_cache
 from anymask.server.events import Events
+from anymask.server.identity import project_id
 from anymask.server.parts import PARTS, Parts
-from anymask.server.pictures import local_path
+from anymask.server.pictures import local_path, read_pixels
 from anymask.server.refusals import Refused, busy
 from anymask.server.settings import Settings
 from anymask.server.worker import Worker
@@ -54,6 +56,7 @@ class Bench:
         text: TextModel | None = None,
     ) -> None:
         self.project = project
+        self.project_id = project_id(project.folder)
         self.model = model
         self.model_name = model_name
         self.model_hash = model_hash(model)
@@ -97,8 +100,14 @@ class Bench:
         return local_path(self.project, image)
 
     def pixels(self, image: StoredImage) -> UInt8[np.ndarray, "h w 3"]:
-        """Read an image."""
-        return read_image(self.path(image), max_pixels=self.settings.max_pixels)
+        """Read an image as the model sees it. Raises ImageError."""
+        return read_pixels(self.project, image, self.model, max_pixels=self.settings.max_pixels)
+
+    def made_path(self, kind: Literal["shown", "thumbnails"], image: StoredImage) -> FilePath:
+        """Return where a JPEG made from an image's pixels is kept; another mapping of channels, another picture."""
+        channels = self.model.channels
+        mapping = "" if channels is None else f"-{zlib.crc32(json.dumps(channels, sort_keys=True).encode()):08x}"
+        return self.project.cache / kind / f"{image.id}{mapping}.jpg"
 
     def close(self) -> None:
         """End the threads; what runs is given a moment."""
@@ -108,10 +117,16 @@ class Bench:
         self.worker.close(timeout=10)
 
 
-def get_bench(request: Request) -> Bench:
-    """Return what the server serves."""
+def get_bench(
+    request: Request,
+    project: Annotated[str | None, Header(alias="X-Project", include_in_schema=False)] = None,
+    model: Annotated[str | None, Header(alias="X-Model", include_in_schema=False)] = None,
+) -> Bench:
+    """Return what the server serves; raises Refused (421) for a page that was loaded from another project or model."""
     bench = request.app.state.bench
     assert isinstance(bench, Bench)
+    if project not in (None, bench.project_id) or model not in (None, bench.model_hash):
+        raise Refused(421, "the server has another project or model than this page was loaded from; load it anew")
     return bench
 
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import numpy as np
 from jaxtyping import Float16
 
-from anymask.data.images import read_image
 from anymask.engine.store import Project, StoredImage
 from anymask.errors import AnymaskError, ImageError
 from anymask.inference import EmbeddingCache
@@ -21,7 +20,7 @@ from anymask.inference.embeddings import embedding_key
 from anymask.model import Sam
 from anymask.server import schemas
 from anymask.server.events import Events
-from anymask.server.pictures import local_path
+from anymask.server.pictures import read_pixels
 from anymask.server.refusals import Refused
 from anymask.server.worker import Priority, Worker
 
@@ -137,7 +136,7 @@ class Encoding:
             self._set(image.id, "ready")
 
     def _encode(self, image: StoredImage) -> None:
-        pixels = read_image(local_path(self._project, image), max_pixels=self._max_pixels)
+        pixels = read_pixels(self._project, image, self._model, max_pixels=self._max_pixels)
         if pixels.shape[:2] != image.size and not self._project.images.resize(image.id, pixels.shape[:2]):
             raise ImageError(f"{image.name}: has another size than when it was annotated; restore the file as it was")
         key = embedding_key(pixels, self._name)

@@ -14,6 +14,8 @@ from anymask.data.images import Header, read_header, read_image
 from anymask.engine.pictures import image_bytes
 from anymask.engine.store import Project, StoredImage
 from anymask.errors import ImageError
+from anymask.inference.answers import read
+from anymask.model import Sam
 from anymask.server.refusals import Refused
 
 SUFFIXES = frozenset(
@@ -31,11 +33,21 @@ def local_path(project: Project, image: StoredImage) -> Path:
     """Return where an image lies; one of a store elsewhere is fetched once, and kept. Raises ImageError."""
     if "://" not in image.location:
         return project.path(image.location)
-    path = project.cache / "fetched" / str(image.id)
+    suffix = Path(image.location).suffix.lower()
+    path = project.cache / "fetched" / f"{image.id}{suffix if suffix in SUFFIXES else ''}"
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         write_bytes_atomic(path, image_bytes(project, image))
     return path
+
+
+def read_pixels(project: Project, image: StoredImage, model: Sam, *, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Read an image as the model sees it: by its own mapping of channels where it has one. Raises ImageError."""
+    path = local_path(project, image)
+    if model.channels is None:
+        return read_image(path, max_pixels=max_pixels)
+    read_header(path, max_pixels=max_pixels)
+    return read(model, path)
 
 
 def check_upload(data: bytes, max_pixels: int) -> tuple[Header, UInt8[np.ndarray, "h w 3"]]:

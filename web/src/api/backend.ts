@@ -91,6 +91,8 @@ export interface Backend {
   /** From now on keep what is done on a picture in this browser alone; null ends it. */
   keepApart(id: string, apart: Apart | null): void;
   classes(): Promise<Classes>;
+  /** Return an id for a new class, which no class of the project ever had. */
+  classId(): Promise<number>;
   /** Return the new revision. Throws Conflict<Classes>. */
   putClasses(base: number, client: string, classes: readonly ClassInfo[]): Promise<number>;
   /** Null where the page finds everything itself. */

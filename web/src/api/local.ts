@@ -3,6 +3,7 @@
 import { ApiError, type Backend, Conflict, type ModelFiles } from "./backend";
 import { toCoco } from "./coco";
 import type { Database } from "./database";
+import { newId } from "../ids";
 import { KeptAnnotations } from "./kept";
 import type { Annotation, Annotations, Classes, ClassInfo, ExportFormat, ImageInfo, Info, Operation } from "./types";
 
@@ -36,6 +37,7 @@ export class LocalBackend implements Backend {
     return {
       version: "",
       project: "local",
+      project_id: new URL(".", document.baseURI).href,
       // The page reads the sizes from model.json.
       model: { name: "", image_size: 256, embedding_size: 32, width: 128, mask_size: 128 },
       text: false,
@@ -56,7 +58,7 @@ export class LocalBackend implements Backend {
     } catch {
       throw new ApiError(415, `${file.name} is not a picture that this browser opens: choose a JPEG, PNG or WebP.`);
     }
-    const id = crypto.randomUUID();
+    const id = newId();
     const { width, height } = bitmap;
     bitmap.close();
     const image = { id, name: file.name || "pasted.png", width, height, revision: 0, num_annotations: 0 };
@@ -112,6 +114,14 @@ export class LocalBackend implements Backend {
 
   async classes(): Promise<Classes> {
     return (await this.database.get<Classes>("classes", "all")) ?? { revision: 0, classes: [] };
+  }
+
+  async classId(): Promise<number> {
+    const { classes } = await this.classes();
+    const last = (await this.database.get<number>("classes", "last")) ?? 0;
+    const id = classes.reduce((most, item) => Math.max(most, item.id), last) + 1;
+    await this.database.put("classes", "last", id);
+    return id;
   }
 
   async putClasses(base: number, _client: string, classes: readonly ClassInfo[]): Promise<number> {

@@ -77,7 +77,7 @@ export interface paths {
         };
         /**
          * Image File
-         * @description Send an image as a browser shows it: as it is where all browsers can, as JPEG otherwise.
+         * @description Send an image as the model sees it: the file where every browser shows that, else a JPEG.
          */
         get: operations["image_file_api_images__id__file_get"];
         put?: never;
@@ -208,6 +208,26 @@ export interface paths {
          */
         put: operations["replace_classes_api_classes_put"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/classes/id": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Fresh Class
+         * @description Give an id for a new class, to be put into the list of classes.
+         */
+        post: operations["fresh_class_api_classes_id_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -736,6 +756,14 @@ export interface components {
             statistics: components["schemas"]["Statistics"];
         };
         /**
+         * FreshClass
+         * @description An id for a new class: no class of the project ever had it, and nobody else is given it.
+         */
+        FreshClass: {
+            /** Id */
+            id: number;
+        };
+        /**
          * Held
          * @description Whether an image is still the person's.
          */
@@ -746,6 +774,8 @@ export interface components {
         /**
          * HelloEvent
          * @description The first of every stream: whatever was known before may be out of date, and should be asked for again.
+         *
+         *     A page of another project or model than these has to be loaded anew: the server was started again meanwhile.
          */
         HelloEvent: {
             /**
@@ -753,6 +783,10 @@ export interface components {
              * @enum {string}
              */
             type: "hello";
+            /** Project Id */
+            project_id: string;
+            /** Model Hash */
+            model_hash: string;
         };
         /**
          * History
@@ -818,6 +852,8 @@ export interface components {
             version: string;
             /** Project */
             project: string;
+            /** Project Id */
+            project_id: string;
             model: components["schemas"]["Model"];
             /** Text */
             text: boolean;
@@ -1386,6 +1422,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -1444,6 +1489,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1518,6 +1572,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1619,6 +1682,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -1696,6 +1768,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -1757,6 +1838,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1827,6 +1917,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1924,6 +2023,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -1987,6 +2095,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2075,6 +2192,15 @@ export interface operations {
                     "application/json": components["schemas"]["AnnotationsConflict"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -2133,6 +2259,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2218,6 +2353,89 @@ export interface operations {
                     "application/json": components["schemas"]["ClassesConflict"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    fresh_class_api_classes_id_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FreshClass"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -2283,6 +2501,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2371,6 +2598,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -2449,6 +2685,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2542,6 +2787,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -2600,6 +2854,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2676,6 +2939,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -2738,6 +3010,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2816,6 +3097,15 @@ export interface operations {
             };
             /** @description the image is another's by now */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2910,6 +3200,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -2981,6 +3280,15 @@ export interface operations {
             };
             /** @description the image is another's by now */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3066,6 +3374,15 @@ export interface operations {
                     "application/json": components["schemas"]["Error"];
                 };
             };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
             /** @description makes no sense */
             422: {
                 headers: {
@@ -3124,6 +3441,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };

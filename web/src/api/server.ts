@@ -41,6 +41,9 @@ export class ServerBackend implements Backend {
   };
   private readonly kept: KeptAnnotations;
   private readonly apart = new Map<string, Apart>();
+  private project = "";
+  /** What this page was loaded from: a server that has another by now refuses all that is asked. */
+  private loaded: Record<string, string> = {};
   /** `root` ends in a slash. The token, if any, was put into a cookie when the page was opened with it. */
   constructor(
     private readonly root: string,
@@ -51,14 +54,21 @@ export class ServerBackend implements Backend {
     this.model = { decoder, base: `${root}api/models/`, encodes: false };
   }
 
-  info = () => this.json<Info>("GET", "info");
   images = async () => (await this.json<{ images: ImageInfo[] }>("GET", "images")).images;
   sample = (name: string) => this.json<ImageInfo>("POST", "images", { sample: name });
   encode = (id: string, priority: "now" | "next") =>
     this.json<ImageInfo>("POST", `images/${id}/encode?priority=${priority}`);
   classes = () => this.json<Classes>("GET", "classes");
+  classId = async () => (await this.json<Schemas["FreshClass"]>("POST", "classes/id")).id;
   picture = async (id: string) => (await this.send("GET", `images/${id}/file`)).blob();
   thumbnail = async (id: string) => (await this.send("GET", `images/${id}/thumbnail`)).blob();
+
+  async info(): Promise<Info> {
+    const info = await this.json<Schemas["Info"]>("GET", "info");
+    this.project = info.project_id;
+    this.loaded = { "X-Project": info.project_id, "X-Model": info.model.hash };
+    return info;
+  }
 
   upload(file: File): Promise<ImageInfo> {
     const form = new FormData();
@@ -84,7 +94,7 @@ export class ServerBackend implements Backend {
 
   keepApart(id: string, apart: Apart | null): void {
     if (apart === null) this.apart.delete(id);
-    else this.apart.set(id, apart);
+    else this.apart.set(id, { ...apart, key: `${this.project} ${apart.key}` });
   }
 
   private async finished(how: "finish" | "judge", lease: Lease, what: object): Promise<Statistics> {
@@ -155,7 +165,7 @@ export class ServerBackend implements Backend {
       return await fetch(`${this.root}api/${path}`, {
         method,
         credentials: "same-origin",
-        ...(plain ? {} : { headers: { "Content-Type": "application/json" } }),
+        headers: { ...this.loaded, ...(plain ? {} : { "Content-Type": "application/json" }) },
         ...(body === undefined ? {} : { body: body instanceof FormData ? body : JSON.stringify(body) }),
       });
     } catch {

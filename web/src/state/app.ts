@@ -1,6 +1,6 @@
 /** The whole page's state and what can be done to it; the user interface calls this and shows its signals. */
 
-import { computed, effect, signal, untracked } from "@preact/signals";
+import { computed, effect, type Signal, signal, untracked } from "@preact/signals";
 import type { Backend, Engine } from "../api/backend";
 import { ApiError } from "../api/backend";
 import type { Annotation, Apart, ClassInfo, ExportFormat, Found, ImageInfo, Info, ServerEvent } from "../api/types";
@@ -8,13 +8,15 @@ import { Picture } from "../canvas/picture";
 import { paletteColor, type RGB } from "../geometry/colors";
 import type { Size } from "../geometry/frames";
 import { covers } from "../geometry/mask";
+import { newId } from "../ids";
 import { ModelSession } from "../model/session";
 import type { Tool } from "../tools/gesture";
 import { type Bindings, Keymap } from "../tools/keys";
-import { en, filled, type Language, type StringKey, zh } from "../ui/strings";
+import { filled, inLanguage, type StringKey } from "../ui/strings";
 import type { AnnotationChange, Change, Changeset } from "./document";
+import { encoded, learned } from "./encoding";
 import type { KeptDraft, TabJournal } from "./journal";
-import { classColor, colorOf, nextPlace, remembered, shapeOf } from "./look";
+import { classColor, colorOf, nextPlace, remembered, rememberedLanguage, shapeOf } from "./look";
 import type { Pending } from "./rebase";
 import { Store } from "./store";
 import { Work } from "./work";
@@ -68,11 +70,11 @@ export class App {
   readonly panelOpen = remembered("panel", typeof innerWidth === "undefined" || innerWidth > 720);
   readonly sideOpen = signal<"help" | "text" | null>(null);
   readonly renaming = signal<string | null>(null);
-  readonly language = remembered<Language>("language", navigator.language.startsWith("zh") ? "zh" : "en");
+  readonly language = rememberedLanguage();
   readonly bindings = remembered<Bindings>("keys", {});
   readonly keymap = computed(() => new Keymap(this.bindings.value));
-  /** The class that new masks get until another is chosen. */
-  readonly stickyClass = remembered<number | null>("class", null);
+  /** The class of this project that new masks get until another is chosen. */
+  readonly stickyClass: Signal<number | null>;
 
   /** Where pictures come from a data engine's queues: the person at work. */
   readonly work = signal<Work | null>(null);
@@ -92,6 +94,7 @@ export class App {
     const [id, ...more] = this.selection.value;
     return id !== undefined && more.length === 0 ? (this.store.annotations.value.get(id) ?? null) : null;
   });
+  private readonly lastImage: Signal<string | null>;
   private recovered = new Map<string, Pending[]>();
   private readonly loaded = new Set<string>();
   private opening = 0;
@@ -101,11 +104,13 @@ export class App {
     readonly backend: Backend,
     private readonly journal: TabJournal,
   ) {
+    this.stickyClass = remembered<number | null>(`class-${journal.project}`, null);
+    this.lastImage = remembered<string | null>(`image-${journal.project}`, null);
     this.store = new Store(backend, journal, (what, blanks) => this.say(this.t(what, blanks)));
   }
 
   t = (key: StringKey, blanks?: Readonly<Record<string, string | number>>): string =>
-    filled((this.language.value === "zh" ? zh : en)[key], blanks);
+    filled(inLanguage(this.language.value)[key], blanks);
 
   /** Title of a control: what it does and its key. */
   keyed = (command: Parameters<Keymap["label"]>[0]): string => {
@@ -113,8 +118,7 @@ export class App {
     return label ? `${this.t(command)} (${label})` : this.t(command);
   };
 
-  async start(): Promise<void> {
-    const info = await this.backend.info();
+  async start(info: Info): Promise<void> {
     this.info.value = info;
     if (info.engine) this.watchAddress();
     this.modelLoaded = this.loadModel();
@@ -126,15 +130,16 @@ export class App {
     ]);
     const known = new Set(images.map(({ id }) => id));
     this.images.value = [...images, ...this.images.peek().filter(({ id }) => !known.has(id))];
-    this.recovered = recovered;
-    this.store.loadClasses(classes);
+    this.recovered = recovered.changes;
+    this.store.classes.load(classes, recovered.classes);
+    effect(() => this.dropGoneClass());
     this.backend.listen(
       (event) => this.hear(event),
       (online) => this.connection(online),
     );
     if (info.engine && this.backend.engine) await this.startWork(this.backend.engine, kept);
     else this.begin(kept);
-    const count = [...recovered.values()].reduce((sum, list) => sum + list.length, 0);
+    const count = [...recovered.changes.values()].reduce((sum, list) => sum + list.length, 0);
     if (count > 0) this.say(this.t("recovered", { count }));
   }
 
@@ -202,7 +207,7 @@ export class App {
     const { document } = this.store;
     if (document.peek().image === null) {
       const images = this.images.peek();
-      const last = kept?.image ?? localStorage.getItem("anymask-image");
+      const last = kept?.image ?? this.lastImage.peek();
       const first = images.find(({ id }) => id === last) ?? images[0];
       const draft = kept && first?.id === kept.image ? kept.draft : null;
       if (first) document.value = { ...document.peek(), image: first.id, draft };
@@ -295,7 +300,7 @@ export class App {
       this.picture.value = null;
       return;
     }
-    localStorage.setItem("anymask-image", id);
+    this.lastImage.value = id;
     try {
       await Promise.all([this.openPicture(id, isCurrent), this.openAnnotations(id)]);
       if (!isCurrent()) return;
@@ -328,7 +333,7 @@ export class App {
 
   /** Get the image ready for prompts: encoded, and its part of the decoder run. */
   private async prepare(id: string, isCurrent: () => boolean): Promise<void> {
-    const isEncoded = await this.encoded(id, isCurrent);
+    const isEncoded = await encoded(id, this.images, () => this.backend.encode(id, "now"), isCurrent);
     await this.modelLoaded;
     if (!isEncoded || this.model.peek().is !== "ready") return;
     if (!(await this.session.hasImage(id))) {
@@ -343,33 +348,6 @@ export class App {
     this.prefetch(id);
   }
 
-  /** Ask for an embedding and wait for it; false if another image was opened meanwhile. */
-  private async encoded(id: string, isCurrent: () => boolean): Promise<boolean> {
-    for (let wait = 250; isCurrent(); wait = Math.min(wait * 1.5, 4000)) {
-      try {
-        const image = await this.backend.encode(id, "now");
-        this.learn(image);
-        if (image.state === "ready") return true;
-        if (image.state === "failed") throw new ApiError(422, image.error ?? "");
-      } catch (error) {
-        if (!(error instanceof ApiError && error.status === 429)) throw error;
-        wait = (error.retryAfter ?? 2) * 1000;
-      }
-      await Promise.race([new Promise((resolve) => setTimeout(resolve, wait)), this.becomesReady(id)]);
-    }
-    return false;
-  }
-
-  private becomesReady(id: string): Promise<void> {
-    return new Promise((resolve) => {
-      const stop = this.images.subscribe((images) => {
-        if (!images.some((image) => image.id === id && (image.state === "ready" || image.state === "failed"))) return;
-        queueMicrotask(() => stop());
-        resolve();
-      });
-    });
-  }
-
   private prefetch(id: string): void {
     const images = this.images.peek();
     const next = images[images.findIndex((image) => image.id === id) + 1];
@@ -378,25 +356,35 @@ export class App {
   }
 
   private learn(image: ImageInfo): void {
-    const images = this.images.peek();
-    const known = images.some(({ id }) => id === image.id);
-    this.images.value = known ? images.map((old) => (old.id === image.id ? image : old)) : [...images, image];
+    this.images.value = learned(this.images.peek(), image);
   }
 
   // What others do
 
   private hear(event: ServerEvent): void {
-    if (event.type === "hello") void this.refresh();
+    if (event.type === "hello") this.greeted(event.project_id, event.model_hash);
     if (event.type === "work") this.workTick.value += 1;
     if (event.type === "image" && (!this.work.peek() || event.image.id === this.openImage)) this.learn(event.image);
     if (event.type === "progress") this.progress.value = new Map([...this.progress.peek(), [event.id, event.fraction]]);
     if (event.type === "classes" && event.client !== this.store.client) {
       void this.backend
         .classes()
-        .then((classes) => this.store.loadClasses(classes))
+        .then((classes) => this.store.classes.load(classes))
         .catch(() => undefined);
     }
     if (event.type === "annotations" && event.client !== this.store.client) void this.reload(event.id, event.revision);
+  }
+
+  /** Go on with the server where there is the same project and model as before; else begin anew. */
+  private greeted(project: string, model: string): void {
+    const info = this.info.peek()!;
+    if (project === info.project_id && model === info.model.hash) {
+      this.store.retry();
+      void this.refresh();
+      return;
+    }
+    this.store.hold();
+    location.reload();
   }
 
   /** Ask again for what may have changed while no events came. */
@@ -405,7 +393,7 @@ export class App {
       if (this.work.peek()) {
         if (this.openImage !== null) await this.reload(this.openImage, Number.MAX_SAFE_INTEGER);
       } else this.images.value = await this.backend.images();
-      this.store.loadClasses(await this.backend.classes());
+      this.store.classes.load(await this.backend.classes());
       for (const { id, revision } of this.work.peek() ? [] : this.images.peek()) await this.reload(id, revision);
     } catch {
       // The next hello asks again.
@@ -422,7 +410,6 @@ export class App {
   }
 
   private connection(online: boolean): void {
-    if (online && !this.online.peek()) this.store.autosave.retry();
     this.online.value = online;
   }
 
@@ -536,12 +523,16 @@ export class App {
 
   // Classes
 
-  addClass(name?: string): void {
-    const before = this.store.document.peek().classes;
-    const id = before.reduce((most, item) => Math.max(most, item.id), 0) + 1;
-    const item = { id, name: name ?? this.t("newClass", { number: id }), color: classColor(id), key: null };
-    this.store.commit("changeClass", [{ on: "classes", before, after: [...before, item] }]);
-    this.stickyClass.value = id;
+  async addClass(name?: string): Promise<void> {
+    try {
+      const id = await this.backend.classId();
+      const before = this.store.document.peek().classes;
+      const item = { id, name: name ?? this.t("newClass", { number: id }), color: classColor(id), key: null };
+      this.store.commit("changeClass", [{ on: "classes", before, after: [...before, item] }]);
+      this.stickyClass.value = id;
+    } catch (error) {
+      this.fail(messageOf(error), () => void this.addClass(name));
+    }
   }
 
   editClass(id: number, change: Partial<ClassInfo>): void {
@@ -561,7 +552,12 @@ export class App {
       changes.push({ on: "annotation", image, id: annotation.id, before: annotation, after });
     }
     this.store.commit("changeClass", changes);
-    if (this.stickyClass.peek() === id) this.stickyClass.value = null;
+  }
+
+  /** Nobody can see what new masks would get of a class that is not in the list. */
+  private dropGoneClass(): void {
+    const { classes } = this.store.document.value;
+    if (!classes.some(({ id }) => id === this.stickyClass.value)) this.stickyClass.value = null;
   }
 
   // Everything and words
@@ -590,7 +586,7 @@ export class App {
       const found = await search();
       if (id !== this.openImage) return;
       if (found.length === 0) this.say(this.t("nothingFound"));
-      this.proposals.value = found.length === 0 ? null : found.map((item) => ({ ...item, id: crypto.randomUUID() }));
+      this.proposals.value = found.length === 0 ? null : found.map((item) => ({ ...item, id: newId() }));
       this.tool.value = "select";
     } catch (error) {
       this.fail(messageOf(error), () => void this.find(id, search));

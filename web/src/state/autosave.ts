@@ -10,12 +10,7 @@ import { ApiError, type Backend, Conflict } from "../api/backend";
 import type { Annotations } from "../api/types";
 import { operation } from "./document";
 import { joined, type Pending, type Rebased, rebase } from "./rebase";
-
-export type SaveState =
-  | { readonly is: "saved" }
-  | { readonly is: "saving" }
-  | { readonly is: "offline"; readonly message: string }
-  | { readonly is: "refused"; readonly message: string };
+import { failureOf, type SaveState } from "./save_state";
 
 /** Where changes are kept until they are safe. */
 export interface Journal {
@@ -33,14 +28,13 @@ interface Queue {
   kept: Promise<void>;
 }
 
-const FIRST_WAIT = 1;
-const LONGEST_WAIT = 30;
 /** Of one request; the server takes 5000. */
 const MOST_CHANGES = 4000;
 
 export class Autosave {
   readonly state = signal<SaveState>({ is: "saved" });
   private readonly queues = new Map<string, Queue>();
+  private held = false;
 
   constructor(
     private readonly backend: Pick<Backend, "change">,
@@ -84,6 +78,11 @@ export class Autosave {
     }
   }
 
+  /** Send nothing any more; what waits stays in the journal. */
+  hold(): void {
+    this.held = true;
+  }
+
   get isSafe(): boolean {
     return [...this.queues.values()].every(({ pending, sending }) => pending.length === 0 && !sending);
   }
@@ -118,11 +117,11 @@ export class Autosave {
 
   private send(image: string): void {
     const queue = this.queue(image);
-    if (queue.sending || queue.timer !== null || queue.revision < 0) return;
-    const taken = Math.min(queue.pending.length, MOST_CHANGES);
-    const batch = joined(queue.pending.slice(0, taken));
+    if (this.held || queue.sending || queue.timer !== null || queue.revision < 0) return;
+    const taken = queue.pending.slice(0, MOST_CHANGES);
+    const batch = joined(taken);
     if (batch.length === 0) {
-      queue.pending = queue.pending.slice(taken);
+      queue.pending = queue.pending.slice(taken.length);
       if (queue.pending.length > 0) this.send(image);
       else void this.journal.clear(image);
       this.settle();
@@ -136,9 +135,11 @@ export class Autosave {
     );
   }
 
-  private acknowledged(image: string, queue: Queue, taken: number, revision: number): void {
-    queue.pending = queue.pending.slice(taken);
-    queue.revision = revision;
+  private acknowledged(image: string, queue: Queue, taken: readonly Pending[], revision: number): void {
+    // A load may have overtaken this answer: then other changes wait, and the revision is newer.
+    const safe = new Set(taken);
+    queue.pending = queue.pending.filter((change) => !safe.has(change));
+    queue.revision = Math.max(queue.revision, revision);
     queue.failures = 0;
     queue.sending = false;
     if (queue.pending.length === 0) void this.journal.clear(image);
@@ -153,15 +154,12 @@ export class Autosave {
       this.rebased(image, this.load(image, error.present as Annotations));
       return;
     }
-    const message = error instanceof Error ? error.message : String(error);
-    const passes = error instanceof ApiError && (error.isOffline || error.status === 429 || error.status >= 500);
-    const asked = error instanceof ApiError ? error.retryAfter : null;
-    const wait = asked ?? Math.min(FIRST_WAIT * 2 ** queue.failures, LONGEST_WAIT);
+    const { state, wait } = failureOf(error, queue.failures);
     queue.failures += 1;
     const failure = queue.failures;
     void queue.kept.then(() => {
       // Said when the page may be closed without loss, and not after a later attempt has gone through.
-      if (queue.failures === failure) this.state.value = { is: passes ? "offline" : "refused", message };
+      if (queue.failures === failure) this.state.value = state;
     });
     queue.timer = setTimeout(() => {
       queue.timer = null;

@@ -8,6 +8,7 @@ import type { Mask } from "../geometry/mask";
 import { fromMask, toMask } from "../geometry/polygons";
 import { fullMask } from "../geometry/resize";
 import { encode, type RLE } from "../geometry/rle";
+import { newId } from "../ids";
 import type { PromptPoint } from "../model/prompt";
 import type { Candidate, Candidates } from "../model/session";
 import type { App } from "./app";
@@ -188,7 +189,7 @@ export class Editor {
   }
 
   private fresh(rle: RLE, source: Source, score: number | null, draft: Draft | null) {
-    const id = crypto.randomUUID();
+    const id = newId();
     const prompts = draft && {
       points: draft.points.map(({ x, y }) => [x, y]),
       labels: draft.points.map(({ label }) => label),

@@ -1,7 +1,9 @@
 /** Changes on their way, kept in this browser's database under the tab that made them, and taken over from tabs gone. */
 
 import type { Database } from "../api/database";
+import { newId } from "../ids";
 import type { Journal } from "./autosave";
+import type { ClassEdit, ClassJournal } from "./class_list";
 import type { Draft } from "./document";
 import type { Pending } from "./rebase";
 
@@ -10,26 +12,38 @@ export interface KeptDraft {
   readonly draft: Draft;
 }
 
+/** What did not get saved. */
+export interface Recovered {
+  /** By image. */
+  readonly changes: Map<string, Pending[]>;
+  readonly classes: readonly ClassEdit[];
+}
+
+/** In the place of an image's id. */
+const CLASSES = "classes";
 const CLIENT = "anymask-client";
 const lockOf = (client: string) => `anymask-tab-${client}`;
 
-export class TabJournal implements Journal {
+export class TabJournal implements Journal, ClassJournal {
   private constructor(
     private readonly database: Database,
-    private readonly project: string,
+    /** Its id: another project may be served at the same address, with image ids of its own. */
+    readonly project: string,
+    /** The model that answers prompts; what another answered is no draft to go on with. */
+    private readonly model: string,
     /** This tab's name; it outlives a reload but not the tab. */
     readonly client: string,
   ) {}
 
-  static async open(database: Database, project: string): Promise<TabJournal> {
-    let client = sessionStorage.getItem(CLIENT) ?? crypto.randomUUID();
+  static async open(database: Database, project: string, model: string): Promise<TabJournal> {
+    let client = sessionStorage.getItem(CLIENT) ?? newId();
     // A duplicated tab has its sibling's storage, but not its lock.
     if (!(await holdLock(lockOf(client)))) {
-      client = crypto.randomUUID();
+      client = newId();
       await holdLock(lockOf(client));
     }
     sessionStorage.setItem(CLIENT, client);
-    return new TabJournal(database, project, client);
+    return new TabJournal(database, project, model, client);
   }
 
   async put(image: string, pending: readonly Pending[]): Promise<void> {
@@ -40,28 +54,38 @@ export class TabJournal implements Journal {
     await this.database.delete("journal", this.key(image));
   }
 
-  /** Return by image what this tab before a reload, and tabs that are gone, did not get saved; it is now this tab's. */
-  async recover(): Promise<Map<string, Pending[]>> {
+  async keepClasses(edit: ClassEdit | null): Promise<void> {
+    if (edit) await this.database.put("journal", this.key(CLASSES), edit);
+    else await this.database.delete("journal", this.key(CLASSES));
+  }
+
+  /** Return what this tab before a reload, and tabs that are gone, did not get saved; it is now this tab's. */
+  async recover(): Promise<Recovered> {
     const live = await liveTabs();
-    const found = new Map<string, Pending[]>();
-    for (const [key, pending] of await this.database.entries<Pending[]>("journal")) {
+    const changes = new Map<string, Pending[]>();
+    const classes: ClassEdit[] = [];
+    for (const [key, value] of await this.database.entries("journal")) {
       const [project, client, image] = JSON.parse(key) as [string, string, string];
       if (project !== this.project || (client !== this.client && live.has(lockOf(client)))) continue;
-      const together = [...(found.get(image) ?? []), ...pending];
-      found.set(image, together);
-      await this.put(image, together);
+      if (image === CLASSES) classes.push(value as ClassEdit);
+      else {
+        const together = [...(changes.get(image) ?? []), ...(value as Pending[])];
+        changes.set(image, together);
+        await this.put(image, together);
+      }
       if (client !== this.client) await this.database.delete("journal", key);
     }
-    return found;
+    return { changes, classes };
   }
 
   async keepDraft(kept: KeptDraft | null): Promise<void> {
-    if (kept) await this.database.put("drafts", this.key(""), kept);
+    if (kept) await this.database.put("drafts", this.key(""), { ...kept, model: this.model });
     else await this.database.delete("drafts", this.key(""));
   }
 
-  draft(): Promise<KeptDraft | undefined> {
-    return this.database.get<KeptDraft>("drafts", this.key(""));
+  async draft(): Promise<KeptDraft | undefined> {
+    const kept = await this.database.get<KeptDraft & { readonly model: string }>("drafts", this.key(""));
+    return kept?.model === this.model ? kept : undefined;
   }
 
   private key(image: string): string {

@@ -6,6 +6,7 @@ import { type Coverage, maskCoverage } from "../canvas/paint";
 import { fromHex, paletteColor, type RGB, toHex } from "../geometry/colors";
 import type { Mask } from "../geometry/mask";
 import { decode, type RLE } from "../geometry/rle";
+import type { Language } from "../ui/strings";
 
 export interface Shape {
   readonly mask: Mask;
@@ -77,3 +78,6 @@ export function remembered<T>(name: string, initial: T): Signal<T> {
   });
   return result;
 }
+
+export const rememberedLanguage = (): Signal<Language> =>
+  remembered<Language>("language", navigator.language.startsWith("zh") ? "zh" : "en");

@@ -1,10 +1,12 @@
 /** The document with its history, saved as it changes. */
 
 import { computed, signal } from "@preact/signals";
-import { type Backend, Conflict } from "../api/backend";
-import type { Annotation, Annotations, Classes, ClassInfo } from "../api/types";
+import type { Backend } from "../api/backend";
+import type { Annotation, Annotations } from "../api/types";
+import { newId } from "../ids";
 import type { StringKey } from "../ui/strings";
 import { Autosave } from "./autosave";
+import { ClassList } from "./class_list";
 import {
   apply,
   type Change,
@@ -19,7 +21,8 @@ import {
   undo,
 } from "./document";
 import type { TabJournal } from "./journal";
-import { mergeClasses, type Pending, type Rebased } from "./rebase";
+import type { Pending, Rebased } from "./rebase";
+import { graver } from "./save_state";
 
 const NONE: ReadonlyMap<string, Annotation> = new Map();
 
@@ -31,23 +34,30 @@ export class Store {
     return (image !== null && annotations.get(image)) || NONE;
   });
   readonly autosave: Autosave;
+  readonly classes: ClassList;
+  /** Of masks and classes together. */
+  readonly saving = computed(() => graver(this.autosave.state.value, this.classes.state.value));
   /** Sees every change before it is made, and may add to it. */
   stamp: ((label: StringKey, changes: readonly Change[]) => readonly Change[]) | null = null;
-  private storedClasses: Classes = { revision: 0, classes: [] };
-  private savingClasses = false;
 
   constructor(
-    private readonly backend: Backend,
+    backend: Backend,
     private readonly journal: TabJournal,
     private readonly tell: (what: StringKey, blanks?: Record<string, number>) => void,
   ) {
-    const newId = () => crypto.randomUUID();
     this.autosave = new Autosave(
       backend,
       journal,
       journal.client,
       (image, result) => this.rebased(image, result),
       newId,
+    );
+    this.classes = new ClassList(
+      backend,
+      journal,
+      journal.client,
+      () => this.document.peek().classes,
+      (classes) => (this.document.value = { ...this.document.peek(), classes }),
     );
   }
 
@@ -77,7 +87,7 @@ export class Store {
     this.document.value = apply(this.document.value, changes);
     const pending = new Map<string, Pending[]>();
     for (const change of changes) {
-      if (change.on === "classes") void this.saveClasses();
+      if (change.on === "classes") this.classes.save();
       if (change.on === "draft") this.keepDraft();
       if (change.on !== "annotation") continue;
       const { image, id, before, after } = change;
@@ -91,11 +101,16 @@ export class Store {
     this.show(image, this.autosave.load(image, stored, recovered));
   }
 
-  loadClasses(classes: Classes): void {
-    const ours = this.document.value.classes;
-    const merged = mergeClasses(this.storedClasses.classes, ours, classes.classes);
-    this.storedClasses = classes;
-    this.document.value = { ...this.document.value, classes: merged };
+  /** Try to save again now, as when the connection is back. */
+  retry(): void {
+    this.autosave.retry();
+    this.classes.save();
+  }
+
+  /** Send nothing any more: what is not saved stays in the journal. */
+  hold(): void {
+    this.autosave.hold();
+    this.classes.hold();
   }
 
   /** Show another picture, or none, with no way back to the one before. */
@@ -125,29 +140,5 @@ export class Store {
   private keepDraft(): void {
     const { image, draft } = this.document.value;
     this.journal.keepDraft(image && draft ? { image, draft } : null).catch(() => undefined);
-  }
-
-  private async saveClasses(): Promise<void> {
-    if (this.savingClasses) return;
-    this.savingClasses = true;
-    try {
-      for (let attempt = 0; attempt < 6; attempt++) {
-        const classes: readonly ClassInfo[] = this.document.value.classes;
-        if (JSON.stringify(classes) === JSON.stringify(this.storedClasses.classes)) return;
-        await this.tryClasses(classes, attempt);
-      }
-    } finally {
-      this.savingClasses = false;
-    }
-  }
-
-  private async tryClasses(classes: readonly ClassInfo[], attempt: number): Promise<void> {
-    try {
-      const revision = await this.backend.putClasses(this.storedClasses.revision, this.client, classes);
-      this.storedClasses = { revision, classes };
-    } catch (error) {
-      if (error instanceof Conflict) this.loadClasses(error.present as Classes);
-      else await new Promise((resolve) => setTimeout(resolve, 1000 * 2 ** attempt));
-    }
   }
 }

@@ -8,8 +8,7 @@ export const isJudged = (stage: Stage | undefined): boolean => stage === "review
 /** Where a task's work is kept until it is done, if not on the server as it is made. */
 export function apartOf({ lease, image }: Task): Apart | null {
   if (lease.is_second) return { key: `second ${lease.job}`, revision: null };
-  // The name, too: another project may be served at the same address some day.
-  if (isJudged(lease.stage)) return { key: `${lease.stage} ${lease.job} ${image.name}`, revision: image.revision };
+  if (isJudged(lease.stage)) return { key: `${lease.stage} ${lease.job}`, revision: image.revision };
   return null;
 }
 

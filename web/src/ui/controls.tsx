@@ -38,10 +38,7 @@ export function CommandButton({
       aria-pressed={pressed}
       data-command={command}
       disabled={disabled}
-      onClick={(event) => {
-        perform(command, desk);
-        if (event.detail > 0) event.currentTarget.blur();
-      }}
+      onClick={() => perform(command, desk)}
     >
       {icon && <Icon name={icon} />}
       {children && <span>{children}</span>}

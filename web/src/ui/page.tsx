@@ -6,6 +6,7 @@ import { Stage } from "../canvas/stage";
 import type { Work } from "../state/work";
 import { type Desk, listenToKeys } from "./commands";
 import { Dashboard } from "./dashboard";
+import { listenToFocus } from "./focus";
 import { Help } from "./help";
 import { Options } from "./options";
 import { Panel } from "./panel";
@@ -22,6 +23,7 @@ export function Page({ desk }: { desk: Desk }) {
   const files = useRef<HTMLInputElement>(null);
   desk.pickFiles = () => files.current?.click();
   useEffect(() => listenToKeys(desk), []);
+  useEffect(() => listenToFocus(), []);
   useEffect(() => listenToDrops(desk, (over) => (dropping.value = over)), []);
   useEffect(() => {
     document.documentElement.lang = app.language.value === "zh" ? "zh-CN" : "en";

@@ -1,11 +1,12 @@
 /** Masks and classes, in a panel at the right that folds away. */
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Annotation, ClassInfo, ExportFormat } from "../api/types";
 import { toHex } from "../geometry/colors";
 import { isMac } from "../state/app";
 import { awaits } from "../state/provenance";
+import { chordOf } from "../tools/keys";
 import type { Desk } from "./commands";
 import { CommandButton, Slider } from "./controls";
 import { Word } from "./judgement";
@@ -44,7 +45,7 @@ function ClassPalette({ desk }: { desk: Desk }) {
           class="button plain"
           title={app.t("addClass")}
           aria-label={app.t("addClass")}
-          onClick={() => app.addClass()}
+          onClick={() => void app.addClass()}
         >
           <Icon name="plus" />
         </button>
@@ -65,6 +66,13 @@ function ClassRow({ desk, item, place }: { desk: Desk; item: ClassInfo | null; p
   const chosen = app.stickyClass.value === (item?.id ?? null);
   const command = place < 0 ? "noClass" : place < 9 ? (`class${place + 1}` as "class1") : null;
   const name = item?.name ?? app.t("noClass");
+  const renames = app.keymap.value.label("rename", isMac);
+  const rename = (event: KeyboardEvent) => {
+    const chord = chordOf(event);
+    if (!item || !chord || app.keymap.value.command(chord) !== "rename") return;
+    event.preventDefault();
+    editing.value = true;
+  };
   return (
     <div class={`row class ${chosen ? "chosen" : ""}`}>
       {item ? (
@@ -93,6 +101,9 @@ function ClassRow({ desk, item, place }: { desk: Desk; item: ClassInfo | null; p
           class="name"
           role="option"
           aria-selected={chosen}
+          aria-keyshortcuts={item ? renames : undefined}
+          title={item ? app.t("renameClass", { key: renames }) : undefined}
+          onKeyDown={rename}
           onClick={() => app.setClass(item?.id ?? null)}
           onDblClick={() => (editing.value = item !== null)}
         >
@@ -117,7 +128,8 @@ function ClassRow({ desk, item, place }: { desk: Desk; item: ClassInfo | null; p
 
 function NameField({ value, label, done }: { value: string; label: string; done: (text: string | null) => void }) {
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => field.current?.select(), []);
+  // At once: the next key may be pressed before anything is drawn.
+  useLayoutEffect(() => field.current?.select(), []);
   return (
     <input
       ref={field}

@@ -18,7 +18,7 @@ export function Status({ desk }: { desk: Desk }) {
 function Saved({ desk }: { desk: Desk }) {
   const { app } = desk;
   if (!app.image.value) return null;
-  const state = app.store.autosave.state.value;
+  const state = app.store.saving.value;
   const message = "message" in state ? state.message : "";
   return (
     <div class={`saved ${state.is}`} role="status" title={app.image.value.name}>

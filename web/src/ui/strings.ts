@@ -85,6 +85,7 @@ export const en = {
   addClass: "Add a class",
   newClass: "class {number}",
   className: "Name of the class",
+  renameClass: "A double click renames it, as does {key} where it has the focus",
   removeClass: "Delete the class {name}",
   classColor: "Colour of the class {name}",
   masksTitle: "Masks",
@@ -112,6 +113,7 @@ export const en = {
   thinking: "Looking for everything…",
   failed: "This picture could not be read: {message}",
   retry: "Try again",
+  notStarted: "The page could not begin: {message}",
   conflict: "Another tab changed {count} of the same masks. Both are kept: yours as copies.",
   changedElsewhere: "Another tab changed this picture; its changes are shown.",
   nothingFound: "Nothing was found.",
@@ -350,6 +352,7 @@ export const zh: Strings = {
   addClass: "添加类别",
   newClass: "类别 {number}",
   className: "类别名称",
+  renameClass: "双击可重命名，获得焦点时也可按 {key}",
   removeClass: "删除类别 {name}",
   classColor: "类别 {name} 的颜色",
   masksTitle: "掩码",
@@ -376,6 +379,7 @@ export const zh: Strings = {
   thinking: "正在寻找全部物体…",
   failed: "无法读取此图片：{message}",
   retry: "重试",
+  notStarted: "页面无法启动：{message}",
   conflict: "另一个标签页修改了其中 {count} 个掩码。两者都已保留，您的为副本。",
   changedElsewhere: "另一个标签页修改了此图片，已显示其修改。",
   nothingFound: "没有找到任何物体。",
@@ -529,6 +533,7 @@ export const zh: Strings = {
 };
 
 export type Language = "en" | "zh";
+export const inLanguage = (language: Language): Strings => (language === "zh" ? zh : en);
 
 /** Fill a string's blanks. */
 export function filled(text: string, blanks: Readonly<Record<string, string | number>> = {}): string {

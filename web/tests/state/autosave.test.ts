@@ -150,6 +150,43 @@ describe("autosave", () => {
     expect(save.state.value.is).toBe("saved");
   });
 
+  test("a load that overtakes an acknowledgement costs no change made in between", async () => {
+    const { server, kept, save } = setUp();
+    let acknowledge = () => undefined as void;
+    const { change: store } = server;
+    server.change = async (...request) => {
+      const revision = await store(...request);
+      await new Promise<void>((resolve) => void (acknowledge = resolve));
+      return revision;
+    };
+    save.add("i", [change("a", null, mask("a"))]);
+    await settle();
+    server.stored.set("b", mask("b"));
+    server.revision += 1;
+    save.load("i", server.present());
+    server.change = store;
+    save.add("i", [change("c", null, mask("c"))]);
+    acknowledge();
+    await settle();
+    expect([...server.stored.keys()]).toEqual(["a", "b", "c"]);
+    expect(server.requests).toBe(2);
+    expect(save.state.value.is).toBe("saved");
+    expect(kept.size).toBe(0);
+  });
+
+  test("once held, sends nothing, and keeps what waits", async () => {
+    const { server, kept, save } = setUp();
+    server.failures = [new ApiError(0, "away")];
+    save.add("i", [change("a", null, mask("a"))]);
+    await settle();
+    save.hold();
+    save.retry();
+    save.add("i", [change("b", null, mask("b"))]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(server.requests).toBe(1);
+    expect(kept.get("i")).toHaveLength(2);
+  });
+
   test("what a crash left in the journal is sent after the next load", async () => {
     const { server } = setUp();
     const journal: Journal = { put: async () => undefined, clear: async () => undefined };

@@ -49,6 +49,12 @@ def list_classes(bench: AtBench) -> schemas.Classes:
     return schemas.Classes(revision=current.revision, classes=[schemas.Class.of(each) for each in current.classes])
 
 
+@router.post("/classes/id")
+def fresh_class(bench: AtBench) -> schemas.FreshClass:
+    """Give an id for a new class, to be put into the list of classes."""
+    return schemas.FreshClass(id=bench.project.classes.fresh_id())
+
+
 @router.put("/classes", responses={409: {"model": schemas.ClassesConflict}})
 def replace_classes(bench: AtBench, new: schemas.NewClasses) -> schemas.Revised:
     """Replace the list of classes."""

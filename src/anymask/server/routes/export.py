@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
-from anymask.data.images import read_image
 from anymask.engine.store import StoredImage
 from anymask.errors import AnymaskError
 from anymask.server import exports, schemas
@@ -84,14 +83,12 @@ def _chosen(bench: Bench, ids: str) -> list[StoredImage]:
 
 def _annotated(bench: Bench, images: Sequence[StoredImage]) -> Iterator[exports.Annotated]:
     stems = exports.stems(images)
-    limit = bench.settings.max_pixels
     for image in images:
-        path = bench.path(image)
         yield exports.Annotated(
             image=image,
             stem=stems[image.id],
             annotations=bench.project.annotations.state(image.id).annotations,
-            pixels=lambda path=path: read_image(path, max_pixels=limit),  # type: ignore[misc]
+            pixels=lambda image=image: bench.pixels(image),  # type: ignore[misc]
         )
 
 

@@ -82,15 +82,15 @@ async def add_image(request: Request, bench: AtBench) -> schemas.Image:
 
 @router.get("/{id}/file", response_class=Response, responses=_PICTURE)
 async def image_file(request: Request, bench: AtBench, image: OfImage) -> Response:
-    """Send an image as a browser shows it: as it is where all browsers can, as JPEG otherwise."""
+    """Send an image as the model sees it: the file where every browser shows that, else a JPEG."""
     try:
         path = await bench.decode(lambda: bench.path(image))
-        kind = media_type(read_header(path))
+        kind = media_type(read_header(path)) if bench.model.channels is None else None
     except ImageError as error:
         raise _gone(image, error) from error
     if kind is not None:
         return send_file(request, path, kind)
-    shown = bench.project.cache / "shown" / f"{image.id}.jpg"
+    shown = bench.made_path("shown", image)
     await _made(bench, image, shown, as_jpeg)
     return send_file(request, shown, "image/jpeg")
 
@@ -98,7 +98,7 @@ async def image_file(request: Request, bench: AtBench, image: OfImage) -> Respon
 @router.get("/{id}/thumbnail", response_class=Response, responses=_PICTURE)
 async def image_thumbnail(request: Request, bench: AtBench, image: OfImage) -> Response:
     """Send a small JPEG, its long side at most 256 pixels."""
-    path = bench.project.cache / "thumbnails" / f"{image.id}.jpg"
+    path = bench.made_path("thumbnails", image)
     await _made(bench, image, path, thumbnail)
     return send_file(request, path, "image/jpeg")
 
@@ -179,8 +179,8 @@ def _add(bench: Bench, name: str, data: bytes) -> schemas.Image:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    small = bench.project.cache / "thumbnails" / f"{image.id}.jpg"
-    _write(small, thumbnail(pixels))
+    if bench.model.channels is None:
+        _write(bench.made_path("thumbnails", image), thumbnail(pixels))
     described = bench.encoding.describe(image)
     bench.events.publish(schemas.ImageEvent(image=described))
     return described

@@ -25,6 +25,7 @@ def info(bench: AtBench) -> schemas.Info:
     return schemas.Info(
         version=anymask.__version__,
         project=bench.project.name,
+        project_id=bench.project_id,
         model=schemas.Model(
             name=bench.model_name,
             hash=bench.model_hash,
@@ -49,5 +50,6 @@ def _may_listen(bench: AtBench) -> None:
 @router.get("/events", response_class=EventSourceResponse, responses={429: {"model": schemas.Error}})
 async def events(bench: AtBench, _: Annotated[None, Depends(_may_listen)]) -> AsyncIterable[schemas.Event]:
     """Send what happens as it happens, first of all `hello`: whatever was known before should be asked for again."""
-    async for event in bench.events.listen(schemas.HelloEvent()):
+    hello = schemas.HelloEvent(project_id=bench.project_id, model_hash=bench.model_hash)
+    async for event in bench.events.listen(hello):
         yield event

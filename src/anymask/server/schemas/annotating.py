@@ -12,10 +12,10 @@ from anymask.engine.store import Class as StoredClass
 from anymask.engine.store import Provenance as StoredProvenance
 from anymask.engine.store import Put as StoredPut
 from anymask.engine.store import State
+from anymask.engine.store.names import MAX_CLASSES
 from anymask.server.schemas.wire import ClassId, Identifier, Label, Revision, Rle, Wire
 
 MAX_CHANGES = 5000
-MAX_CLASSES = 1000
 _MAX_PROMPTS = 256 << 10
 
 Source = Literal["click", "box", "brush", "everything", "text", "import"]
@@ -184,6 +184,12 @@ class Classes(Wire):
 
     revision: Revision
     classes: list[Class]
+
+
+class FreshClass(Wire):
+    """An id for a new class: no class of the project ever had it, and nobody else is given it."""
+
+    id: ClassId
 
 
 class ClassesConflict(Classes):

@@ -11,9 +11,14 @@ from anymask.server.schemas.wire import Revision, Wire
 
 
 class HelloEvent(Wire):
-    """The first of every stream: whatever was known before may be out of date, and should be asked for again."""
+    """The first of every stream: whatever was known before may be out of date, and should be asked for again.
+
+    A page of another project or model than these has to be loaded anew: the server was started again meanwhile.
+    """
 
     type: Literal["hello"] = "hello"
+    project_id: str
+    model_hash: str
 
 
 class ImageEvent(Wire):

@@ -34,6 +34,9 @@ class Info(Wire):
 
     version: str
     project: str
+    """Its name."""
+    project_id: str
+    """Of no other project, whatever the address: image ids begin at 1 in each."""
     model: Model
     text: bool
     """Whether words can be asked for."""

@@ -6,15 +6,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from anymask.engine.store.names import KEY, MAX_NAME
 from anymask.geometry.rle import RLE
 
 LARGEST = 2**53 - 1
 """The largest whole number that JavaScript knows exactly."""
 
 Revision = Annotated[int, Field(ge=0, le=LARGEST)]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="made by the client, such as a UUID")]
+Identifier = Annotated[str, Field(pattern=f"^{KEY}$", description="made by the client, such as a UUID")]
 ClassId = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Label = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Bbox = Annotated[list[int], Field(min_length=4, max_length=4, description="x, y, width, height in pixels")]
 
 

@@ -1,0 +1,16 @@
+/** What is shown in the page's place when it cannot begin. */
+
+import { rememberedLanguage } from "../state/look";
+import { filled, inLanguage } from "./strings";
+
+export function Failure({ message }: { message: string }) {
+  const words = inLanguage(rememberedLanguage().value);
+  return (
+    <main class="start">
+      <p role="alert">{filled(words.notStarted, { message })}</p>
+      <button type="button" class="button accent" onClick={() => location.reload()}>
+        <span>{words.retry}</span>
+      </button>
+    </main>
+  );
+}

@@ -1,0 +1,154 @@
+import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { ApiError, type Backend } from "../../src/api/backend";
+import type { Annotation, Classes, ClassInfo, ImageInfo, Info, ServerEvent } from "../../src/api/types";
+import type { TabJournal } from "../../src/state/journal";
+
+const info: Info = {
+  version: "1",
+  project: "ours",
+  project_id: "ours",
+  model: { name: "m", hash: "abc", image_size: 256, embedding_size: 32, width: 128, mask_size: 128 },
+  text: false,
+  limits: { bytes: 1, pixels: 1 },
+  samples: [],
+};
+const item = (id: number, name: string): ClassInfo => ({ id, name, color: "#000000", key: null });
+const mask: Annotation = {
+  id: "a",
+  rle: { size: [2, 2], counts: "04" },
+  class_id: null,
+  name: null,
+  visible: true,
+  score: null,
+  source: "click",
+  prompts: null,
+  parent: null,
+};
+
+const stored = new Map<string, string>();
+const reload = vi.fn();
+let made: typeof import("../../src/state/app");
+const stub = () => {
+  stored.clear();
+  reload.mockClear();
+  vi.stubGlobal("navigator", { language: "en", userAgent: "" });
+  vi.stubGlobal("location", { reload });
+  vi.stubGlobal("localStorage", {
+    getItem: (key: string) => stored.get(key) ?? null,
+    setItem: (key: string, value: string) => void stored.set(key, value),
+  });
+  vi.stubGlobal(
+    "Worker",
+    class {
+      postMessage() {}
+    },
+  );
+};
+beforeEach(stub);
+afterEach(() => vi.unstubAllGlobals());
+// The module asks for the system as it loads.
+beforeAll(async () => {
+  stub();
+  made = await import("../../src/state/app");
+}, 60_000);
+
+/** The page on a server whose answers and events are played here. */
+async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } = {}) {
+  const sent: unknown[] = [];
+  let hear: (event: ServerEvent) => void = () => undefined;
+  let fails: Error | null = null;
+  let last = 40;
+  const send = async (what: unknown) => {
+    sent.push(what);
+    if (fails) throw fails;
+    return sent.length;
+  };
+  const backend = {
+    kind: "server",
+    model: { decoder: "fake", base: "", encodes: false },
+    engine: null,
+    images: async (): Promise<ImageInfo[]> => [],
+    classes: async (): Promise<Classes> => ({ revision: 0, classes }),
+    classId: async () => ++last,
+    change: (...what: unknown[]) => send(what),
+    putClasses: (...what: unknown[]) => send(what),
+    listen: (listener: typeof hear) => {
+      hear = listener;
+      return () => undefined;
+    },
+  } as unknown as Backend;
+  const journal = {
+    project,
+    client: "me",
+    put: async () => undefined,
+    clear: async () => undefined,
+    keepClasses: async () => undefined,
+    keepDraft: async () => undefined,
+    recover: async () => ({ changes: new Map(), classes: [] }),
+    draft: async () => undefined,
+  } as unknown as TabJournal;
+  const app = new made.App(backend, journal);
+  await app.start({ ...info, project_id: project });
+  return { app, sent, hear: (event: ServerEvent) => hear(event), fail: (error: Error | null) => (fails = error) };
+}
+const settle = () => new Promise((resolve) => setTimeout(resolve));
+const hello = (changed: object = {}): ServerEvent => ({
+  type: "hello",
+  project_id: "ours",
+  model_hash: "abc",
+  ...changed,
+});
+
+/** The page, with a mask and a class that a server which is away did not get; it answers again. */
+async function interrupted() {
+  const page = await begin();
+  page.fail(new ApiError(0, "away"));
+  page.app.store.load("1", { revision: 0, annotations: [] });
+  page.app.store.commit("draw", [{ on: "annotation", image: "1", id: "a", before: null, after: mask }]);
+  await page.app.addClass("cup");
+  await settle();
+  expect(page.app.store.saving.value.is).toBe("offline");
+  page.fail(null);
+  page.sent.length = 0;
+  return page;
+}
+
+test("a server that is back gets what it missed", async () => {
+  const { app, sent, hear } = await interrupted();
+  hear(hello());
+  await settle();
+  expect(sent).toHaveLength(2);
+  expect(app.store.saving.value.is).toBe("saved");
+  expect(reload).not.toHaveBeenCalled();
+});
+
+test.each([{ project_id: "theirs" }, { model_hash: "newer" }])(
+  "a server of another project or model gets nothing: %o",
+  async (changed) => {
+    const { app, sent, hear } = await interrupted();
+    hear(hello(changed));
+    app.store.retry();
+    await settle();
+    expect(sent).toEqual([]);
+    expect(reload).toHaveBeenCalledOnce();
+  },
+);
+
+test("the class of new masks is a project's own, and of its list", async () => {
+  const classes = [item(7, "cup")];
+  const { app } = await begin({ classes });
+  app.setClass(7);
+  expect((await begin({ classes })).app.stickyClass.value).toBe(7);
+  expect((await begin({ classes, project: "theirs" })).app.stickyClass.value).toBeNull();
+  expect((await begin({ classes: [item(8, "fork")] })).app.stickyClass.value).toBeNull();
+  app.removeClass(7);
+  expect(app.stickyClass.value).toBeNull();
+});
+
+test("a new class has the id that the server gives, not that of one that is gone", async () => {
+  const { app } = await begin({ classes: [item(7, "cup")] });
+  app.removeClass(7);
+  await app.addClass();
+  expect(app.store.document.value.classes).toMatchObject([{ id: 41, name: "class 41" }]);
+  expect(app.stickyClass.value).toBe(41);
+});
