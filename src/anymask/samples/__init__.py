@@ -21,7 +21,7 @@ class Sample(NamedTuple):
 
 SAMPLES = {
     "coffee": Sample("coffee.jpg", (290, 130), "the cup"),
-    "cat": Sample("cat.jpg", (215, 185), "the cat"),
+    "cat": Sample("cat.jpg", (180, 60), "the cat"),
     "rocket": Sample("rocket.jpg", (322, 260), "the rocket"),
 }
 

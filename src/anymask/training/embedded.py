@@ -1,7 +1,7 @@
 """Images encoded once, in several views, and kept in files: what training the decoder alone needs of them.
 
 With the encoder frozen an image's embedding changes only where the picture does, so that it is computed once a view
-and then read through a memory map: float16, for anymask-s 361 KiB a view, for Meta's models 2 MiB.
+and then read through a memory map: float16, for anymask-s 400 KiB a view, for Meta's models 2 MiB.
 """
 
 from __future__ import annotations
