@@ -52,8 +52,9 @@ def seconds_each(call: Callable[[int], object], budget: float, items: int = 1) -
 def data_parts(folder: Path, arguments: argparse.Namespace) -> dict[str, Callable[[int], object]]:
     size, most = arguments.image_size, 4 * arguments.masks
     config = SceneConfig(size=256)
-    files = TarFiles(list(render_shards(folder, config, scenes_per_shard=SCENES)))
-    cached = TarFiles(files.paths, cache=ImageCache(2**30, folder / "cache"))
+    shards = list(render_shards(folder, config, scenes_per_shard=SCENES))
+    files = TarFiles(shards)
+    cached = TarFiles(shards, cache=ImageCache(2**30, folder / "cache"))
     for index in range(SCENES):
         cached.sample(index, max_masks=most)
     samples = [files.sample(index, max_masks=most, rng=np.random.default_rng(index)) for index in range(SCENES)]
