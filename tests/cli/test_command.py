@@ -42,7 +42,7 @@ def test_the_verbs() -> None:
         *(("evaluate", protocol) for protocol in ("single-point", "edges", "proposals", "instances", "text", "all")),
         *(("evaluate", "rating", verb) for verb in ("sheet", "summary")),
         *(("engine", verb) for verb in ("init", "import", "status", "assist", "prefill", "auto", "retrain", "check")),
-        *(("engine", verb) for verb in ("review", "release", "demo")),
+        *(("engine", verb) for verb in ("review", "release", "demo", "settings")),
         *(("export", verb) for verb in ("embedding", "onnx", "verify", "web")),
         *(("models", verb) for verb in ("list", "download", "convert")),
         *(("train", verb) for verb in ("run", "plan", "preview", "render", "regions", "text")),
