@@ -130,7 +130,7 @@ def test_masks_that_are_all_held_out_are_named_as_the_reason(
     sqlite_project: Project, add_images: Add, model: Sam
 ) -> None:
     (image,) = add_images(sqlite_project, 1, "held-out")
-    with pytest.raises(DataError, match="no image that may be learned from has a mask yet"):
+    with pytest.raises(DataError, match="no image that may be learned from and can be read has a mask yet"):
         prefilling.train_on_project(sqlite_project, model)
     one = Annotation(id="a", rle=rle.encode(np.ones(SIZE, bool)))
     sqlite_project.annotations.change(image, 0, "ann", [Put(annotation=one)])

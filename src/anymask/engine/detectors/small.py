@@ -150,7 +150,7 @@ def train_detector(
     features, corners = _prepare(model, images, config)
     if not features:
         raise DataError(
-            "the detector has nothing to learn from: no image that may be learned from, and can be read, has a mask yet"
+            "the detector has nothing to learn from: no image that may be learned from and can be read has a mask yet"
         )
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
