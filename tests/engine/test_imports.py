@@ -11,7 +11,7 @@ import pytest
 
 from anymask.data.sa1b_writer import write_tar
 from anymask.data.sample import Sample
-from anymask.engine.imports import Imported, import_found, read_source
+from anymask.engine.imports import Imported, import_found, read_source, writing
 from anymask.engine.store import Delete, Project
 from anymask.errors import AnymaskError, DataError, InputError
 from anymask.server.schemas.annotating import Annotation as Wire
@@ -119,7 +119,7 @@ def test_classes_are_such_as_a_page_can_show(
         take(project, "coco", coco)
     named("leaf", "stem")
     with monkeypatch.context() as patched, pytest.raises(DataError, match="would have 2 classes; at most 1 can be"):
-        patched.setattr("anymask.engine.imports.writing.MAX_CLASSES", 1)
+        patched.setattr(writing, "MAX_CLASSES", 1)
         take(project, "coco", coco)
     assert project.images.all() == []
     named(" ", "a\tstem")
