@@ -1,45 +1,27 @@
 import numpy as np
 import pytest
 
+import nested_samples
 from anymask.data.nesting import nested
-from anymask.data.sample import Sample
 from anymask.data.synthetic import SceneConfig, generate
 from anymask.errors import DataError
 
 
-def _chain() -> np.ndarray:
-    masks = np.zeros((3, 40, 40), bool)
-    masks[0, 2:38, 2:38] = True
-    masks[1, 5:25, 5:25] = True
-    masks[2, 8:16, 8:16] = True
-    return masks
-
-
-def _sample(masks: np.ndarray, levels: list[int], parents: list[int]) -> Sample:
-    return Sample(
-        key="chain",
-        image=np.full((*masks.shape[1:], 3), 90, np.uint8),
-        masks=masks,
-        levels=np.array(levels, np.int8),
-        parents=np.array(parents, np.int64),
-    )
-
-
 def test_chains_are_whole_part_subpart_whatever_their_order() -> None:
-    masks = _chain()
-    (chain,) = nested(_sample(masks[[2, 0, 1]], [2, 0, 1], [2, -1, 1]))
+    masks = nested_samples.chain()
+    (chain,) = nested(nested_samples.sample(masks[[2, 0, 1]], [2, 0, 1], [2, -1, 1]))
     np.testing.assert_array_equal(chain, masks)
 
 
 def test_a_part_that_is_nearly_its_whole_makes_no_chain() -> None:
-    masks = _chain()
+    masks = nested_samples.chain()
     masks[1] = masks[0]
     masks[1, 2] = False
-    assert list(nested(_sample(masks, [0, 1, 2], [-1, 0, 1]))) == []
+    assert list(nested(nested_samples.sample(masks, [0, 1, 2], [-1, 0, 1]))) == []
 
 
 def test_a_part_without_subpart_makes_no_chain() -> None:
-    assert list(nested(_sample(_chain()[:2], [0, 1], [-1, 0]))) == []
+    assert list(nested(nested_samples.sample(nested_samples.chain()[:2], [0, 1], [-1, 0]))) == []
 
 
 def test_scenes_can_be_asked_to_nest() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anymask.cli.outputs import SOME_FAILED
 from anymask.cli.weights import Device, device_name
 from anymask.errors import InputError, MissingPackageError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from anymask.engine.pool import PoolProgress
     from anymask.engine.ray_shards import Build
 
-SOME_FAILED = 1
 _SAY_SECONDS = 2.0
 
 ProjectFolder = Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")]

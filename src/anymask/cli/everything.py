@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
-from anymask.cli.outputs import check_folder
+from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device, open_model
 from anymask.errors import ImageError
@@ -19,7 +19,6 @@ from anymask.errors import ImageError
 if TYPE_CHECKING:
     from anymask.cli.everything_loop import Outcome
 
-SOME_FAILED = 1
 _OUTPUT = "Results"
 _MASKS = "Which masks"
 _TILES = "Large images"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.outputs import check_folder
+from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device, open_model
 from anymask.errors import ImageError, InputError, OutputError
@@ -18,8 +18,6 @@ from anymask.errors import ImageError, InputError, OutputError
 if TYPE_CHECKING:
     from anymask.evaluation.journal import Journal
     from anymask.inference.instances import Detection, ImageId, Instances
-
-SOME_FAILED = 1
 
 
 def instances(

@@ -1,4 +1,4 @@
-"""Files of one result: all of them appear, or none."""
+"""Results: files that appear all or none, and the exit status of a result that lacks some."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from anymask.errors import OutputError
+
+SOME_FAILED = 1
+"""Exit status where all was done but for some images, which are named."""
 
 
 def check_folder(folder: Path) -> None:

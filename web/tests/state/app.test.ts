@@ -1,7 +1,8 @@
 import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { ApiError, type Backend } from "../../src/api/backend";
-import type { Annotation, Classes, ClassInfo, ImageInfo, Info, ServerEvent } from "../../src/api/types";
+import type { Classes, ClassInfo, ImageInfo, Info, ServerEvent } from "../../src/api/types";
 import type { TabJournal } from "../../src/state/journal";
+import { annotation } from "../annotation";
 
 const info: Info = {
   version: "1",
@@ -13,17 +14,7 @@ const info: Info = {
   samples: [],
 };
 const item = (id: number, name: string): ClassInfo => ({ id, name, color: "#000000", key: null });
-const mask: Annotation = {
-  id: "a",
-  rle: { size: [2, 2], counts: "04" },
-  class_id: null,
-  name: null,
-  visible: true,
-  score: null,
-  source: "click",
-  prompts: null,
-  parent: null,
-};
+const mask = annotation("a");
 
 const stored = new Map<string, string>();
 const reload = vi.fn();

@@ -3,18 +3,9 @@ import { ApiError, Conflict } from "../../src/api/backend";
 import type { Annotation, Annotations, Operation } from "../../src/api/types";
 import { Autosave, type Journal } from "../../src/state/autosave";
 import { mergeClasses, type Pending, type Rebased, rebase } from "../../src/state/rebase";
+import { annotation } from "../annotation";
 
-const mask = (id: string, name: string | null = null): Annotation => ({
-  id,
-  rle: { size: [2, 2], counts: "04" },
-  class_id: null,
-  name,
-  visible: true,
-  score: null,
-  source: "click",
-  prompts: null,
-  parent: null,
-});
+const mask = (id: string, name: string | null = null): Annotation => annotation(id, { name });
 const change = (id: string, before: Annotation | null, after: Annotation | null): Pending => ({ id, before, after });
 
 /** A server that keeps annotations by the rules of the interface, and fails when told to. */

@@ -1,19 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { Annotation } from "../../src/api/types";
 import { apply, type Change, done, emptyDocument, emptyHistory, redo, undo } from "../../src/state/document";
+import { annotation } from "../annotation";
 
-const annotation = (id: string, changes: Partial<Annotation> = {}): Annotation => ({
-  id,
-  rle: { size: [2, 2], counts: "04" },
-  class_id: null,
-  name: null,
-  visible: true,
-  score: null,
-  source: "click",
-  prompts: null,
-  parent: null,
-  ...changes,
-});
 const put = (id: string, before: Annotation | null, after: Annotation | null): Change => ({
   on: "annotation",
   image: "i",

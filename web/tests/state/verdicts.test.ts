@@ -7,20 +7,11 @@ import { awaits } from "../../src/state/provenance";
 import { sameAnnotation } from "../../src/state/rebase";
 import { apartOf, asVerdicts, byConfidence, counted, judgements, ruled } from "../../src/state/verdicts";
 import { type Bench, Work } from "../../src/state/work";
+import { annotation } from "../annotation";
 import { none } from "../summary";
 
-const mask = (id: string, score: number | null = null, counts = "04"): Annotation => ({
-  id,
-  rle: { size: [2, 2], counts },
-  class_id: null,
-  name: null,
-  visible: true,
-  score,
-  source: "everything",
-  prompts: null,
-  parent: null,
-  provenance: null,
-});
+const mask = (id: string, score: number | null = null, counts = "04"): Annotation =>
+  annotation(id, { rle: { size: [2, 2], counts }, score, source: "everything", provenance: null });
 const open = (id: string, score: number | null = null): Annotation => masksToJudge([mask(id, score)], [])[0]!;
 const change = (before: Annotation | null, after: Annotation | null): Change => ({
   on: "annotation",

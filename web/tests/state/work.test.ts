@@ -7,6 +7,7 @@ import { IDLE, Stopwatch } from "../../src/state/stopwatch";
 import { imagesOf, secondsPerMask, timeline } from "../../src/state/timeline";
 import { type Bench, Work } from "../../src/state/work";
 import { ticksUpTo } from "../../src/ui/chart";
+import { annotation } from "../annotation";
 import { none } from "../summary";
 
 const rle = (counts: string) => ({ size: [2, 2] as [number, number], counts });
@@ -20,18 +21,8 @@ const by = (author: string, more: Partial<Provenance> = {}): Provenance => ({
   strokes: 0,
   ...more,
 });
-const mask = (id: string, counts = "04", provenance: Provenance | null = null): Annotation => ({
-  id,
-  rle: rle(counts),
-  class_id: null,
-  name: null,
-  visible: true,
-  score: null,
-  source: "click",
-  prompts: null,
-  parent: null,
-  provenance,
-});
+const mask = (id: string, counts = "04", provenance: Provenance | null = null): Annotation =>
+  annotation(id, { rle: rle(counts), provenance });
 const prefilled = (id: string) => mask(id, "04", by("model", { origin: "prefilled" }));
 const put = (before: Annotation | null, after: Annotation | null): Change => ({
   on: "annotation",
