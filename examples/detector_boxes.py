@@ -12,8 +12,8 @@ from anymask.samples import sample_path
 
 # What a detector found: boxes (x0, y0, x1, y1) in pixels of the image, with its category and score.
 detections = [
-    Detection(category_id=47, score=0.94, box=(165, 20, 440, 320)),  # the cup with its saucer
-    Detection(category_id=47, score=0.71, box=(215, 40, 400, 210)),  # the coffee in it
+    Detection(category_id=47, score=0.94, box=(170, 16, 416, 290)),  # a cup
+    Detection(category_id=50, score=0.71, box=(325, 200, 425, 328)),  # a spoon
 ]
 
 # Each box is answered, then once more together with the mask that it gave, as in the paper (sec. 7.4).
