@@ -57,11 +57,11 @@ transforms = {{ flip = true, scale = [0.8, 1.6], color = 0.5 }}
 
 TRAIN = """
 import os, signal, sys, threading, time
+import torch.distributed
 from dataclasses import replace
 from pathlib import Path
 from anymask.model.config import SIZES, ViTConfig
 from anymask.training.config import read_recipe
-from anymask.training.distributed import leave_processes
 from anymask.training.loop import train
 
 folder = Path(sys.argv[2])
@@ -80,7 +80,8 @@ if len(sys.argv) > 3 and os.environ["RANK"] == "1" and not (folder / "died").exi
     threading.Thread(target=die_at, args=(int(sys.argv[3]),), daemon=True).start()
 seen = []
 train(read_recipe(sys.argv[1]), folder, callbacks=[(2, lambda model, step: seen.append(step) or {"seen": len(seen)})])
-leave_processes()
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()
 """
 
 
