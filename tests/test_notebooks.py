@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_a_notebook_runs_and_shows_what_it_showed(path: Path, tmp_path: Path, mo
     assert any(_kinds(cell) for cell in stored.cells), "it is stored with its outputs"
 
 
-def _kinds(cell: dict) -> list[str]:  # type: ignore[type-arg]
+def _kinds(cell: Any) -> list[str]:
     """Return what a cell put out: text, or the richest form of a value."""
     outputs = cell.get("outputs", [])
     return ["picture" if "image/jpeg" in each.get("data", {}) else each["output_type"] for each in outputs]
