@@ -28,7 +28,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(stirred: Sam, page: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(stirred: Sam, kept_traces: None, page: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sites") / "new" / "site"
     export_web(stirred, folder, name="stirred", licence="CC0-1.0", page=page, int8=True)
     return folder
