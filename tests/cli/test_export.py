@@ -33,7 +33,6 @@ def image_part(tmp_path_factory: pytest.TempPathFactory, stirred_weights: Path, 
     return folder
 
 
-@pytest.mark.slow
 def test_what_is_exported_is_verified(anymask: Callable[..., Any], image_part: Path, stirred_weights: Path) -> None:
     assert {path.name for path in image_part.iterdir()} == {"image.onnx", "model.json"}
     ran = anymask("export", "verify", image_part, "--model", stirred_weights, "--rounds", 1)
@@ -44,7 +43,6 @@ def test_what_is_exported_is_verified(anymask: Callable[..., Any], image_part: P
     assert verdict["passed"] and verdict["largest"] < 1e-3 and verdict["part"] == "image"
 
 
-@pytest.mark.slow
 def test_what_differs_ends_with_status_1(
     anymask: Callable[..., Any], image_part: Path, stirred_weights: Path, tmp_path: Path
 ) -> None:
@@ -62,7 +60,6 @@ def test_what_differs_ends_with_status_1(
     assert "DIFFERS" in ran.out
 
 
-@pytest.mark.slow
 def test_another_model_is_told(refused: Callable[..., str], image_part: Path, tmp_path: Path) -> None:
     import torch
 

@@ -130,7 +130,6 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in read_log(folder) if "loss" in row]
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one_with_twice_the_batch(launch: Callable[..., Path]) -> None:
     alone = losses(launch("alone", 1, batch_size=4))
     assert len(alone) == 4
@@ -138,7 +137,6 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(launch: Calla
     assert losses(launch("shared", 2, sharding="full", checkpointing="true")) == pytest.approx(alone, rel=2e-4)
 
 
-@pytest.mark.slow
 def test_a_shared_out_state_is_taken_up_by_one_process_and_by_two(launch: Callable[..., Path]) -> None:
     whole = losses(launch("whole", 2, sharding="full", steps=6))
     launch("parts", 2, sharding="full", steps=2)
@@ -148,7 +146,7 @@ def test_a_shared_out_state_is_taken_up_by_one_process_and_by_two(launch: Callab
     assert losses(launch("again", 2, sharding="full", steps=6)) == pytest.approx(whole, rel=2e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_is_restarted_with_its_fellows_and_the_run_ends_well(
     launch: Callable[..., Path], torchrun: Callable[..., Path]
 ) -> None:
