@@ -48,14 +48,16 @@ class Cluster:
         )
 
     def start(self) -> None:
-        """Start on a port that is free; tried again where another process of the tests has taken it meanwhile."""
+        """Start on the port of before, the first time on one that is free and stays so."""
+        if self.port:
+            return self._start()
         for tries_left in (2, 1, 0):
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
             try:
                 return self._start()
-            except subprocess.CalledProcessError:
+            except subprocess.CalledProcessError:  # another process of the tests has taken it meanwhile
                 if tries_left == 0:
                     raise
 
