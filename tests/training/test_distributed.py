@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fellow
 import pytest
 import torch
 from torch.distributed import TCPStore
 
+import fellow
 from anymask.errors import CheckpointError
 from anymask.model.config import SIZES
 from anymask.training.config import Recipe
