@@ -37,10 +37,13 @@ from anymask.model import Sam
 FirstClick = Literal["centre", "random"]
 
 
-SETTINGS_VERSION = 1
+SETTINGS_VERSION = 2
 """Raised when the protocol itself changes, so that figures of before are not taken for figures of now."""
 
 NUM_HISTOGRAM_BINS = 20
+
+BOUNDARY_CLICKS = (1, 5)
+"""After which of the clicks that are reported the boundary IoU is reported too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,8 @@ class Scores:
 
     miou: dict[int, float]
     """By the number of clicks."""
+    boundary: dict[int, float]
+    """Mean boundary IoU, by the number of clicks."""
     box: float
     oracle: float
     noc: dict[int, float]
@@ -260,6 +265,11 @@ def _scores(outcome: Outcome, config: SinglePointConfig) -> Scores:
     ious = outcome.clicks
     return Scores(
         miou={clicks: float(ious[:, clicks - 1].mean()) for clicks in config.clicks},
+        boundary={
+            clicks: float(outcome.boundary[:, clicks - 1].mean())
+            for clicks in BOUNDARY_CLICKS
+            if clicks in config.clicks
+        },
         box=float(outcome.box.mean()),
         oracle=float(outcome.oracle.mean()),
         noc={percent: float(number_of_clicks(ious, percent / 100).mean()) for percent in config.thresholds},
@@ -269,6 +279,7 @@ def _scores(outcome: Outcome, config: SinglePointConfig) -> Scores:
 def _mean(scores: Sequence[Scores], config: SinglePointConfig) -> Scores:
     return Scores(
         miou={clicks: float(np.mean([s.miou[clicks] for s in scores])) for clicks in config.clicks},
+        boundary={clicks: float(np.mean([s.boundary[clicks] for s in scores])) for clicks in scores[0].boundary},
         box=float(np.mean([s.box for s in scores])),
         oracle=float(np.mean([s.oracle for s in scores])),
         noc={percent: float(np.mean([s.noc[percent] for s in scores])) for percent in config.thresholds},
