@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 
 from anymask.errors import InputError
-from anymask.evaluation.metrics import boundary_iou, calibration, calibration_error, correlation, iou_with, number_of_clicks
+from anymask.evaluation.metrics import (
+    boundary_iou,
+    calibration,
+    calibration_error,
+    correlation,
+    iou_with,
+    number_of_clicks,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -11,7 +11,7 @@ import pytest
 
 from anymask.errors import DataError, ImageError, InputError
 from anymask.geometry import rle
-from anymask.inference import Predictor
+from anymask.inference import PLAIN, Predictor
 from anymask.inference.instances import Detection, Instances, read_detections, usable
 from anymask.model import Sam
 
@@ -24,7 +24,7 @@ def _boxes(*corners: tuple[float, float, float, float]) -> list[Detection]:
 
 def test_a_mask_is_that_of_the_box_asked_again_with_its_own_mask(small_sam: Sam, picture: Picture) -> None:
     image, box = picture(60, 100), (20.0, 10.0, 70.0, 50.0)
-    predictor = Predictor(small_sam)
+    predictor = Predictor(small_sam, refinement=PLAIN)
     predictor.set_image(image)
     once = predictor.predict(box=box)
     twice = predictor.predict(box=box, mask=once.logits[0])

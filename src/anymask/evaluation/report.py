@@ -84,7 +84,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def _cells(scores: Scores) -> list[str]:
     shares = [*scores.miou.values(), scores.box, scores.oracle]
-    return [*(f"{value:.3f}" for value in shares), *(f"{value:.2f}" for value in scores.noc.values()), *(f"{value:.3f}" for value in scores.boundary.values())]
+    return [
+        *(f"{value:.3f}" for value in shares),
+        *(f"{value:.2f}" for value in scores.noc.values()),
+        *(f"{value:.3f}" for value in scores.boundary.values()),
+    ]
 
 
 def _published(row: dict[int, float], result: SinglePointResult) -> list[str]:

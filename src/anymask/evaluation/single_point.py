@@ -32,6 +32,7 @@ from anymask.evaluation.protocol import Outcome, Segmenter, play
 from anymask.evaluation.sets import ImageSet as ImageSet
 from anymask.evaluation.sets import draw_images, seeded
 from anymask.evaluation.sets import open_sets as open_sets
+from anymask.inference import PLAIN
 from anymask.model import Sam
 
 FirstClick = Literal["centre", "random"]
@@ -246,12 +247,12 @@ def quick_validation(
     num_masks: int = 8,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Score a model on a few masks of every set, the same ones each time, for use during training.
+    """Score a model's plain answers on a few masks of every set, the same ones each time, for use during training.
 
     Returns miou_1, miou_3, miou_5, box, oracle and iou_correlation.
     """
     config = SinglePointConfig(clicks=(1, 3, 5), max_clicks=5, max_images=num_images, max_masks=num_masks, seed=seed)
-    result = evaluate(ModelSegmenter(model), sets, config)
+    result = evaluate(ModelSegmenter(model, refinement=PLAIN), sets, config)
     assert result.honesty is not None
     return {
         **{f"miou_{clicks}": value for clicks, value in result.mean.miou.items()},
