@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from anymask.errors import InputError
-from anymask.inference import PLAIN, Masks, Predictor, Refinement
+from anymask.geometry.frames import Frame
+from anymask.inference import PLAIN, Masks, Predictor, Prompt, Refinement
+from anymask.inference.prompts import to_model
+from anymask.inference.refinement import tidied
 from anymask.model import Sam
 
 CLICK: dict[str, Any] = {"points": [(52, 37)]}
@@ -44,7 +48,7 @@ def assert_same(a: Masks, b: Masks) -> None:
 
 
 def test_the_best_mask_of_a_click_is_asked_again_with_its_logits(asking: Asking, plain: Predictor) -> None:
-    first, found = plain.predict(**CLICK), asking(passes=1).predict(**CLICK)
+    first, found = plain.predict(**CLICK), asking(tidy=False).predict(**CLICK)
     again = plain.predict(**CLICK, mask=first.logits[0])
     assert_allclose(found.logits[0], again.logits[0], rtol=1e-4, atol=1e-5)
     assert_allclose(found.logits[1:], first.logits[1:], rtol=1e-4, atol=1e-5)
@@ -57,7 +61,7 @@ def test_one_mask_takes_the_score_of_the_second_answer(
     asking: Asking, plain: Predictor, prompt: dict[str, Any]
 ) -> None:
     first = plain.predict(**prompt)
-    assert_same(asking(passes=1).predict(**prompt), plain.predict(**prompt, mask=first.logits[0]))
+    assert_same(asking(tidy=False).predict(**prompt), plain.predict(**prompt, mask=first.logits[0]))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,31 @@ def test_passes_go_on_until_two_answers_agree(asking: Asking, plain: Predictor) 
     for _ in range(3):
         logits.append(plain.predict(**BOX, mask=logits[-1]).logits[0])
     for options, passes in (({"passes": 3, "agreement": 0.0}, 1), ({"passes": 2, "agreement": 1.0}, 2)):
-        assert_allclose(asking(**options).predict(**BOX).logits[0], logits[passes], rtol=1e-3, atol=1e-4)
+        found = asking(tidy=False, **options).predict(**BOX)
+        assert_allclose(found.logits[0], logits[passes], rtol=1e-3, atol=1e-4)
+
+
+def test_crumbs_and_pinholes_go_at_every_size(asking: Asking) -> None:
+    frame, side = Frame((60, 100), 128), 32
+    drawn = np.full((side, side), -4.0, np.float32)
+    drawn[2:16, 4:24] = 4
+    drawn[8, 12] = -2  # a pinhole
+    drawn[17, 28] = drawn[2, 30] = 3  # two crumbs, one of which is clicked on
+    drawn[25:, :] = 4  # padding
+    prompt = to_model(Prompt(points=[(28.4 * 100 / 32, 17.4 * 100 / 32)]), frame, side)
+    (found,) = tidied(torch.from_numpy(drawn)[None], prompt, frame).numpy()
+    expected = drawn.copy()
+    expected[8, 12], expected[2, 30] = 2, -3
+    assert_array_equal(found, expected)
+    assert_array_equal(tidied(torch.from_numpy(expected)[None], prompt, frame).numpy()[0], expected)
+
+
+def test_all_masks_of_a_click_are_tidied(asking: Asking, plain: Predictor) -> None:
+    found, first = asking(passes=0).predict(**CLICK), plain.predict(**CLICK)
+    checked = to_model(Prompt(**CLICK), plain.image.frame, plain.model.mask_size)
+    expected = tidied(torch.from_numpy(first.logits), checked, plain.image.frame)
+    assert_array_equal(found.logits, expected.numpy())
+    assert (found.logits != first.logits).any()
 
 
 def test_many_prompts_are_refined_as_single_ones(asking: Asking) -> None:

@@ -16,7 +16,7 @@ from anymask.cli import main
 from anymask.cli import segment as verb
 from anymask.errors import CheckpointError, InputError, PromptError
 from anymask.geometry import rle
-from anymask.inference import PLAIN, Predictor, Prompt, TextMasks, TextOptions
+from anymask.inference import Predictor, Prompt, TextMasks, TextOptions
 from anymask.inference.clip import Clip
 from anymask.inference.local_weights import is_on_this_machine
 from anymask.inference.text import check_phrases, select
@@ -97,10 +97,9 @@ def test_each_box_becomes_a_named_mask(sam: Sam) -> None:
     found = TextMasks(sam, Answers(CUP, LID, SPOON)).find(_image(), ["cup", "spoon"])
     assert [(one.phrase, one.score) for one in found] == [("cup", 0.9), ("spoon", 0.4)]
     assert all(one.rle["size"] == [60, 100] for one in found)
-    predictor = Predictor(sam, refinement=PLAIN)
+    predictor = Predictor(sam)
     predictor.set_image(_image())
-    first = predictor.predict(box=CUP[2])
-    refined = predictor.predict(box=CUP[2], mask=first.logits[0])
+    refined = predictor.predict(box=CUP[2])
     assert (rle.decode(found[0].rle) == refined.best).all()
     assert TextMasks(sam, Answers(CUP)).find(_image(), ["cup"], threshold=0.95) == []
 

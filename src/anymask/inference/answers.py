@@ -20,7 +20,7 @@ from anymask.data.images import ImageSource
 from anymask.geometry import masks
 from anymask.geometry.frames import Frame
 from anymask.inference.prompts import ModelPrompt, join
-from anymask.inference.refinement import Refinement
+from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
 from anymask.model import MASK_THRESHOLD, Embedding, Sam
 
@@ -165,7 +165,7 @@ def answer(
     size = chunk_size(model)
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
-        for decoded in _ask_again(model, image, chunk, _decode(model, image, chunk, multimask), refinement):
+        for decoded in _refine(model, image, chunk, _decode(model, image, chunk, multimask), refinement):
             yield _masks(decoded, image.frame)
 
 
@@ -181,7 +181,7 @@ class _Decoded(NamedTuple):
     scores: Float[Tensor, " m"]
 
 
-def _ask_again(
+def _refine(
     model: Sam,
     image: EncodedImage,
     prompts: Sequence[ModelPrompt],
@@ -190,11 +190,13 @@ def _ask_again(
 ) -> list[_Decoded]:
     """Ask lone points and boxes again, each with the logits of the mask ranked first, whose place the answer takes.
 
+    Then their masks are tidied.
     Of three masks all keep their scores: that of the new answer would rank it against others that the same token did
     not give.
     """
     decoded = list(first)
-    waiting = [index for index, prompt in enumerate(prompts) if prompt.is_lone_point or prompt.is_lone_box]
+    opening = [index for index, prompt in enumerate(prompts) if prompt.is_lone_point or prompt.is_lone_box]
+    waiting = opening
     for _ in range(refinement.passes):
         ranked = [int(decoded[index].scores.argmax()) for index in waiting]
         before = [decoded[index].logits[rank] for index, rank in zip(waiting, ranked, strict=True)]
@@ -212,6 +214,10 @@ def _ask_again(
             logits = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
             decoded[index] = _Decoded(logits, found.scores if len(scores) == 1 else scores)
         waiting = still
+    if refinement.tidy:
+        for index in opening:
+            found, scores = decoded[index]
+            decoded[index] = _Decoded(tidied(found, prompts[index], image.frame), scores)
     return decoded
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from anymask.errors import InputError
+from anymask.geometry import regions
+from anymask.geometry.frames import Frame
+from anymask.inference.prompts import ModelPrompt
+from anymask.inference.upsampling import num_samples
+from anymask.model import MASK_THRESHOLD, PointLabel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +33,8 @@ class Refinement:
     """
     agreement: float = 0.95
     """It is asked no more once an answer has at least this IoU with the one before, at low resolution."""
+    tidy: bool = True
+    """Whether crumbs are dropped and pinholes closed, of all masks (see `regions.tidy`)."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; raises InputError."""
@@ -32,5 +44,20 @@ class Refinement:
             )
 
 
-PLAIN = Refinement(passes=0)
+PLAIN = Refinement(passes=0, tidy=False)
 """The network's first answer as it is: what published figures are of, and Meta's package gives."""
+
+
+def tidied(logits: Float[Tensor, "m hm wm"], prompt: ModelPrompt, frame: Frame) -> Float[Tensor, "m hm wm"]:
+    """Return the logits of a prompt's masks without crumbs and pinholes: those of either with their sign turned.
+
+    Done at low resolution, so that the mask at any size, and whatever is asked next with the logits, goes by it.
+    """
+    values = logits.cpu().numpy().copy()
+    stride = frame.model_size / values.shape[-1]
+    clicks = (prompt.points[prompt.labels == PointLabel.FOREGROUND] + 0.5) / stride
+    height, width = num_samples(frame, values.shape[-1])
+    for seen in values[:, :height, :width]:
+        inside = np.asarray(seen > MASK_THRESHOLD)
+        seen[regions.tidy(inside, clicks.tolist()) != inside] *= -1
+    return torch.from_numpy(values).to(logits.device)
