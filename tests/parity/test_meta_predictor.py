@@ -18,7 +18,7 @@ from torch import nn
 
 from anymask.checkpoints.load import load_model
 from anymask.compat import segment_anything as drop_in
-from anymask.inference import Masks, Predictor
+from anymask.inference import PLAIN, Masks, Predictor
 from anymask.model import Sam
 
 SIZES = [(1, 1), (1, 7), (7, 1), (37, 1000), (5000, 300), (640, 427), (256, 256), (200, 333), (1030, 1024)]
@@ -112,7 +112,7 @@ def assert_logits_agree(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 def check_predictor(models: Pair, size: tuple[int, int], kinds: tuple[str, ...] = KINDS) -> None:
     image = picture(*size)
-    reference, predictor = models.package.SamPredictor(models.theirs), Predictor(models.ours)
+    reference, predictor = models.package.SamPredictor(models.theirs), Predictor(models.ours, refinement=PLAIN)
     reference.set_image(image)
     predictor.set_image(image)
     for kind in kinds:
