@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+import anymask  # noqa: F401 (all peers' threads wait as its do: the processes started here inherit the policy)
+
 Build = Callable[[], Callable[[], Any]]
 """Makes the peer, outside the clock; what it returns is what is timed."""
 

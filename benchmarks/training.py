@@ -20,6 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
+import anymask  # noqa: F401 (before torch, whose threads then wait as anymask's do)
+
+# isort: split
 import torch
 
 from anymask.data.cache import ImageCache

@@ -6,6 +6,7 @@
     masks = predictor.predict(points=[(520, 375)])
 
 What is not an error is imported when it is first used, so that importing the package loads neither torch nor OpenCV.
+Its one effect is on the environment: threads of torch, imported later, wait without spinning (`anymask.threads`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from anymask.errors import (
     UnknownModelError,
     UnsafeCheckpointError,
 )
+from anymask.threads import wait_passively
 
 if TYPE_CHECKING:
     from anymask.checkpoints import load_model as load
@@ -79,6 +81,8 @@ _HOMES = {
     "Prompt": ("anymask.inference", "Prompt"),
     "Session": ("anymask.inference", "Session"),
 }
+
+wait_passively()
 
 
 def __getattr__(name: str) -> object:

@@ -18,6 +18,7 @@ from anymask.checkpoints.hub import CATALOGUE, download, find_entry
 from anymask.checkpoints.tensors import State, check_state, empty_model
 from anymask.errors import CheckpointError, UnknownModelError
 from anymask.model import Sam, SamConfig, TinyViTConfig
+from anymask.threads import tell_if_late
 
 Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "huggingface"]
 Format: TypeAlias = Literal["native", "meta", "huggingface"]
@@ -108,6 +109,8 @@ def load_model(
     own = {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=True) for name, x in state.items()}
     model.load_state_dict(own, assign=True)
     model.channels = native.read_channels(path) if kind == "native" else None
+    if torch.device(device).type == "cpu":
+        tell_if_late()
     return model.to(device=device, dtype=dtype or torch.float32).eval()
 
 
