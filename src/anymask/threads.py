@@ -1,9 +1,9 @@
 """How the threads of one operation wait for each other.
 
-PyTorch shares an operation out among threads that meet at a barrier. By default those that arrive first spin there, which
-costs a busy machine dearly: their waiting takes the core that the last of them needs. With the passive policy they sleep.
-The OpenMP runtime reads the policy once, when it is loaded, so it is set when anymask is imported, in the environment,
-from which worker processes inherit it.
+PyTorch shares an operation out among threads that meet at a barrier. By default those that arrive first spin there,
+which costs a busy machine dearly: their waiting takes the core that the last of them needs. With the passive policy
+they sleep. The OpenMP runtime reads the policy once, when it is loaded, so it is set when anymask is imported, in the
+environment, from which worker processes inherit it.
 """
 
 from __future__ import annotations
