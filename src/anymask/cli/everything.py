@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anymask.cli.arguments import check_image
 from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
 from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
@@ -122,11 +123,6 @@ def everything(
     annotations.coco.json of all, <stem>_labels.png and <stem>_overlay.jpg. What was interrupted goes on when the same
     call is repeated. Images that cannot be read are passed over and named; the exit status is 1 then.
     """
-    from anymask.checkpoints.load import model_hash
-    from anymask.cli.everything_loop import Loop, answerer
-    from anymask.cli.everything_options import build_options, build_tiling, described
-    from anymask.inference.answers import read
-
     given = {
         "points_per_side": points_per_side,
         "points_per_batch": points_per_batch,
@@ -145,10 +141,18 @@ def everything(
         "max_area_fraction": max_area_fraction,
         "memory_limit": memory_limit,
     }
-    options = build_options(preset.value, given)
-    tiling = build_tiling(tile, overlap)
     jobs = list_jobs(source, output, recursive=recursive)
     check_folder(output)
+    if not source.is_dir():
+        check_image(source, model)
+
+    from anymask.checkpoints.load import model_hash
+    from anymask.cli.everything_loop import Loop, answerer
+    from anymask.cli.everything_options import build_options, build_tiling, described
+    from anymask.inference.answers import read
+
+    options = build_options(preset.value, given)
+    tiling = build_tiling(tile, overlap)
     network = open_model(model, offline=offline, device=device)
     options = options.for_model(network.config)
     wanted = {"tree": tree, "on_top": on_top.value, "cover": cover}

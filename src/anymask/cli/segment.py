@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymask.cli.arguments import build_prompts
+from anymask.cli.arguments import check_image, read_prompts
 from anymask.cli.outputs import all_or_nothing, check_folder
 from anymask.cli.weights import Device, open_model
 from anymask.errors import InputError
@@ -122,14 +122,17 @@ def segment(
     Writes <stem>_mask.png (0 and 255; numbered if there are several), <stem>_overlay.png, and <stem>.json: a record in
     the layout of SA-1B with scores.
     """
-    from anymask.inference import Predictor
-    from anymask.inference.answers import read
-
     if output is None and not as_json:
         raise InputError("where shall results go? give -o DIR, or --json to print the record alone")
     if output is not None:
         check_folder(output)
-    prompts = build_prompts(point or [], box or [], mask or [], text or [])
+    typed = read_prompts(point or [], box or [], mask or [], text or [])
+    check_image(image, model)
+
+    from anymask.inference import Predictor  # only now: it takes longer than all before
+    from anymask.inference.answers import read
+
+    prompts = typed.prompts()
     predictor = Predictor(open_model(model, offline=offline, device=device), clip=clip)
     pixels = read(predictor.model, image)
     if prompts[0].is_words_alone and (detector is not None or predictor.model.config.text is None):
