@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 import torch
 
+from anymask.checkpoints import load_model, save_model
 from anymask.checkpoints.tensors import empty_model
-from anymask.model import SIZES
+from anymask.model import SIZES, build_sam
 
 TRAININGS = ("torch._dynamo", "torch._inductor", "torch._functorch.aot_autograd", "torch.distributed.fsdp", "sympy")
 """What compiles and shards, and the algebra that the compiler needs."""
+
+MAPS = Path("/proc/self/maps")
 
 CLICK = """
 import anymask
@@ -41,6 +46,20 @@ def test_a_click_imports_nothing_of_trainings() -> None:
 
 def test_no_size_of_model_imports_the_compiler() -> None:
     assert not set(TRAININGS) & (_imported(EMPTY) - _imported("import torch"))
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux lists a process's mappings")
+def test_weights_are_mapped_and_yet_the_models_own(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(build_sam(SIZES["smoke"]), path)
+    stored = path.read_bytes()
+    weight = load_model(path).mask_decoder.iou_token.weight
+    ranges = [line.split()[0] for line in MAPS.read_text().splitlines() if line.endswith(str(path))]
+    bounds = [tuple(int(side, 16) for side in addresses.split("-")) for addresses in ranges]
+    assert any(first <= weight.data_ptr() < last for first, last in bounds)
+    with torch.no_grad():
+        weight.zero_()
+    assert path.read_bytes() == stored
 
 
 def test_an_empty_model_draws_nothing() -> None:
