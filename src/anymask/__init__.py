@@ -31,7 +31,6 @@ from anymask.errors import (
 from anymask.threads import wait_passively
 
 if TYPE_CHECKING:
-    from anymask.checkpoints import load_model as load
     from anymask.inference import (
         AutomaticMasks,
         AutomaticOptions,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         Predictor,
         Prompt,
         Session,
+        load,
     )
 
 __version__ = "0.1.0"
@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load": ("anymask.checkpoints", "load_model"),
+    "load": ("anymask.inference", "load"),
     "AutomaticMasks": ("anymask.inference", "AutomaticMasks"),
     "AutomaticOptions": ("anymask.inference", "AutomaticOptions"),
     "EmbeddingCache": ("anymask.inference", "EmbeddingCache"),

@@ -14,7 +14,7 @@ from anymask.cli.arguments import check_image
 from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
 from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, RuntimeChoice, RuntimeOption, Threads, open_model
 from anymask.errors import ImageError
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def everything(
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
     device: Device = "auto",
+    runtime: RuntimeOption = RuntimeChoice.auto,
+    threads: Threads = None,
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images encoded at a time: 4 on a GPU, else 1.")
     ] = None,
@@ -153,7 +155,7 @@ def everything(
 
     options = build_options(preset.value, given)
     tiling = build_tiling(tile, overlap)
-    network = open_model(model, offline=offline, device=device)
+    network = open_model(model, offline=offline, device=device, runtime=runtime, threads=threads)
     options = options.for_model(network.config)
     wanted = {"tree": tree, "on_top": on_top.value, "cover": cover}
     weights = {"model": model, "model_hash": model_hash(network), "channels": network.channels}

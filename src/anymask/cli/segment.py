@@ -12,7 +12,7 @@ import typer
 
 from anymask.cli.arguments import check_image, read_prompts
 from anymask.cli.outputs import all_or_nothing, check_folder
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, RuntimeChoice, RuntimeOption, Threads, open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ def segment(
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
     device: Device = "auto",
+    runtime: RuntimeOption = RuntimeChoice.auto,
+    threads: Threads = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Cut out what is clicked on, boxed, roughly masked or named.
@@ -133,7 +135,9 @@ def segment(
     from anymask.inference.answers import read
 
     prompts = typed.prompts()
-    predictor = Predictor(open_model(model, offline=offline, device=device), clip=clip)
+    predictor = Predictor(
+        open_model(model, offline=offline, device=device, runtime=runtime, threads=threads), clip=clip
+    )
     pixels = read(predictor.model, image)
     if prompts[0].is_words_alone and (detector is not None or predictor.model.config.text is None):
         if all_masks:

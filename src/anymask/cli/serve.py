@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import typer
 
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, RuntimeChoice, RuntimeOption, Threads, open_model
 from anymask.errors import CheckpointError, InputError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def serve(
         ),
     ] = None,
     device: Device = "auto",
+    runtime: RuntimeOption = RuntimeChoice.auto,
+    threads: Threads = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Serve the browser tool: masks by clicking, kept in a project.
@@ -100,9 +102,11 @@ def serve(
     from anymask.server.settings import Settings
 
     settings = Settings(host=host, token=token, parts=_parts_folder(), export_at_start=True)
+    if threads is not None:
+        settings = dataclasses.replace(settings, threads=threads)
     if token is None and not settings.is_loopback:
         settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
-    choice = _Choice(model=model, detector=detector, device=device, offline=offline)
+    choice = _Choice(model=model, detector=detector, device=device, offline=offline, runtime=runtime)
     with _listening(host, port) as listener, contextlib.ExitStack() as stack:
         url = _url(settings, listener)
         opened: list[Project] = []
@@ -137,6 +141,7 @@ class _Choice:
     detector: str | None
     device: str
     offline: bool
+    runtime: RuntimeChoice
 
 
 def _opened(folder: Path) -> contextlib.AbstractContextManager[Project]:
@@ -154,7 +159,9 @@ def _create_app(project: Project, choice: _Choice, settings: Settings, folders: 
     name = source = choice.model or MODEL
     if choice.model is None and own is not None:
         name, source = f"{project.name}, model {own.id}", str(model_path(project))
-    model = open_model(source, offline=choice.offline, device=choice.device)
+    model = open_model(
+        source, offline=choice.offline, device=choice.device, runtime=choice.runtime, threads=settings.threads
+    )
     words = _words(model, choice.detector, project)
     return create_app(project, model, model_name=name, settings=settings, folders=folders, text=words)
 

@@ -20,6 +20,7 @@ from anymask.data.images import ImageSource
 from anymask.geometry.frames import Frame
 from anymask.inference.prompts import ModelPrompt, join
 from anymask.inference.resize import resize_image, upsample_logits
+from anymask.inference.runtimes import runtime_of
 from anymask.model import MASK_THRESHOLD, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
@@ -88,13 +89,9 @@ def read(model: Sam, source: ImageSource) -> Pixels:
 def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
-    inputs = []
-    for image, frame in zip(images, frames, strict=True):
-        pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
-        inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
+    resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
     with evaluating(model):
-        batch = model.encode(torch.cat(inputs))
-        embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
+        embeddings = runtime_of(model).encode(resized)
     return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]
 
 
@@ -181,7 +178,7 @@ def _decode(
     with evaluating(model):
         for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
-            logits, iou = model.decode(image.embedding, batch, multimask=three)
+            logits, iou = runtime_of(model).decode(image.embedding, batch, multimask=three)
             answers.update(zip(members, zip(logits[0].float(), iou[0].float(), strict=True), strict=True))
     return [answers[index] for index in range(len(prompts))]
 
@@ -198,8 +195,3 @@ def _masks(logits: Float[Tensor, "m hm wm"], scores: Float[Tensor, " m"], frame:
         )
         mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
     return Masks(masks=masks, scores=values[order], logits=logits.cpu().numpy()[order])
-
-
-def _one(batch: Embedding, index: int) -> Embedding:
-    """Cut one image out of a batch, leaving the rest free to be released."""
-    return batch.map(lambda tensor: tensor[index : index + 1].clone())
