@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+import anymask  # noqa: F401 (before torch, whose threads then wait without spinning)
+
+# isort: split
 import torch
 from torch import nn
 

@@ -14,7 +14,7 @@ import typer
 
 import anymask as package
 from anymask.checkpoints import load
-from anymask.cli import app
+from anymask.cli import build_app
 from anymask.errors import InputError
 from anymask.export.web import packaged_page
 from anymask.samples import sample_path
@@ -30,7 +30,7 @@ def _commands(group: typer.Typer, prefix: tuple[str, ...] = ()) -> Iterator[tupl
         yield from _commands(inner.typer_instance, (*prefix, inner.name))
 
 
-COMMANDS = dict(_commands(app))
+COMMANDS = dict(_commands(build_app()))
 
 
 def test_the_verbs() -> None:
@@ -47,7 +47,7 @@ def test_the_verbs() -> None:
         *(("engine", verb) for verb in ("init", "import", "status", "assist", "prefill", "auto", "retrain", "check")),
         *(("engine", verb) for verb in ("review", "release", "demo", "settings")),
         *(("export", verb) for verb in ("embedding", "onnx", "verify", "web")),
-        *(("models", verb) for verb in ("list", "download", "convert")),
+        *(("models", verb) for verb in ("list", "download", "convert", "tune")),
         *(("train", verb) for verb in ("run", "plan", "preview", "render", "regions", "text")),
     }
 
@@ -61,9 +61,15 @@ def test_every_verb_explains_itself_with_an_example(anymask: Callable[..., Any],
 
 
 # The network; what does not end by itself; data sets, projects and exported files, which have tests of their own.
-NOT_RUN = {("models", "download"), ("serve",), ("export", "verify"), ("finetune",), ("instances",), ("similar",)} | {
-    verb for verb in COMMANDS if verb[0] in ("evaluate", "engine") or verb == ("train", "text")
-}
+NOT_RUN = {
+    ("models", "download"),
+    ("models", "tune"),
+    ("serve",),
+    ("export", "verify"),
+    ("finetune",),
+    ("instances",),
+    ("similar",),
+} | {verb for verb in COMMANDS if verb[0] in ("evaluate", "engine") or verb == ("train", "text")}
 
 
 @pytest.fixture
@@ -146,6 +152,31 @@ sys.exit(f"imported {heavy}" if heavy else status)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+WRONG = [
+    ["segment", "missing.jpg", "--point", "1,1", "--json"],
+    ["segment", "text.jpg", "--point", "1,1", "--json"],
+    ["segment", "coffee.jpg", "--point", "1;1", "--json"],
+    ["everything", "missing.jpg", "-o", "out"],
+    ["everything", "text.jpg", "-o", "out"],
+    ["edges", "missing.jpg", "-o", "edges.png"],
+    ["similar", "missing.jpg", "coffee.jpg", "--point", "1,1", "-o", "out"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_what_is_wrong_is_told_before_the_model_is_imported(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    shutil.copy(sample_path("coffee"), tmp_path / "coffee.jpg")
+    program = f"""
+import sys
+from anymask.cli import main
+status = main({arguments})
+sys.exit("imported torch" if "torch" in sys.modules else status)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("anymask: "), done.stderr
 
 
 def test_as_a_process_with_exit_status_and_no_traceback(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from anymask.checkpoints.load import model_hash
 from anymask.export.description import FORMAT
 from anymask.geometry import rle
 from anymask.samples import sample_path
+from anymask.server.front import Front
 
 Started = tuple[subprocess.Popen[str], httpx.Client, dict[str, Any]]
 
@@ -123,7 +124,13 @@ def test_a_project_of_a_folders_images(serve: Callable[..., Any], tmp_path: Path
 @pytest.fixture
 def begun(anymask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     """Run `anymask serve …` in this process, where it ends as soon as it is ready."""
-    monkeypatch.setattr("anymask.server.run.run", lambda app, listener, ready: ready())
+
+    def run(front: Front, listener: socket.socket, ready: Callable[[], None]) -> None:
+        ready()
+        front.create()
+        front.created()
+
+    monkeypatch.setattr("anymask.server.run.run", run)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     return lambda *arguments: anymask("serve", *arguments, "--port", 0)
 

@@ -22,6 +22,7 @@ from anymask.geometry.frames import Frame
 from anymask.inference.prompts import ModelPrompt, join
 from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
+from anymask.inference.runtimes import runtime_of
 from anymask.model import MASK_THRESHOLD, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
@@ -90,13 +91,9 @@ def read(model: Sam, source: ImageSource) -> Pixels:
 def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
-    inputs = []
-    for image, frame in zip(images, frames, strict=True):
-        pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
-        inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
+    resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
     with evaluating(model):
-        batch = model.encode(torch.cat(inputs))
-        embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
+        embeddings = runtime_of(model).encode(resized)
     return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]
 
 
@@ -240,7 +237,7 @@ def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], mul
     with evaluating(model):
         for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
-            logits, iou = model.decode(image.embedding, batch, multimask=three)
+            logits, iou = runtime_of(model).decode(image.embedding, batch, multimask=three)
             answers.update(zip(members, map(_Decoded, logits[0].float(), iou[0].float()), strict=True))
     return [answers[index] for index in range(len(prompts))]
 
@@ -257,8 +254,3 @@ def _masks(decoded: _Decoded, frame: Frame) -> Masks:
         )
         mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
     return Masks(masks=found, scores=values[order], logits=logits.cpu().numpy()[order])
-
-
-def _one(batch: Embedding, index: int) -> Embedding:
-    """Cut one image out of a batch, leaving the rest free to be released."""
-    return batch.map(lambda tensor: tensor[index : index + 1].clone())

@@ -19,7 +19,7 @@ from anymask.server.bench import Bench, TextModel
 from anymask.server.folder import add_folders
 from anymask.server.refusals import add_handlers
 from anymask.server.routes import annotating, engine, export, images, info, masks, models
-from anymask.server.routes.page import add_page
+from anymask.server.routes.page import build_page
 from anymask.server.security import Guard
 from anymask.server.settings import Settings
 
@@ -84,7 +84,7 @@ def create_app(
     for part in (info, images, annotating, masks, models, export, engine):
         api.include_router(part.router)
     app.include_router(api)
-    add_page(app, settings.page)
+    app.mount("/", build_page(settings.page), name="page")
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
     return app
