@@ -208,13 +208,13 @@ def _refine(
             logits, scores = decoded[index]
             if _agreement(mask, found.logits[0]) < refinement.agreement:
                 still.append(index)
-            logits = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
-            decoded[index] = _Decoded(logits, found.scores if len(scores) == 1 else scores)
+            changed = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
+            decoded[index] = _Decoded(changed, found.scores if len(scores) == 1 else scores)
         waiting = still
     if refinement.tidy:
         for index in opening:
-            found, scores = decoded[index]
-            decoded[index] = _Decoded(tidied(found, prompts[index], image.frame), scores)
+            logits, scores = decoded[index]
+            decoded[index] = _Decoded(tidied(logits, prompts[index], image.frame), scores)
     return decoded
 
 

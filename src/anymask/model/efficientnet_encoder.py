@@ -64,7 +64,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Te
     if torch.is_autocast_enabled("cpu"):
         lower = torch.get_autocast_dtype("cpu")
         x, weight, bias = x.to(lower), weight.to(lower), None if bias is None else bias.to(lower)
-    y: Tensor = _Depthwise5.apply(x, weight, bias, stride)
+    y: Tensor = _Depthwise5.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]  # torch's stub
     return y
 
 

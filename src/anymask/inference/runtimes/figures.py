@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -89,7 +90,7 @@ def _timed(runtime: Runtime) -> dict[Part, float]:
             labels = torch.full((1, count, 1), int(PointLabel.FOREGROUND))
             prompts = Prompts.build(points=points, labels=labels, padded=False)
             runtime.decode(embedding, prompts, multimask=True)
-            seconds[part] = _median(lambda prompts=prompts: runtime.decode(embedding, prompts, multimask=True))
+            seconds[part] = _median(partial(runtime.decode, embedding, prompts, multimask=True))
     return {part: seconds[part] for part in PARTS}
 
 
