@@ -1,9 +1,9 @@
 """Write the vectors that the Python and the browser's geometry are both tested on.
 
 ``python tests/vectors/make.py`` rewrites the JSON files beside this one: rle, frames, polygons, logits, tidied and
-colors. With ``--check`` it writes nothing and exits with 1 if any of them would change. Run lengths come from pycocotools and frames
-from plain arithmetic, so that they test the package rather than repeat it; outlines, masks of logits, tidied masks
-and colours are the package's own, kept as golden.
+colors. With ``--check`` it writes nothing and exits with 1 if any of them would change. Run lengths come from
+pycocotools and frames from plain arithmetic, so that they test the package rather than repeat it; outlines, masks of
+logits, tidied masks and colours are the package's own, kept as golden.
 """
 
 from __future__ import annotations
