@@ -31,6 +31,7 @@ from anymask.errors import (
 if TYPE_CHECKING:
     from anymask.checkpoints import load_model as load
     from anymask.inference import (
+        PLAIN,
         AutomaticMasks,
         AutomaticOptions,
         EmbeddingCache,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         Masks,
         Predictor,
         Prompt,
+        Refinement,
         Session,
     )
 
@@ -57,10 +59,12 @@ __all__ = [
     "Masks",
     "MissingPackageError",
     "OutputError",
+    "PLAIN",
     "Predictor",
     "Prompt",
     "PromptError",
     "RecipeError",
+    "Refinement",
     "Session",
     "UnknownModelError",
     "UnsafeCheckpointError",
@@ -75,8 +79,10 @@ _HOMES = {
     "EmbeddingCache": ("anymask.inference", "EmbeddingCache"),
     "MaskRecord": ("anymask.inference", "MaskRecord"),
     "Masks": ("anymask.inference", "Masks"),
+    "PLAIN": ("anymask.inference", "PLAIN"),
     "Predictor": ("anymask.inference", "Predictor"),
     "Prompt": ("anymask.inference", "Prompt"),
+    "Refinement": ("anymask.inference", "Refinement"),
     "Session": ("anymask.inference", "Session"),
 }
 
