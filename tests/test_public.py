@@ -26,7 +26,6 @@ def test_what_is_exported() -> None:
         "EmbeddingCache",
         "MaskRecord",
         "Masks",
-        "PLAIN",
         "Predictor",
         "Prompt",
         "Refinement",

@@ -31,7 +31,6 @@ from anymask.errors import (
 if TYPE_CHECKING:
     from anymask.checkpoints import load_model as load
     from anymask.inference import (
-        PLAIN,
         AutomaticMasks,
         AutomaticOptions,
         EmbeddingCache,
@@ -59,7 +58,6 @@ __all__ = [
     "Masks",
     "MissingPackageError",
     "OutputError",
-    "PLAIN",
     "Predictor",
     "Prompt",
     "PromptError",
@@ -79,7 +77,6 @@ _HOMES = {
     "EmbeddingCache": ("anymask.inference", "EmbeddingCache"),
     "MaskRecord": ("anymask.inference", "MaskRecord"),
     "Masks": ("anymask.inference", "Masks"),
-    "PLAIN": ("anymask.inference", "PLAIN"),
     "Predictor": ("anymask.inference", "Predictor"),
     "Prompt": ("anymask.inference", "Prompt"),
     "Refinement": ("anymask.inference", "Refinement"),
