@@ -6,6 +6,7 @@
     masks = predictor.predict(points=[(520, 375)])
 
 What is not an error is imported when it is first used, so that importing the package loads neither torch nor OpenCV.
+Its one effect is on the environment: threads of torch, imported later, wait without spinning (`anymask.threads`).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from anymask.errors import (
     UnknownModelError,
     UnsafeCheckpointError,
 )
+from anymask.threads import wait_passively
 
 if TYPE_CHECKING:
-    from anymask.checkpoints import load_model as load
     from anymask.inference import (
         AutomaticMasks,
         AutomaticOptions,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         Prompt,
         Refinement,
         Session,
+        load,
     )
 
 __version__ = "0.1.0"
@@ -71,7 +73,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load": ("anymask.checkpoints", "load_model"),
+    "load": ("anymask.inference", "load"),
     "AutomaticMasks": ("anymask.inference", "AutomaticMasks"),
     "AutomaticOptions": ("anymask.inference", "AutomaticOptions"),
     "EmbeddingCache": ("anymask.inference", "EmbeddingCache"),
@@ -82,6 +84,8 @@ _HOMES = {
     "Refinement": ("anymask.inference", "Refinement"),
     "Session": ("anymask.inference", "Session"),
 }
+
+wait_passively()
 
 
 def __getattr__(name: str) -> object:

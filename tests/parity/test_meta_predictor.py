@@ -133,12 +133,12 @@ def test_predictor_gives_metas_masks(small: Pair, size: tuple[int, int]) -> None
     check_predictor(small, size)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_predictor_gives_metas_masks_with_vit_b_at_1024(vit_b: Pair) -> None:
     check_predictor(vit_b, (427, 640), ("point", "everything"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_registry_loads_vit_b_as_metas_does(vit_b: Pair) -> None:
     sam = drop_in.sam_model_registry["vit_b"](checkpoint=str(vit_b.path))
     assert not sam.training

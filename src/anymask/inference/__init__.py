@@ -6,6 +6,7 @@ from anymask.inference.automatic import AutomaticMasks
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.embeddings import EmbeddingCache
 from anymask.inference.label_maps import label_map
+from anymask.inference.loading import load
 from anymask.inference.mask_record import MaskRecord
 from anymask.inference.predictor import Predictor
 from anymask.inference.prompts import Prompt
@@ -35,4 +36,5 @@ __all__ = [
     "accelerate",
     "build_tree",
     "label_map",
+    "load",
 ]

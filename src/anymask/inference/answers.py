@@ -23,6 +23,7 @@ from anymask.inference.edge_filter import guide_of, mask_along_edges
 from anymask.inference.prompts import ModelPrompt, join
 from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
+from anymask.inference.runtimes import runtime_of
 from anymask.model import MASK_THRESHOLD, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
@@ -93,13 +94,9 @@ def read(model: Sam, source: ImageSource) -> Pixels:
 def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
-    inputs = []
-    for image, frame in zip(images, frames, strict=True):
-        pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
-        inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
+    resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
     with evaluating(model):
-        batch = model.encode(torch.cat(inputs))
-        embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
+        embeddings = runtime_of(model).encode(resized)
     return [
         EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image))
         for embedding, frame, image in zip(embeddings, frames, images, strict=True)
@@ -196,9 +193,8 @@ def _refine(
 ) -> list[_Decoded]:
     """Ask lone points and boxes again, each with the logits of the mask ranked first, whose place the answer takes.
 
-    Then their masks are tidied.
-    Of three masks all keep their scores: that of the new answer would rank it against others that the same token did
-    not give.
+    Then their masks are tidied. Of three masks all keep their scores: that of the new answer would rank it against
+    others that the same token did not give.
     """
     decoded = list(first)
     opening = [index for index, prompt in enumerate(prompts) if prompt.is_lone_point or prompt.is_lone_box]
@@ -217,13 +213,13 @@ def _refine(
             logits, scores = decoded[index]
             if _agreement(mask, found.logits[0]) < refinement.agreement:
                 still.append(index)
-            logits = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
-            decoded[index] = _Decoded(logits, found.scores if len(scores) == 1 else scores)
+            changed = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
+            decoded[index] = _Decoded(changed, found.scores if len(scores) == 1 else scores)
         waiting = still
     if refinement.tidy:
         for index in opening:
-            found, scores = decoded[index]
-            decoded[index] = _Decoded(tidied(found, prompts[index], image.frame), scores)
+            logits, scores = decoded[index]
+            decoded[index] = _Decoded(tidied(logits, prompts[index], image.frame), scores)
     return decoded
 
 
@@ -246,7 +242,7 @@ def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], mul
     with evaluating(model):
         for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
-            logits, iou = model.decode(image.embedding, batch, multimask=three)
+            logits, iou = runtime_of(model).decode(image.embedding, batch, multimask=three)
             answers.update(zip(members, map(_Decoded, logits[0].float(), iou[0].float()), strict=True))
     return [answers[index] for index in range(len(prompts))]
 
@@ -266,9 +262,3 @@ def _masks(decoded: _Decoded, frame: Frame, guide: Pixels | None) -> Masks:
         )
         mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
     return Masks(masks=found, scores=values[order], logits=logits.cpu().numpy()[order])
-
-
-def _one(batch: Embedding, index: int) -> Embedding:
-    """Cut one image out of a batch, leaving the rest free to be released."""
-    part = slice(index, index + 1)
-    return Embedding(features=batch.features[part].clone(), hq=None if batch.hq is None else batch.hq[part].clone())

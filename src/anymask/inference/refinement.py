@@ -29,7 +29,7 @@ class Refinement:
     """How often the network is asked again, at most, each time with the logits that it gave before.
 
     *Decision:* the logits alone go back, as in training's rounds without a new prompt. The mask's own box beside them
-    costs more than the whole gain, its deepest point a fifth of it (docs/evaluation.md).
+    costs more than the whole gain, its deepest point a fifth of it (docs/guides/evaluation.md).
     """
     agreement: float = 0.95
     """It is asked no more once an answer has at least this IoU with the one before, at low resolution."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from anymask.checkpoints.load import load_model, model_hash
+from anymask.checkpoints.load import model_hash
 from anymask.engine.detectors import BoxDetector, SmallDetector, SmallDetectorConfig, load_detector, train_detector
 from anymask.engine.detectors.small import LabelledImage
 from anymask.engine.pictures import HELD_OUT, Note, leaving_out, read_picture, split_of
@@ -25,6 +25,7 @@ from anymask.engine.store import Annotation, Change, Outcome, Project, Provenanc
 from anymask.errors import DataError, ImageError
 from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode
+from anymask.inference.loading import load
 from anymask.inference.prompts import box_prompts, to_model_all
 from anymask.inference.refinement import PLAIN, Refinement
 from anymask.model import Sam
@@ -137,7 +138,7 @@ class PrefillTask:
 
     def open(self, project: Project) -> Work:
         """Load the model and the detector."""
-        model = load_model(self.model, device=self.device)
+        model = load(self.model, device=self.device)
         digest = model_hash(model)
         settings = project.settings.current()
         least_iou = settings.prefill_iou or model.config.pred_iou_thresh
