@@ -30,10 +30,12 @@ class ModelSegmenter:
         """Encode the image."""
         predictor = Predictor(self.model, refinement=self.refinement)
         predictor.set_image(image)
-        return _EncodedForPrompts(predictor)
+        return EncodedForPrompts(predictor)
 
 
-class _EncodedForPrompts:
+class EncodedForPrompts:
+    """A predictor whose image is set, as a `PreparedImage`."""
+
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 

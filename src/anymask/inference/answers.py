@@ -19,6 +19,7 @@ from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.images import ImageSource
 from anymask.geometry import masks
 from anymask.geometry.frames import Frame
+from anymask.inference.edge_filter import guide_of, mask_along_edges
 from anymask.inference.prompts import ModelPrompt, join
 from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
@@ -62,6 +63,8 @@ class EncodedImage:
 
     embedding: Embedding
     frame: Frame
+    guide: Pixels | None = None
+    """The image itself, or a smaller copy, for masks along its edges; None where only an embedding is known."""
 
 
 @contextmanager
@@ -94,7 +97,10 @@ def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
     with evaluating(model):
         embeddings = runtime_of(model).encode(resized)
-    return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]
+    return [
+        EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image))
+        for embedding, frame, image in zip(embeddings, frames, images, strict=True)
+    ]
 
 
 def encode_ahead(
@@ -163,7 +169,7 @@ def answer(
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
         for decoded in _refine(model, image, chunk, _decode(model, image, chunk, multimask), refinement):
-            yield _masks(decoded, image.frame)
+            yield _masks(decoded, image.frame, image.guide if refinement.edges else None)
 
 
 def chunk_size(model: Sam) -> int:
@@ -187,9 +193,8 @@ def _refine(
 ) -> list[_Decoded]:
     """Ask lone points and boxes again, each with the logits of the mask ranked first, whose place the answer takes.
 
-    Then their masks are tidied.
-    Of three masks all keep their scores: that of the new answer would rank it against others that the same token did
-    not give.
+    Then their masks are tidied. Of three masks all keep their scores: that of the new answer would rank it against
+    others that the same token did not give.
     """
     decoded = list(first)
     opening = [index for index, prompt in enumerate(prompts) if prompt.is_lone_point or prompt.is_lone_box]
@@ -243,12 +248,15 @@ def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], mul
 
 
 @torch.inference_mode()
-def _masks(decoded: _Decoded, frame: Frame) -> Masks:
-    """Sort by score, and bring one mask after the other to the original size."""
+def _masks(decoded: _Decoded, frame: Frame, guide: Pixels | None) -> Masks:
+    """Sort by score, and bring one mask after the other to the original size, along the edges of a guide if any."""
     logits, values = decoded.logits, decoded.scores.cpu().numpy()
     order = np.argsort(-values, kind="stable")
     found = np.empty((len(order), *frame.original), np.bool_)
     for mask, index in zip(found, order.tolist(), strict=True):
+        if guide is not None:
+            mask[:] = mask_along_edges(logits[index], guide, frame)
+            continue
         full = upsample_logits(
             logits[None, index, None], model_size=frame.model_size, resized=frame.resized, original=frame.original
         )

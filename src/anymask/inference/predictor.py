@@ -16,6 +16,7 @@ from anymask.errors import ImageError, PromptError
 from anymask.geometry.frames import Frame
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
 from anymask.inference.clip import Clip, Words
+from anymask.inference.edge_filter import guide_of
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
 from anymask.inference.prompts import ModelPrompt, Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.refinement import Refinement
@@ -216,7 +217,7 @@ class Predictor:
             kept = self.cache.get(key)
             if kept is not None:
                 frame = Frame((pixels.shape[0], pixels.shape[1]), self.model.image_size)
-                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame)
+                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame, guide=guide_of(pixels))
         missing = [index for index in range(len(images)) if index not in found]
         fresh = encode(self.model, [images[index] for index in missing]) if missing else []
         for index, image in zip(missing, fresh, strict=True):

@@ -29,12 +29,15 @@ class Refinement:
     """How often the network is asked again, at most, each time with the logits that it gave before.
 
     *Decision:* the logits alone go back, as in training's rounds without a new prompt. The mask's own box beside them
-    costs more than the whole gain, its deepest point a fifth of it (docs/evaluation.md).
+    costs more than the whole gain, its deepest point a fifth of it (docs/guides/evaluation.md).
     """
     agreement: float = 0.95
     """It is asked no more once an answer has at least this IoU with the one before, at low resolution."""
     tidy: bool = True
     """Whether crumbs are dropped and pinholes closed, of all masks (see `regions.tidy`)."""
+    edges: bool = False
+    """Whether masks, of any prompt, are drawn to the edges of the image's colours (`inference.edge_filter`). It takes
+    some milliseconds a mask, and what is alike in colour runs together; an embedding without its image has none."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; raises InputError."""
