@@ -11,7 +11,7 @@ import torch
 from anymask.errors import InputError
 from anymask.inference.runtimes.engines import check_installed
 from anymask.inference.runtimes.figures import fastest, open_graphs
-from anymask.inference.runtimes.graphs import PARTS, export_graphs, graphs_folder
+from anymask.inference.runtimes.graphs import PARTS, export_graphs, graphs_folder, graphs_home
 from anymask.inference.runtimes.runtime import Runtime
 from anymask.model import Sam
 
@@ -44,6 +44,8 @@ def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
             f"the runtime {name} answers for models in float32 on the CPU; this one is {model.dtype} on {model.device}"
         )
     threads = threads or torch.get_num_threads()
+    if name == "auto" and not graphs_home().is_dir():
+        return model  # without the hash of its weights, which takes a while for a large one
     if name == "auto":
         folder = graphs_folder(model)
         engines = fastest(folder, threads)
