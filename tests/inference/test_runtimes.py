@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +113,15 @@ def test_changed_weights_are_torchs_again(model: Sam, caplog: pytest.LogCaptureF
     assert [record.message for record in caplog.records] == [
         "the model was changed since its runtime was chosen: torch answers for it from now on"
     ]
+
+
+def test_a_model_is_not_kept_by_its_graphs(model: Sam) -> None:
+    other = use(copy.deepcopy(model), "onnxruntime")
+    gone = weakref.ref(other)
+    assert runtime_of(other).graphs
+    del other
+    gc.collect()
+    assert gone() is None
 
 
 def test_torch_takes_the_choice_back(model: Sam) -> None:

@@ -65,7 +65,7 @@ def fastest(folder: Path, threads: int) -> dict[Part, EngineName]:
     for part in PARTS:
         here = [name for name in installed() if part in figures.get(name, {}) and graph_path(folder, part).is_file()]
         best = min(here, key=lambda name: figures[name][part], default=None)
-        if best is not None and figures[best][part] < figures["torch"][part]:
+        if best is not None and figures[best][part] < figures.get("torch", {}).get(part, 0.0):
             engines[part] = best
     return engines
 
