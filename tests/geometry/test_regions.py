@@ -77,13 +77,13 @@ def test_tidying_goes_by_shares_of_the_mask() -> None:
     expected[10:14, 10:13] = True
     clicked = expected.copy()
     expected[30:33, 50:60] = False
-    assert (pixel_regions.tidy(mask, []) == expected).all()
-    assert (pixel_regions.tidy(mask, [(10.0, 7.0), (0.0, 0.0), (99.0, 99.0)]) == expected).all()
-    assert (pixel_regions.tidy(mask, [(59.9, 30.0)]) == clicked).all()
+    assert (regions.tidy(mask, []) == expected).all()
+    assert (regions.tidy(mask, [(10.0, 7.0), (0.0, 0.0), (99.0, 99.0)]) == expected).all()
+    assert (regions.tidy(mask, [(59.9, 30.0)]) == clicked).all()
 
 
 def test_what_is_open_to_the_outside_or_the_border_is_no_hole() -> None:
     mask = np.ones((40, 60), bool)
     mask[0, 0] = mask[39, 30] = False
-    assert (pixel_regions.tidy(mask, []) == mask).all()
-    assert not pixel_regions.tidy(np.zeros((3, 4), bool), [(1.0, 1.0)]).any()
+    assert (regions.tidy(mask, []) == mask).all()
+    assert not regions.tidy(np.zeros((3, 4), bool), [(1.0, 1.0)]).any()
