@@ -1,5 +1,6 @@
 # make run     segment the sample photograph
-# make test    run every test            make check   ruff, mypy, import-linter
+# make test    run the tests, but for those marked `long`: in less than ten minutes on two cores
+# make test-all  run every test          make check   ruff, mypy, import-linter
 # make smoke   train, kill, resume, save and predict in small
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
@@ -16,13 +17,19 @@ BIN := $(VENV)/bin
 READYMADE := src/anymask/weights/onnx/model.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test check smoke bench docs engine-demo picture web web-test clean
+# A worker a core, each with one thread: threads that wait for each other waste the cores of the other workers.
+PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+.PHONY: run test test-all check smoke bench docs engine-demo picture web web-test clean
 
 run: $(VENV)/.package
 	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,130 -o out
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not long"
+
+test-all: $(VENV)/.tests
+	$(PYTEST)
 
 check: $(VENV)/.tests
 	$(BIN)/ruff check .

@@ -64,3 +64,26 @@ def test_non_contiguous_masks() -> None:
     mask = np.asfortranarray(drawn("#.#", "#.#"))
     assert pixel_regions.count(mask) == 2
     assert pixel_regions.count(mask[:, ::2]) == 1
+
+
+def test_tidying_goes_by_shares_of_the_mask() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[5:25, 5:45] = True  # 800 pixels
+    mask[10:14, 10:13] = False  # 12: a pinhole
+    mask[15:20, 20:24] = False  # 20: a hole
+    mask[30:38, 5:15] = True  # 80: a part
+    mask[30:33, 50:60] = True  # 30: a crumb
+    expected = mask.copy()
+    expected[10:14, 10:13] = True
+    clicked = expected.copy()
+    expected[30:33, 50:60] = False
+    assert (regions.tidy(mask, []) == expected).all()
+    assert (regions.tidy(mask, [(10.0, 7.0), (0.0, 0.0), (99.0, 99.0)]) == expected).all()
+    assert (regions.tidy(mask, [(59.9, 30.0)]) == clicked).all()
+
+
+def test_what_is_open_to_the_outside_or_the_border_is_no_hole() -> None:
+    mask = np.ones((40, 60), bool)
+    mask[0, 0] = mask[39, 30] = False
+    assert (regions.tidy(mask, []) == mask).all()
+    assert not regions.tidy(np.zeros((3, 4), bool), [(1.0, 1.0)]).any()
