@@ -23,7 +23,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from anymask.cli import app
+from anymask.cli import build_app
 
 ROOT = Path(__file__).parents[1]
 PAPERS = {
@@ -99,7 +99,7 @@ def _relinked(text: str, source: str, target: str) -> str:
 
 def _verbs() -> dict[str, Any]:
     """Return the verbs of `anymask`, groups among them, by name."""
-    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands: dict[str, Any] = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
     return dict(sorted(commands.items()))
 
 
