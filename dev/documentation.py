@@ -2,7 +2,7 @@
 
 - Papers: Markdown files of the repository become pages; links to files that are no pages become plain text.
 - `<!-- README: Title -->` in a page becomes the text of that section of the README.
-- Notebooks become pages, with their outputs.
+- Notebooks become pages, with their outputs, and the examples' source a page.
 - The reference of the command line is written from the verbs themselves, a page per verb of `anymask`.
 """
 
@@ -40,7 +40,8 @@ PICTURES = {
     "src/anymask/weights/calibration.png": "results/calibration.png",
     "dev/images/mae-start.png": "project/images/mae-start.png",
 }
-NOTEBOOKS = ROOT / "examples" / "notebooks"
+EXAMPLES = ROOT / "examples"
+NOTEBOOKS = tuple(EXAMPLES / "notebooks" / f"{name}.ipynb" for name in ("predictor", "automatic_masks", "finetuning"))
 _TYPES = {"float": "NUMBER", "int": "INTEGER", "integer": "INTEGER", "text": "TEXT", "path": "PATH"}
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?://|#)([^)#\s]+)(#[^)\s]*)?\)")
 _SECTION = re.compile(r"<!-- README: (.+?) -->")
@@ -53,7 +54,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         if "Reference" in entry:
             entry["Reference"].append({"Command line": [f"reference/cli/{name}.md" for name in _verbs()]})
         if "Examples" in entry:
-            entry["Examples"] += [f"examples/{path.stem}.md" for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+            entry["Examples"] += ["examples/scripts.md", *(f"examples/{path.stem}.md" for path in NOTEBOOKS)]
     return config
 
 
@@ -67,7 +68,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, target, content=(ROOT / source).read_bytes()))
     for name, command in _verbs().items():
         files.append(File.generated(config, f"reference/cli/{name}.md", content=_verb_page(name, command)))
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    files.append(File.generated(config, "examples/scripts.md", content="\n".join(_scripts())))
+    for path in NOTEBOOKS:
         for name, content in _notebook(path):
             files.append(File.generated(config, f"examples/{name}", content=content))
     return files
@@ -144,6 +146,14 @@ def _parameter(parameter: Any, context: Any) -> str:
     detail = f" *({', '.join(notes)})*" if notes else ""
     meaning = html.escape(" ".join((parameter.help or "").split()), quote=False)
     return f"`{written}`\n:   {meaning}{detail}\n"
+
+
+def _scripts() -> Iterator[str]:
+    """Yield a page of the examples' source."""
+    yield "# Scripts\n\nAt most 40 lines each, from the folder `examples/` of the repository.\n"
+    for path in sorted(EXAMPLES.glob("*.py")):
+        title = path.stem.replace("_", " ").capitalize().replace("onnx", "ONNX").replace("Onnx", "ONNX")
+        yield f'## {title}\n\n```python title="{path.name}"\n{path.read_text("utf-8").strip()}\n```\n'
 
 
 def _notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
