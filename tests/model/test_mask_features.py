@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anymask.model.mask_features import CUTS, MEASURES, REGIONS, covered_cells, mask_features, num_features, relations
+from anymask.model.mask_features import MEASURES, REGIONS, mask_features
 
 GRID = (12, 10)
 
@@ -23,9 +23,7 @@ def test_each_region_has_the_mean_of_its_cells() -> None:
     near = (rows >= 2) & (rows < 9) & (columns >= 1) & (columns < 8)
     embedding = torch.stack([is_inside.float(), (near & ~is_inside).float(), rows])[None]
     logits = logits_of(slice(4, 7), slice(3, 6))[None, None, None]
-    features = mask_features(embedding, logits, covered_cells(logits, GRID))[0, 0, 0]
-    assert len(features) == num_features(3) == len(REGIONS) * 3 + len(MEASURES)
-    inside, ring, boundary = features[:9].unflatten(0, (3, 3))
+    inside, ring, boundary = mask_features(embedding, logits).means[0, 0, 0].unflatten(0, (len(REGIONS), 3))
     assert torch.allclose(inside, torch.tensor([1.0, 0.0, 5.0]), atol=1e-3)
     assert torch.allclose(ring[:2], torch.tensor([0.0, 1.0]), atol=1e-3)
     assert torch.equal(boundary, torch.zeros(3))  # no cell is covered in part
@@ -36,19 +34,19 @@ def test_the_boundary_is_where_cells_are_covered_in_part() -> None:
     embedding[0, 0, :, 5] = 1
     logits = torch.full((1, 1, 1, 48, 40), -8.0)
     logits[..., :22] = 8  # the edge halves the cells of the sixth column
-    features = mask_features(embedding, logits, covered_cells(logits, GRID))[0, 0, 0]
-    assert torch.isclose(features[2], torch.tensor(1.0), atol=1e-3)
+    means = mask_features(embedding, logits).means[0, 0, 0]
+    assert torch.isclose(means[2], torch.tensor(1.0), atol=1e-3)
 
 
-def test_measures_know_stability_and_size() -> None:
+def test_measures_are_of_size_shape_and_stability() -> None:
     steady, unsure = logits_of(slice(4, 8), slice(2, 8)), logits_of(slice(4, 8), slice(2, 8), height=0.6)
     logits = torch.stack([steady, unsure, torch.full_like(steady, -8.0)])[None, None]
-    features = mask_features(torch.zeros(1, 2, *GRID), logits, covered_cells(logits, GRID))[0, 0]
-    assert torch.isfinite(features).all()
-    measures = features[:, -len(MEASURES) :]
-    assert torch.allclose(measures[0, : len(CUTS)], torch.zeros(len(CUTS)), atol=1e-3)
-    assert (measures[1, :2] > 0.5).all() and (measures[1, 2:4] < -0.5).all()
-    assert torch.isclose(measures[0, len(CUTS)], torch.tensor(24 / 120).sqrt(), atol=1e-3)
+    measures = mask_features(torch.zeros(1, 2, *GRID), logits).measures[0, 0]
+    assert measures.shape == (3, len(MEASURES)) and torch.isfinite(measures).all()
+    area, _, box, outer, inner = measures[0]
+    assert torch.isclose(area, torch.tensor(24 / 120).log(), atol=1e-3)
+    assert torch.allclose(torch.stack([box, outer, inner]), torch.zeros(3), atol=1e-3)
+    assert measures[1, 3] > 0.5 and measures[1, 4] < -0.5
 
 
 def test_relations_are_iou_and_containment() -> None:
@@ -57,8 +55,8 @@ def test_relations_are_iou_and_containment() -> None:
         logits_of(slice(0, 4), slice(0, 4)),
         logits_of(slice(9, 12), slice(6, 10)),
     )
-    cells = covered_cells(torch.stack([whole, part, apart])[None, None], GRID)
-    iou, one, other = relations(cells)[0, 0].unbind(-1)
+    logits = torch.stack([whole, part, apart])[None, None]
+    iou, one, other = mask_features(torch.zeros(1, 1, *GRID), logits).relations[0, 0].unbind(-1)
     half = torch.tensor(0.5)
     assert torch.isclose(iou[0, 1], half, atol=1e-3) and torch.equal(iou, iou.T)
     assert torch.isclose(one[0, 1], half, atol=1e-3) and torch.isclose(other[0, 1], torch.tensor(1.0), atol=1e-3)
@@ -71,8 +69,6 @@ def test_a_mask_has_the_same_features_alone_and_among_others() -> None:
     generator = torch.Generator().manual_seed(0)
     embedding = torch.randn(2, 5, *GRID, generator=generator)
     logits = 4 * torch.randn(2, 3, 4, 48, 40, generator=generator)
-    together = mask_features(embedding, logits, covered_cells(logits, GRID))
-    alone = logits[1:, 2:, 3:]
-    assert torch.allclose(
-        together[1, 2, 3], mask_features(embedding[1:], alone, covered_cells(alone, GRID))[0, 0, 0], atol=1e-5
-    )
+    together, alone = mask_features(embedding, logits), mask_features(embedding[1:], logits[1:, 2:, 3:])
+    assert torch.allclose(together.means[1, 2, 3], alone.means[0, 0, 0], atol=1e-5)
+    assert torch.allclose(together.measures[1, 2, 3], alone.measures[0, 0, 0], atol=1e-5)
