@@ -46,6 +46,7 @@ from anymask.evaluation.single_point import (
 )
 from anymask.model import SIZES, Sam, build_sam
 from anymask.plots import curves
+from machine import machine
 
 PROMPTS = ("1", "3", "5", "box")
 """The columns compared: clicks, and the box."""
@@ -228,6 +229,7 @@ def _summary(model: str, results: Mapping[str, SinglePointResult], outcomes: Out
     }
     return {
         "benchmark": "accuracy",
+        **machine(),
         "model": model,
         "part": _drawn(ours.config),
         "masks": sum(found.num_masks for found in ours.sets),

@@ -33,7 +33,7 @@ _VERBS = ("run", "plan", "preview", "render", "regions", "text", "-h", "--help")
 
 def expand(arguments: list[str]) -> list[str]:
     """Read `train RECIPE` as `train run RECIPE`."""
-    if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] not in _VERBS:
+    if len(arguments) > 1 and arguments[1] not in _VERBS:
         return ["train", "run", *arguments[1:]]
     return arguments
 
