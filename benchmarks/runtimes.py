@@ -5,7 +5,7 @@
 torch, ONNX Runtime and OpenVINO (those that are installed) with one model's weights in float32: an image encoded, and
 1, 16 and 64 points answered on it. They run in turn in one process, so that the noise of the machine hits all alike;
 ratios are medians over rounds of (torch's seconds / the engine's). A process that counts is what the machine is busy
-with. The largest difference to torch's logits is relative to the largest of them. Graphs are exported first, if need be.
+with. The largest difference to torch's logits is relative to the largest of them. Graphs are exported if need be.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ def test_what_is_exported() -> None:
         "Masks",
         "Predictor",
         "Prompt",
+        "Refinement",
         "Session",
         "__version__",
         "load",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Masks,
         Predictor,
         Prompt,
+        Refinement,
         Session,
         load,
     )
@@ -63,6 +64,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "RecipeError",
+    "Refinement",
     "Session",
     "UnknownModelError",
     "UnsafeCheckpointError",
@@ -79,6 +81,7 @@ _HOMES = {
     "Masks": ("anymask.inference", "Masks"),
     "Predictor": ("anymask.inference", "Predictor"),
     "Prompt": ("anymask.inference", "Prompt"),
+    "Refinement": ("anymask.inference", "Refinement"),
     "Session": ("anymask.inference", "Session"),
 }
 

@@ -13,7 +13,10 @@ import pytest
 import typer
 
 import anymask as package
+from anymask.checkpoints import load
 from anymask.cli import build_app
+from anymask.errors import InputError
+from anymask.export.web import packaged_page
 from anymask.samples import sample_path
 
 
@@ -69,15 +72,36 @@ NOT_RUN = {
 } | {verb for verb in COMMANDS if verb[0] in ("evaluate", "engine") or verb == ("train", "text")}
 
 
+@pytest.fixture
+def exportable(
+    anymask: Callable[..., Any],
+    stirred_weights: Path,
+    kept_traces: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Have a model in the embedded one's place whose graphs are traced for other tests as well, and a page."""
+    monkeypatch.setitem(load.EMBEDDED, "anymask-s", str(stirred_weights))
+    try:
+        packaged_page()
+    except InputError:  # `make web` has not built it
+        page = tmp_path_factory.mktemp("page")
+        (page / "index.html").write_text("the page")
+        monkeypatch.setattr("anymask.export.web.packaged_page", lambda: page)
+
+
 @pytest.mark.parametrize("verb", [v for v in COMMANDS if v not in NOT_RUN], ids=" ".join)
 def test_the_examples_work_as_they_stand(
     anymask: Callable[..., Any],
+    request: pytest.FixtureRequest,
     tiny_recipe: str,
     smoke_weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     verb: tuple[str, ...],
 ) -> None:
+    if verb[0] == "export":
+        request.getfixturevalue("exportable")
     monkeypatch.chdir(tmp_path)
     shutil.copy(sample_path("coffee"), "coffee.jpg")
     shutil.copy(smoke_weights, "checkpoint.pth")

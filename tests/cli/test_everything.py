@@ -305,7 +305,6 @@ def test_a_folder_that_cannot_be_written_to(
     assert "Permission denied" in refused("everything", album, "-o", tmp_path / "out", *ALL)
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_files(anymask: Run, smoke_weights: Path, tmp_path: Path) -> None:
     album = tmp_path / "album"
     for seed in range(12):

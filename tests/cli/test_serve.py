@@ -20,6 +20,7 @@ import pytest
 
 from anymask.checkpoints import load_model
 from anymask.checkpoints.load import model_hash
+from anymask.export.description import FORMAT
 from anymask.geometry import rle
 from anymask.samples import sample_path
 from anymask.server.front import Front
@@ -31,7 +32,7 @@ Started = tuple[subprocess.Popen[str], httpx.Client, dict[str, Any]]
 def serve(smoke_weights: Path, tmp_path: Path) -> Callable[..., Any]:
     """Start `anymask serve …` on a free port: with serve(PROJECT, …) as (process, client, what it printed)."""
 
-    parts = tmp_path / "home" / "onnx" / model_hash(load_model(smoke_weights))
+    parts = tmp_path / "home" / "onnx" / f"{model_hash(load_model(smoke_weights))}-{FORMAT}"
     parts.mkdir(parents=True)
     for part in ("image", "prompt"):
         (parts / f"{part}.onnx").write_bytes(b"made before, as that takes a minute")

@@ -57,7 +57,6 @@ def test_the_weights_keep_their_names(randomise: Callable[..., None]) -> None:
     assert list(accelerate(model, encoder_dtype=torch.bfloat16).state_dict()) == names
 
 
-@pytest.mark.slow
 def test_the_embedded_models_masks_hardly_change_in_bfloat16() -> None:
     exact = anymask.Predictor(anymask.load("anymask-s"))
     faster = anymask.Predictor(accelerate(anymask.load("anymask-s"), encoder_dtype=torch.bfloat16))
@@ -73,7 +72,6 @@ def test_the_embedded_models_masks_hardly_change_in_bfloat16() -> None:
     assert np.mean(ious) > 0.97 and min(ious) > 0.9
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_every_encoder_compiles_in_one_piece(name: str, randomise: Callable[..., None]) -> None:
     model = small(name, randomise)

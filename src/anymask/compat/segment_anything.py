@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Sam(model.Sam):
                 record.get("boxes"),
                 record.get("mask_inputs"),
             )
-            one = embedding.map(lambda tensor, index=index: tensor[index : index + 1])
+            one = embedding.map(itemgetter(slice(index, index + 1)))
             logits, iou = _decode(self, one, prompts, multimask_output)
             masks = self.postprocess_masks(logits, record["image"].shape[-2:], record["original_size"])
             answers.append({"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": logits})
@@ -173,6 +174,7 @@ class SamPredictor:
     """Masks for prompts about one image, with Meta's signatures."""
 
     features: Tensor | None
+    _embedding: Embedding | None
     original_size: tuple[int, ...]
     input_size: tuple[int, ...]
 

@@ -57,7 +57,7 @@ def accelerate(
 
 
 def _has_products(dtype: torch.dtype) -> bool:
-    """Whether this processor multiplies matrices of a type; assumed of others than x86: torch tells nothing of them."""
+    """Whether this processor multiplies matrices of a type; assumed where it is no x86, as torch does not tell."""
     if dtype == torch.float32 or platform.machine().lower() not in ("x86_64", "amd64"):
         return True
     if dtype == torch.bfloat16:

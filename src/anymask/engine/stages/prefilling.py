@@ -27,6 +27,7 @@ from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode
 from anymask.inference.loading import load
 from anymask.inference.prompts import box_prompts, to_model_all
+from anymask.inference.refinement import PLAIN, Refinement
 from anymask.model import Sam
 
 FIXABLE_IOU = 0.5
@@ -181,12 +182,14 @@ def propose(
     found = detector.detect_encoded(encoded) if isinstance(detector, SmallDetector) else detector.detect(pixels)
     chosen = (found.scores >= box_score) & _has_area(found.boxes)
     boxes = found.boxes[chosen]
-    boxes = _tightened(boxes, _answers(model, encoded, boxes))
+    boxes = _tightened(boxes, _answers(model, encoded, boxes, PLAIN))
     made = [
         Proposal(
             mask=rle.encode(answered.best), score=float(answered.scores[0]), box=_corners(box), box_score=float(sure)
         )
-        for box, sure, answered in zip(boxes, found.scores[chosen], _answers(model, encoded, boxes), strict=True)
+        for box, sure, answered in zip(
+            boxes, found.scores[chosen], _answers(model, encoded, boxes, Refinement()), strict=True
+        )
         if answered.best.any()
     ]
     kept = nms.mask_nms([each.mask for each in made], np.array([each.score for each in made]), SAME_IOU)
@@ -244,9 +247,9 @@ def _has_area(boxes: np.ndarray) -> Bool[np.ndarray, " n"]:
     return np.asarray(((boxes[:, 2:] - boxes[:, :2]) >= 2).all(axis=1))
 
 
-def _answers(model: Sam, encoded: EncodedImage, boxes: np.ndarray) -> Sequence[Masks]:
+def _answers(model: Sam, encoded: EncodedImage, boxes: np.ndarray, refinement: Refinement) -> Sequence[Masks]:
     prompts = to_model_all(box_prompts(boxes), encoded.frame, model.mask_size) if len(boxes) else []
-    return list(answer(model, encoded, prompts, multimask=False)) if prompts else []
+    return list(answer(model, encoded, prompts, multimask=False, refinement=refinement)) if prompts else []
 
 
 def _tightened(boxes: np.ndarray, answers: Sequence[Masks]) -> np.ndarray:
