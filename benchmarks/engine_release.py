@@ -71,7 +71,7 @@ def fill(project: Project, images: int, masks: int) -> None:
     new = []
     for number in range(images):
         name = f"{number:06d}.jpg"
-        (project.uploads / name).write_bytes(encoded)
+        (project.folder / "images" / name).write_bytes(encoded)
         new.append(NewImage(name=name, location=f"images/{name}", size=SIZE))
     puts = example(masks)
     for image in project.images.add(new):

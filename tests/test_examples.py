@@ -96,7 +96,6 @@ def test_detector_boxes(run: Any) -> None:
     assert rle.decode(first["segmentation"]).shape == (400, 600)
 
 
-@pytest.mark.slow
 def test_finetune_coco(run: Any, coco: tuple[Path, Path], small_model: Path) -> None:
     out = run("finetune_coco", *coco, 3)
     assert "2 images to learn from, 1 held out" in out and "after: mean IoU" in out
@@ -107,7 +106,6 @@ def test_finetune_coco(run: Any, coco: tuple[Path, Path], small_model: Path) -> 
     assert learned and all(name.startswith("mask_decoder.") for name in learned)
 
 
-@pytest.mark.slow
 def test_evaluate_two_models(run: Any, coco: tuple[Path, Path], small_model: Path) -> None:
     header, first, second = run("evaluate_two_models", coco[1], "anymask-s", small_model).splitlines()
     assert header.startswith("model") and first.startswith("anymask-s")
@@ -125,8 +123,7 @@ def test_words(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert Path("out/words.jpg").is_file()
 
 
-@pytest.mark.slow
-def test_onnx_without_torch(small_model: Path, tmp_path: Path) -> None:
+def test_onnx_without_torch(small_model: Path, kept_traces: None, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     from anymask.export.onnx import export_onnx
 

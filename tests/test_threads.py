@@ -51,3 +51,9 @@ def test_a_late_import_is_told_once_where_threads_wait_for_each_other() -> None:
 )
 def test_nothing_is_told_where_nothing_is_lost(program: str, environment: dict[str, str]) -> None:
     assert _run(program, **environment).stderr == ""
+
+
+@pytest.mark.parametrize("early", ["", "import torch; torch.set_num_threads(2); "], ids=["torch later", "torch before"])
+def test_a_worker_uses_one_thread(early: str) -> None:
+    program = f"{early}from anymask.threads import use_one_thread; use_one_thread(); import cv2, torch"
+    assert _run(f"{program}; print(cv2.getNumThreads(), torch.get_num_threads())").stdout.split() == ["1", "1"]

@@ -26,7 +26,6 @@ def _blocks() -> list[tuple[str, str]]:
     return re.findall(r"```(sh|python)\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.slow
 def test_the_tutorial_runs_but_for_installing_and_serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     save_model(build_sam(SIZES["smoke"]), tmp_path / "small.safetensors")

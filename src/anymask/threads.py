@@ -1,4 +1,4 @@
-"""How the threads of one operation wait for each other.
+"""How the threads of one operation wait for each other, and how many there are in workers.
 
 PyTorch shares an operation out among threads that meet at a barrier. By default those that arrive first spin there,
 which costs a busy machine dearly: their waiting takes the core that the last of them needs. With the passive policy
@@ -47,3 +47,13 @@ def tell_if_late() -> None:
             "programs: import anymask first, or set %s=PASSIVE before Python starts",
             WAIT_POLICY,
         )
+
+
+def use_one_thread() -> None:
+    """Have OpenCV and torch compute with one thread in a worker: the size of a pool is how many cores it uses."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

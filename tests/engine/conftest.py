@@ -124,7 +124,7 @@ def add_images() -> Callable[..., list[int]]:
             pixels = rng.integers(0, 60, (*SIZE, 3), np.uint8)
             pixels[10:30, 20:44] = 230
             name = f"{split or 'any'}-{number:03d}.png"
-            cv2.imwrite(str(project.uploads / name), pixels)
+            cv2.imwrite(str(project.folder / "images" / name), pixels)
             new.append(NewImage(name=name, location=f"images/{name}", size=SIZE, split=split))
         return [image.id for image in project.images.add(new)]
 

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch.distributed
+
 from anymask.model.config import SIZES, ViTConfig
 from anymask.training.config import read_recipe
-from anymask.training.distributed import leave_processes
 from anymask.training.loop import train
 
 SMALL = ViTConfig(width=32, depth=2, num_heads=2, global_blocks=(1,))
@@ -31,7 +32,8 @@ def main(recipe: Path, folder: Path, dies_at: int | None = None) -> None:
         threading.Thread(target=_die_at, args=(folder, dies_at), daemon=True).start()
     seen: list[int] = []
     train(read_recipe(recipe), folder, callbacks=[(2, lambda model, step: seen.append(step) or {"seen": len(seen)})])
-    leave_processes()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def forked(environment: Mapping[str, str], recipe: Path, folder: Path, error: Path) -> None:

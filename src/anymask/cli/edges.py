@@ -36,9 +36,8 @@ def edges(
     from anymask.inference.edges import EdgeOptions, Edges, to_grey
 
     options = EdgeOptions(points_per_side=points_per_side, thin=not thick)
-    strength = Edges(open_model(model, offline=offline, device=device, runtime=RuntimeChoice.auto), options).detect(
-        image
-    )
+    network = open_model(model, offline=offline, device=device, runtime=RuntimeChoice.auto)
+    strength = Edges(network, options).detect(image)
     make_folder(output.parent)
     write_image_atomic(output, to_grey(strength))
     if as_json:

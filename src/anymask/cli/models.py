@@ -137,6 +137,7 @@ def tune(
     from anymask.cli.terminal import waiting
     from anymask.cli.weights import open_model
     from anymask.inference.runtimes.figures import measure
+    from anymask.inference.runtimes.graphs import PARTS
 
     loaded = open_model(model, offline=offline, device="cpu", threads=threads)
     with waiting("loading") as say:
@@ -146,6 +147,5 @@ def tune(
         return
     typer.echo(f"{'milliseconds':14}{'encoder':>10}{'one click':>12}{'16 clicks':>12}")
     for name, seconds in figures.items():
-        typer.echo(
-            f"{name:14}{seconds['encoder'] * 1e3:10.1f}{seconds['click'] * 1e3:12.1f}{seconds['batch'] * 1e3:12.1f}"
-        )
+        encoder, click, batch = (seconds[part] * 1e3 for part in PARTS)
+        typer.echo(f"{name:14}{encoder:10.1f}{click:12.1f}{batch:12.1f}")

@@ -135,9 +135,8 @@ def segment(
     from anymask.inference.answers import read
 
     prompts = typed.prompts()
-    predictor = Predictor(
-        open_model(model, offline=offline, device=device, runtime=runtime, threads=threads), clip=clip
-    )
+    network = open_model(model, offline=offline, device=device, runtime=runtime, threads=threads)
+    predictor = Predictor(network, clip=clip)
     pixels = read(predictor.model, image)
     if prompts[0].is_words_alone and (detector is not None or predictor.model.config.text is None):
         if all_masks:

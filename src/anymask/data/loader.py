@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
@@ -23,6 +22,7 @@ from anymask.data.sample import Sample
 from anymask.data.schedule import Schedule
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError
+from anymask.threads import use_one_thread
 
 _MAX_TRIES = 50
 _CROPS = 3
@@ -207,5 +207,4 @@ def batches(stream: IterableDataset[Batch], *, num_workers: int) -> Iterator[Bat
 
 
 def _one_thread(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    use_one_thread()

@@ -1,4 +1,4 @@
-"""Connected regions of a mask: counting them, removing small holes and islands.
+"""Connected regions of a mask: finding them, removing small holes and islands.
 
 Pixels that touch at a corner are connected, of the mask and of its holes alike, as in the public SAM code.
 """
@@ -27,11 +27,6 @@ def components(mask: Bool[np.ndarray, "h w"]) -> tuple[Int[np.ndarray, "h w"], I
     return np.asarray(labels), statistics[1:, cv2.CC_STAT_AREA].astype(np.int64)
 
 
-def num_components(mask: Bool[np.ndarray, "h w"]) -> int:
-    """Return how many regions a mask has."""
-    return len(components(mask)[1])
-
-
 def largest_component(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """Return the mask's largest region alone, the first of several; an empty mask stays empty."""
     labels, areas = components(mask)
@@ -54,13 +49,6 @@ def remove_small(
         small[areas.argmax()] = False
     to_mask = np.concatenate([[mode == "holes"], small if mode == "holes" else ~small])
     return to_mask[labels], True
-
-
-def clean(mask: Bool[np.ndarray, "h w"], min_area: float) -> tuple[Bool[np.ndarray, "h w"], bool]:
-    """Fill small holes, then drop small islands; also return whether anything changed."""
-    filled, any_hole = remove_small(mask, min_area, "holes")
-    cleaned, any_island = remove_small(filled, min_area, "islands")
-    return cleaned, any_hole or any_island
 
 
 def tidy(

@@ -7,7 +7,6 @@ example is in, as directions from the origin are all alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -114,11 +113,6 @@ class Similar:
         kept = nms.mask_nms([region.rle for region in found], ranks, options.nms)
         chosen = sorted((found[index] for index in kept.tolist()), key=lambda region: -region.similarity)
         return chosen[: options.max_results]
-
-    def find_many(self, images: Iterable[ImageSource], example: Example) -> Iterator[list[SimilarRegion]]:
-        """Yield what `find` returns for each image, one image in memory at a time."""
-        for image in images:
-            yield self.find(image, example)
 
 
 def _features(image: EncodedImage) -> Float[np.ndarray, "c h w"]:

@@ -47,11 +47,6 @@ class Project:
         return self.folder.name
 
     @property
-    def uploads(self) -> Path:
-        """Where uploaded images lie."""
-        return self.folder / "images"
-
-    @property
     def cache(self) -> Path:
         """What can be made again: embeddings, thumbnails."""
         return self.folder / "cache"

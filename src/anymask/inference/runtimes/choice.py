@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import torch
 
 from anymask.errors import InputError
-from anymask.inference.runtimes.engines import check_installed
+from anymask.inference.runtimes.engines import Graph, check_installed
 from anymask.inference.runtimes.figures import fastest, open_graphs
-from anymask.inference.runtimes.graphs import PARTS, export_graphs, graphs_folder
+from anymask.inference.runtimes.graphs import PARTS, Part, export_graphs, graphs_folder, graphs_home
 from anymask.inference.runtimes.runtime import Runtime
 from anymask.model import Sam
 
@@ -19,8 +19,8 @@ logger = logging.getLogger("anymask")
 
 RuntimeName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
 
-_chosen: WeakKeyDictionary[Sam, tuple[Runtime, tuple[object, ...]]] = WeakKeyDictionary()
-"""Of each model what answers for it, and its weights' versions when that was chosen; a copy of a model is not in it."""
+_chosen: WeakKeyDictionary[Sam, tuple[dict[Part, Graph], tuple[object, ...]]] = WeakKeyDictionary()
+"""Of each model the graphs that answer for it, and its weights' versions when they were chosen; copies have none."""
 
 
 def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
@@ -44,6 +44,8 @@ def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
             f"the runtime {name} answers for models in float32 on the CPU; this one is {model.dtype} on {model.device}"
         )
     threads = threads or torch.get_num_threads()
+    if name == "auto" and not graphs_home().is_dir():
+        return model  # without the hash of its weights, which takes a while for a large one
     if name == "auto":
         folder = graphs_folder(model)
         engines = fastest(folder, threads)
@@ -51,17 +53,16 @@ def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
         check_installed(name)  # before a minute is spent on exporting
         folder = export_graphs(model)
         engines = dict.fromkeys(PARTS, name)
-    runtime = Runtime(model=model, graphs=open_graphs(folder, engines, threads))
-    _chosen[model] = (runtime, _versions(model))
+    _chosen[model] = (open_graphs(folder, engines, threads), _versions(model))
     return model
 
 
 def runtime_of(model: Sam) -> Runtime:
     """Return what answers for a model."""
     if model in _chosen:
-        runtime, versions = _chosen[model]
+        graphs, versions = _chosen[model]
         if _suits(model) and _versions(model) == versions:
-            return runtime
+            return Runtime(model=model, graphs=graphs)
         logger.warning("the model was changed since its runtime was chosen: torch answers for it from now on")
         del _chosen[model]
     return Runtime(model=model)
@@ -73,4 +74,7 @@ def _suits(model: Sam) -> bool:
 
 def _versions(model: Sam) -> tuple[object, ...]:
     """Return what changes whenever a parameter is written to or replaced."""
-    return tuple((id(parameter), parameter._version) for parameter in model.parameters())
+    return tuple(
+        (parameter.data_ptr(), None if parameter.is_inference() else parameter._version)
+        for parameter in model.parameters()
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -72,9 +73,12 @@ def _open_openvino(path: Path, threads: int) -> Graph:
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     names = [output.any_name for output in compiled.outputs]
 
+    lock = threading.Lock()
+
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        found = compiled(dict(inputs))
-        return {name: np.array(found[index]) for index, name in enumerate(names)}  # its own memory is used again
+        with lock:  # the next call writes over the outputs of this one
+            found = compiled(dict(inputs))
+            return {name: np.array(found[index]) for index, name in enumerate(names)}
 
     return Graph(inputs=tuple(each.any_name for each in compiled.inputs), run=run)
 

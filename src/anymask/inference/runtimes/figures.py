@@ -25,7 +25,8 @@ Figures: TypeAlias = dict[str, dict[Part, float]]
 """Seconds by the engine's name, torch among them, and by what it did."""
 
 _FILE = "figures.json"
-_BATCH = 16
+_PROMPTS: dict[Part, int] = {"click": 1, "batch": 16}
+"""How many are asked at once."""
 _SECONDS, _LEAST = 0.5, 3
 """Each figure is the median of as many runs as fit into so many seconds, of at least so many."""
 
@@ -37,14 +38,15 @@ def measure(model: Sam, *, threads: int, report: Callable[[str], None] = lambda 
     """
     report("exporting")
     folder = export_graphs(model)
-    figures: Figures = {}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for engine in (None, *installed()):
-            report(f"measuring {engine or 'torch'}")
-            graphs = {} if engine is None else open_graphs(folder, dict.fromkeys(PARTS, engine), threads)
-            figures[engine or "torch"] = _timed(Runtime(model=model, graphs=graphs))
+        runtimes = {"torch": Runtime(model=model)}
+        for engine in installed():
+            graphs = open_graphs(folder, dict.fromkeys(PARTS, engine), threads)
+            runtimes[engine] = Runtime(model=model, graphs=graphs)
+        report("measuring " + ", ".join(runtimes))
+        figures = _timed(model, runtimes)
     finally:
         torch.set_num_threads(before)
     kept = _read(folder)
@@ -63,7 +65,7 @@ def fastest(folder: Path, threads: int) -> dict[Part, EngineName]:
     for part in PARTS:
         here = [name for name in installed() if part in figures.get(name, {}) and graph_path(folder, part).is_file()]
         best = min(here, key=lambda name: figures[name][part], default=None)
-        if best is not None and figures[best][part] < figures["torch"][part]:
+        if best is not None and figures[best][part] < figures.get("torch", {}).get(part, 0.0):
             engines[part] = best
     return engines
 
@@ -78,29 +80,37 @@ def open_graphs(folder: Path, engines: Mapping[Part, EngineName], threads: int) 
     return {part: opened[engine, graph_path(folder, part)] for part, engine in engines.items()}
 
 
-def _timed(runtime: Runtime) -> dict[Part, float]:
-    model = runtime.model
+def _timed(model: Sam, runtimes: Mapping[str, Runtime]) -> Figures:
+    """Time runtimes in turn, so that other work on the machine hits all alike."""
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (model.image_size * 3 // 4, model.image_size, 3), np.uint8)
+    height, width = model.image_size * 3 // 4, model.image_size
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
     with torch.inference_mode():
-        (embedding,) = runtime.encode([image])
-        seconds = {"encoder": _median(lambda: runtime.encode([image]))}
-        for part, count in (("click", 1), ("batch", _BATCH)):
-            points = torch.from_numpy(rng.uniform(0, model.image_size * 3 // 4, (1, count, 1, 2)).astype(np.float32))
+        (embedding,) = Runtime(model=model).encode([image])
+        work: dict[Part, Callable[[Runtime], object]] = {"encoder": lambda runtime: runtime.encode([image])}
+        for part, count in _PROMPTS.items():
+            points = torch.from_numpy(rng.uniform(0, height, (1, count, 1, 2)).astype(np.float32))
             labels = torch.full((1, count, 1), int(PointLabel.FOREGROUND))
             prompts = Prompts.build(points=points, labels=labels, padded=False)
-            runtime.decode(embedding, prompts, multimask=True)
-            seconds[part] = _median(partial(runtime.decode, embedding, prompts, multimask=True))
-    return {part: seconds[part] for part in PARTS}
+            work[part] = partial(Runtime.decode, embedding=embedding, prompts=prompts, multimask=True)
+        figures: Figures = {name: {} for name in runtimes}
+        for part in PARTS:
+            for name, seconds in _medians(work[part], runtimes).items():
+                figures[name][part] = seconds
+    return figures
 
 
-def _median(run: Callable[[], object]) -> float:
-    seconds: list[float] = []
-    while len(seconds) < _LEAST or sum(seconds) < _SECONDS:
-        began = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+def _medians(run: Callable[[Runtime], object], runtimes: Mapping[str, Runtime]) -> dict[str, float]:
+    """Return the seconds of each after one run to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+    for runtime in runtimes.values():
+        run(runtime)
+    while any(len(each) < _LEAST or sum(each) < _SECONDS for each in seconds.values()):
+        for name, runtime in runtimes.items():
+            began = time.perf_counter()
+            run(runtime)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(each) for name, each in seconds.items()}
 
 
 def _key(threads: int) -> str:

@@ -32,7 +32,12 @@ _FILES: dict[Part, str] = {"encoder": "encoder", "click": "prompt", "batch": "pr
 
 def graphs_folder(model: Sam) -> Path:
     """Return where the graphs of a model are, or would be."""
-    return cache_folder() / "runtimes" / anymask.__version__ / model_hash(model)
+    return graphs_home() / model_hash(model)
+
+
+def graphs_home() -> Path:
+    """Return where this version's graphs of all models are; where none was exported, there is no such folder."""
+    return cache_folder() / "runtimes" / anymask.__version__
 
 
 def are_exported(folder: Path) -> bool:
