@@ -58,7 +58,7 @@ def mask_features(embedding: Float[Tensor, "b c h w"], logits: Float[Tensor, "b 
 def _covered_cells(logits: Float[Tensor, "b p m hm wm"], grid: tuple[int, int]) -> Float[Tensor, "b p m h w"]:
     """Return the share of each cell of the grid that a mask covers; its edge is a ramp one logit wide."""
     pixels = logits.clamp(-0.5, 0.5).unflatten(3, (grid[0], -1))
-    sums = pixels.sum(4).unflatten(4, (grid[1], -1)).sum(5)
+    sums: Tensor = pixels.sum(4).unflatten(4, (grid[1], -1)).sum(5)
     return sums * (grid[0] * grid[1] / logits[0, 0, 0].numel()) + 0.5
 
 
