@@ -9,6 +9,7 @@ import logging
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from torch import nn
 
 import anymask
 from anymask.checkpoints import save_model
+from anymask.cli import weights
 from anymask.errors import InputError, MissingPackageError
 from anymask.inference import AutomaticMasks, Predictor, Prompt
+from anymask.inference.runtimes import RuntimeName, runtime_of, use
 from anymask.inference.runtimes import engines as engines_module
-from anymask.inference.runtimes import runtime_of, use
 from anymask.inference.runtimes.engines import EngineName, installed
 from anymask.inference.runtimes.figures import fastest, measure
 from anymask.inference.runtimes.graphs import PARTS, are_exported, export_graphs, graphs_folder
@@ -137,6 +139,10 @@ def test_what_cannot_be_chosen(model: Sam, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(engines_module, "find_spec", lambda _: None)
     with pytest.raises(MissingPackageError, match="pip install openvino"):
         use(model, "openvino")
+
+
+def test_the_command_names_the_same_runtimes() -> None:
+    assert get_args(weights.RuntimeName) == get_args(RuntimeName)
 
 
 def test_auto_takes_what_was_measured(model: Sam, home: Path) -> None:

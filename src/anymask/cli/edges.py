@@ -10,7 +10,7 @@ import typer
 
 from anymask.cli.arguments import check_image
 from anymask.cli.outputs import check_folder
-from anymask.cli.weights import Device, RuntimeChoice, open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import OutputError
 
 
@@ -36,7 +36,7 @@ def edges(
     from anymask.inference.edges import EdgeOptions, Edges, to_grey
 
     options = EdgeOptions(points_per_side=points_per_side, thin=not thick)
-    network = open_model(model, offline=offline, device=device, runtime=RuntimeChoice.auto)
+    network = open_model(model, offline=offline, device=device, runtime="auto")
     strength = Edges(network, options).detect(image)
     make_folder(output.parent)
     write_image_atomic(output, to_grey(strength))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import RuntimeChoice, open_model
+from anymask.cli.weights import open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def open_named(name: str, *, offline: bool, device: str) -> tuple[Sam, str]:
     from anymask.checkpoints.load import model_hash
 
     label = short_name(name)
-    model = open_model(name, offline=offline, device=device, runtime=RuntimeChoice.auto)
+    model = open_model(name, offline=offline, device=device, runtime="auto")
     return model, f"{label} {model_hash(model)[:12]}"
 
 

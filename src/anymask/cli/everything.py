@@ -14,7 +14,7 @@ from anymask.cli.arguments import check_image
 from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
 from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device, RuntimeChoice, RuntimeOption, Threads, open_model
+from anymask.cli.weights import Device, Runtime, Threads, open_model
 from anymask.errors import ImageError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def everything(
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
     device: Device = "auto",
-    runtime: RuntimeOption = RuntimeChoice.auto,
+    runtime: Runtime = "auto",
     threads: Threads = None,
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images encoded at a time: 4 on a GPU, else 1.")

@@ -12,7 +12,7 @@ import typer
 
 from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device, RuntimeChoice, open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import ImageError, InputError, OutputError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def instances(
     boxes = read_detections(detections)
     files = find_images(images, boxes, annotations)
     missing = sum(len(found) for image_id, found in boxes.items() if image_id not in files)
-    network = open_model(model, offline=offline, device=device, runtime=RuntimeChoice.auto)
+    network = open_model(model, offline=offline, device=device, runtime="auto")
     make_folder(output.parent)
     settings = {"model": model_hash(network), "channels": network.channels, "refinements": refinements}
     journal = Journal(output.with_name(f".{output.stem}-journal.jsonl"), settings)

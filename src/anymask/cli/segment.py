@@ -12,7 +12,7 @@ import typer
 
 from anymask.cli.arguments import check_image, read_prompts
 from anymask.cli.outputs import all_or_nothing, check_folder
-from anymask.cli.weights import Device, RuntimeChoice, RuntimeOption, Threads, open_model
+from anymask.cli.weights import Device, Runtime, Threads, open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def segment(
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
     device: Device = "auto",
-    runtime: RuntimeOption = RuntimeChoice.auto,
+    runtime: Runtime = "auto",
     threads: Threads = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import typer
 
-from anymask.cli.weights import Device, RuntimeChoice, RuntimeOption, Threads, open_model
+from anymask.cli.weights import Device, Runtime, RuntimeName, Threads, open_model
 from anymask.errors import CheckpointError, InputError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def serve(
         ),
     ] = None,
     device: Device = "auto",
-    runtime: RuntimeOption = RuntimeChoice.auto,
+    runtime: Runtime = "auto",
     threads: Threads = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
@@ -141,7 +141,7 @@ class _Choice:
     detector: str | None
     device: str
     offline: bool
-    runtime: RuntimeChoice
+    runtime: RuntimeName
 
 
 def _opened(folder: Path) -> contextlib.AbstractContextManager[Project]:

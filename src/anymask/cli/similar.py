@@ -11,7 +11,7 @@ import typer
 from anymask.cli.arguments import check_image, read_prompts
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device, RuntimeChoice, open_model
+from anymask.cli.weights import Device, open_model
 from anymask.errors import ImageError, InputError
 
 
@@ -53,7 +53,7 @@ def similar(
     from anymask.plots import draw_everything
 
     options = SimilarOptions(min_similarity=min_similarity, max_results=max_results)
-    search = Similar(open_model(model, offline=offline, device=device, runtime=RuntimeChoice.auto), options)
+    search = Similar(open_model(model, offline=offline, device=device, runtime="auto"), options)
     found = search.example(example, typed.prompts()[0])
     make_folder(output)
     records: list[dict[str, Any]] = []

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -24,17 +23,11 @@ Device = Annotated[
 ]
 
 
-class RuntimeChoice(StrEnum):
-    """What computes a model's answers on the CPU."""
+RuntimeName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
+"""Those of `anymask.inference.runtimes`, which is not imported for --help; a test compares them."""
 
-    auto = "auto"
-    torch = "torch"
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-
-
-RuntimeOption = Annotated[
-    RuntimeChoice,
+Runtime = Annotated[
+    RuntimeName,
     typer.Option("--runtime", help="What computes on the CPU; auto is what `anymask models tune` found to be fastest."),
 ]
 Threads = Annotated[
@@ -47,7 +40,7 @@ def open_model(
     *,
     offline: bool = False,
     device: str = "auto",
-    runtime: RuntimeChoice = RuntimeChoice.torch,
+    runtime: RuntimeName = "torch",
     threads: int | None = None,
 ) -> Sam:
     """Load a model by name or path, its download shown, and choose its runtime and this process's threads.
@@ -64,10 +57,10 @@ def open_model(
         torch.set_num_threads(threads)
     target = pick_device(device)
     if name not in CATALOGUE:
-        return use(load_model(name, device=target), runtime.value)
+        return use(load_model(name, device=target), runtime)
     with download_progress() as report:
         path = download(name, progress=report, offline=offline)
-    return use(load_model(path, device=target), runtime.value)
+    return use(load_model(path, device=target), runtime)
 
 
 def embedded_path(name: str) -> Path | None:

@@ -102,6 +102,13 @@ def column_bands(
         yield start, down.rows(columns, top)
 
 
+def upsample_window(logits: Float[Tensor, "hm wm"], frame: Frame, box: Box) -> Float[Tensor, "h w"]:
+    """Return what `upsample_logits` gives in `box`, xyxy in the original image's pixels, for one whole map."""
+    window = LogitWindow(logits=logits.float(), origin=(0, 0), box=box)
+    whole = [band for _, band in column_bands(window, frame, logits.shape[-1], (box[2] - box[0]) * frame.original[0])]
+    return torch.cat(whole, 1) if whole else logits.new_zeros(box[3] - box[1], 0)
+
+
 class _Taps:
     """Along one side, the two samples that each of the pixels from `start` to before `stop` lies between.
 

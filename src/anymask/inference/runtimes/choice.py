@@ -37,15 +37,15 @@ def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
     if name not in get_args(RuntimeName):
         raise InputError(f"there is no runtime {name!r}; there are {', '.join(get_args(RuntimeName))}")
     _chosen.pop(model, None)
-    if name == "torch" or (name == "auto" and not _suits(model)):
+    if name == "torch":
         return model
+    if name == "auto" and not (_suits(model) and graphs_home().is_dir()):
+        return model  # the latter without the hash of its weights, which takes a while for a large one
     if not _suits(model):
         raise InputError(
             f"the runtime {name} answers for models in float32 on the CPU; this one is {model.dtype} on {model.device}"
         )
     threads = threads or torch.get_num_threads()
-    if name == "auto" and not graphs_home().is_dir():
-        return model  # without the hash of its weights, which takes a while for a large one
     if name == "auto":
         folder = graphs_folder(model)
         engines = fastest(folder, threads)
