@@ -112,7 +112,9 @@ def _agreeing(run: Callable[[Runtime], Any], runtimes: Mapping[str, Runtime]) ->
     right = {}
     for name, runtime in runtimes.items():
         found = flatten(run(runtime))
-        errors = [float((found[key] - each).abs().max() / each.abs().max()) for key, each in expected.items()]
+        errors = [
+            float((found[key] - each).abs().max() / each.abs().max().clamp(min=1e-9)) for key, each in expected.items()
+        ]
         if max(errors) <= _TOLERANCE:
             right[name] = runtime
         else:
