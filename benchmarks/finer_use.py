@@ -141,7 +141,9 @@ def _second_look(predictor: Predictor, image: np.ndarray, truth: np.ndarray) -> 
 
 
 def _crop(mask: np.ndarray) -> tuple[int, int, int, int]:
-    box = boxes.clip(boxes.enlarge(boxes.from_masks(mask).astype(float), LOOK), mask.shape)
+    corners = boxes.from_masks(mask).reshape(2, 2).astype(float)
+    centre, half = corners.mean(axis=0), (corners[1] - corners[0]) * LOOK / 2
+    box = boxes.clip(np.concatenate([centre - half, centre + half]), mask.shape)
     x0, y0, x1, y1 = np.rint(box).astype(int).tolist()
     return x0, y0, x1, y1
 

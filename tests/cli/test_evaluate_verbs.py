@@ -73,7 +73,7 @@ def test_single_point_takes_coco_and_goes_on_where_it_was(anymask: Run, coco: Pa
 def test_plain_answers_are_measured_by_choice_and_kept_apart(anymask: Run, coco: Path, tmp_path: Path) -> None:
     command = ["evaluate", "single-point", coco, "--images", tmp_path / "pictures", "-o", tmp_path / "out", "--json"]
     plain, refined = (json.loads(anymask(*command, *options).out) for options in (["--plain"], []))
-    model = ModelSegmenter(load("anymask-s"), refinement=PLAIN)
+    model = ModelSegmenter(load.load_model("anymask-s"), refinement=PLAIN)
     expected = evaluate(model, open_sets([coco], images=tmp_path / "pictures")).mean
     assert plain["mean"]["miou"]["1"] == pytest.approx(expected.miou[1], abs=1e-6)
     assert plain["mean"]["boundary"]["1"] == pytest.approx(expected.boundary[1], abs=1e-6)

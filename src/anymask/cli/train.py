@@ -51,13 +51,14 @@ def run(
     The folder gets state.pt, log.jsonl, TensorBoard's files, sheets of predictions, and model.safetensors: the weights
     in float16, which `anymask segment --model` takes, as of the last save. A recipe of kind "mae" pre-trains the image
     encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes. One
-    of kind "distil" teaches an image encoder another model's embeddings.
+    of kind "distil" teaches an image encoder another model's embeddings, one of kind "ranker" a model's ranker alone.
     """
     from anymask.checkpoints import load_model
     from anymask.training.config import read_recipe
     from anymask.training.distil_step import train_distil
     from anymask.training.loop import train
     from anymask.training.mae_step import train_mae
+    from anymask.training.ranker_step import train_ranker
     from anymask.training.start import build_start
 
     plan = read_recipe(recipe)
@@ -79,6 +80,8 @@ def run(
             if plan.kind == "distil":
                 teacher = load_model(plan.distil.teacher, image_size=plan.model.image_size)
                 train_distil(plan, folder, teacher, start=start, callbacks=callbacks, progress=report)
+            elif plan.kind == "ranker":
+                train_ranker(plan, folder, start=start, callbacks=callbacks, progress=report)
             else:
                 train(plan, folder, start=start, callbacks=callbacks, progress=report)
     typer.echo(folder / WEIGHTS)

@@ -115,6 +115,8 @@ class DecoderConfig:
     skip_widths: tuple[int, int] | None = None
     """Channels of the encoder's features at four times and at twice the embedding's size, which are added while masks
     are upscaled, as SAM 2 does; None: none are."""
+    ranker_width: int | None = None
+    """Channels of the ranker that corrects predicted IoUs (`anymask.model.ranker`); None: they stay as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,13 +165,15 @@ class SamConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `from_dict` reads them and as JSON keeps them.
 
-        `text` and the decoder's `skip_widths` only where there are any, so that the hashes of earlier models stay.
+        `text` and the decoder's `skip_widths` and `ranker_width` only where there are any, so that the hashes of
+        earlier models stay.
         """
         values = dataclasses.asdict(self)
         if self.text is None:
             del values["text"]
-        if self.decoder.skip_widths is None:
-            del values["decoder"]["skip_widths"]
+        for name in ("skip_widths", "ranker_width"):
+            if values["decoder"][name] is None:
+                del values["decoder"][name]
         return values
 
     @classmethod

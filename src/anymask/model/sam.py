@@ -30,6 +30,7 @@ from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
 from anymask.model.mask_decoder import MaskDecoder, Skips
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
+from anymask.model.ranker import MaskRanker
 from anymask.model.tiny_vit import TinyViTEncoder
 
 MASK_THRESHOLD = 0.0
@@ -80,6 +81,7 @@ class Sam(nn.Module):
         self.prompt_encoder = PromptEncoder(config)
         has_hq = config.decoder.hq_feature_width is not None
         self.mask_decoder = HQMaskDecoder(config) if has_hq else MaskDecoder(config)
+        self.ranker = None if config.decoder.ranker_width is None else MaskRanker(config)
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean, device="cpu").view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std, device="cpu").view(-1, 1, 1), False)
 
@@ -141,7 +143,8 @@ class Sam(nn.Module):
         """Answer prompts: logits (before the threshold 0) and predicted IoUs.
 
         multimask True gives the three masks of an ambiguous prompt, False the one of a clear prompt, None all
-        four, the one of a clear prompt first.
+        four, the one of a clear prompt first. Predicted IoUs are corrected by the ranker where there is one, whose
+        gradient reaches nothing but itself.
         """
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         encoded = self.prompt_encoder(prompts)
@@ -156,6 +159,9 @@ class Sam(nn.Module):
             operands = (image, positions, encoded.tokens, encoded.present)
             answered = self.mask_decoder(*operands, candidates, embedding.hq, embedding.skips)
         logits, iou = answered
+        if self.ranker is not None:
+            seen = (embedding.features.detach(), logits.detach(), iou.detach())
+            iou = iou + self.ranker(*seen, candidates)
         return logits, iou
 
     def prepare(self, embedding: Embedding) -> Embedding:
