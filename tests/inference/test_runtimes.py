@@ -7,7 +7,7 @@ import gc
 import json
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -23,8 +23,8 @@ from anymask.errors import InputError, MissingPackageError
 from anymask.inference import AutomaticMasks, Predictor, Prompt
 from anymask.inference.runtimes import RuntimeName, runtime_of, use
 from anymask.inference.runtimes import engines as engines_module
-from anymask.inference.runtimes.engines import EngineName, installed
-from anymask.inference.runtimes.figures import fastest, measure
+from anymask.inference.runtimes.engines import EngineName, Graph, installed
+from anymask.inference.runtimes.figures import fastest, measure, open_graphs
 from anymask.inference.runtimes.graphs import PARTS, are_exported, export_graphs, graphs_folder
 from anymask.model import SIZES, Sam, build_sam
 from anymask.samples import sample_path
@@ -163,6 +163,23 @@ def test_auto_takes_what_was_measured(model: Sam, home: Path) -> None:
         assert fastest(graphs_folder(model), 1) == {}
     finally:
         file.unlink()
+
+
+def test_a_runtime_that_answers_wrongly_is_not_measured(
+    model: Sam, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def off(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: values + 1 for name, values in right.run(inputs).items()}
+
+    right = open_graphs(export_graphs(model), {"click": "onnxruntime"}, 1)["click"]
+    wrong = Graph(inputs=right.inputs, run=off)
+    monkeypatch.setattr("anymask.inference.runtimes.figures.installed", lambda: ["onnxruntime"])
+    monkeypatch.setattr("anymask.inference.runtimes.figures.open_graphs", lambda *_: {"click": wrong})
+    with caplog.at_level(logging.WARNING, "anymask"):
+        figures = measure(model, threads=1)
+    (graphs_folder(model) / "figures.json").unlink()
+    assert set(figures["onnxruntime"]) == {"encoder", "batch"} and set(figures["torch"]) == set(PARTS)
+    assert [record.message for record in caplog.records if "onnxruntime answers wrongly" in record.message]
 
 
 def test_load_chooses(model: Sam, tmp_path: Path) -> None:

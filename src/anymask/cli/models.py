@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -147,5 +148,5 @@ def tune(
         return
     typer.echo(f"{'milliseconds':14}{'encoder':>10}{'one click':>12}{'16 clicks':>12}")
     for name, seconds in figures.items():
-        encoder, click, batch = (seconds[part] * 1e3 for part in PARTS)
+        encoder, click, batch = (1e3 * seconds.get(part, math.nan) for part in PARTS)
         typer.echo(f"{name:14}{encoder:10.1f}{click:12.1f}{batch:12.1f}")

@@ -69,6 +69,8 @@ def _open_openvino(path: Path, threads: int) -> Graph:
         "INFERENCE_PRECISION_HINT": "f32",  # it would compute in bfloat16 where the processor can
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
+        # Its cache of kernels takes one for another where sizes vary: prompts of two points got wrong masks (2026.1).
+        "CPU_RUNTIME_CACHE_CAPACITY": "0",
     }
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     names = [output.any_name for output in compiled.outputs]

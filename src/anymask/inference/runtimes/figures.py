@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import statistics
 import time
@@ -20,6 +21,9 @@ from anymask.inference.runtimes.engines import EngineName, Graph, installed, ope
 from anymask.inference.runtimes.graphs import PARTS, Part, export_graphs, graph_path
 from anymask.inference.runtimes.runtime import Runtime
 from anymask.model import PointLabel, Prompts, Sam
+from anymask.model.embedding_tensors import flatten
+
+logger = logging.getLogger("anymask")
 
 Figures: TypeAlias = dict[str, dict[Part, float]]
 """Seconds by the engine's name, torch among them, and by what it did."""
@@ -27,6 +31,8 @@ Figures: TypeAlias = dict[str, dict[Part, float]]
 _FILE = "figures.json"
 _PROMPTS: dict[Part, int] = {"click": 1, "batch": 16}
 """How many are asked at once."""
+_TOLERANCE = 1e-3
+"""How far an answer may be off, relative to the largest of torch's values."""
 _SECONDS, _LEAST = 0.5, 3
 """Each figure is the median of as many runs as fit into so many seconds, of at least so many."""
 
@@ -87,7 +93,7 @@ def _timed(model: Sam, runtimes: Mapping[str, Runtime]) -> Figures:
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
     with torch.inference_mode():
         (embedding,) = Runtime(model=model).encode([image])
-        work: dict[Part, Callable[[Runtime], object]] = {"encoder": lambda runtime: runtime.encode([image])}
+        work: dict[Part, Callable[[Runtime], object]] = {"encoder": lambda runtime: runtime.encode([image])[0]}
         for part, count in _PROMPTS.items():
             points = torch.from_numpy(rng.uniform(0, height, (1, count, 1, 2)).astype(np.float32))
             labels = torch.full((1, count, 1), int(PointLabel.FOREGROUND))
@@ -95,16 +101,29 @@ def _timed(model: Sam, runtimes: Mapping[str, Runtime]) -> Figures:
             work[part] = partial(Runtime.decode, embedding=embedding, prompts=prompts, multimask=True)
         figures: Figures = {name: {} for name in runtimes}
         for part in PARTS:
-            for name, seconds in _medians(work[part], runtimes).items():
+            for name, seconds in _medians(work[part], _agreeing(work[part], runtimes)).items():
                 figures[name][part] = seconds
     return figures
 
 
+def _agreeing(run: Callable[[Runtime], Any], runtimes: Mapping[str, Runtime]) -> dict[str, Runtime]:
+    """Return the runtimes that answer as torch does; a wrong one is not timed, and so never chosen."""
+    expected = flatten(run(runtimes["torch"]))
+    right = {}
+    for name, runtime in runtimes.items():
+        found = flatten(run(runtime))
+        errors = [
+            float((found[key] - each).abs().max() / each.abs().max().clamp(min=1e-9)) for key, each in expected.items()
+        ]
+        if max(errors) <= _TOLERANCE:
+            right[name] = runtime
+        else:
+            logger.warning("the runtime %s answers wrongly here (off by %.1g) and is left out", name, max(errors))
+    return right
+
+
 def _medians(run: Callable[[Runtime], object], runtimes: Mapping[str, Runtime]) -> dict[str, float]:
-    """Return the seconds of each after one run to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in runtimes}
-    for runtime in runtimes.values():
-        run(runtime)
     while any(len(each) < _LEAST or sum(each) < _SECONDS for each in seconds.values()):
         for name, runtime in runtimes.items():
             began = time.perf_counter()

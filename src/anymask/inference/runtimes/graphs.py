@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from filelock import FileLock
-
 import anymask
 from anymask.checkpoints.load import model_hash, save_model
 from anymask.data.files import cache_folder, make_folder
@@ -56,6 +54,8 @@ def export_graphs(model: Sam) -> Path:
     This takes from ten seconds to minutes and the packages of the extra `export`, but only once. Raises InputError
     if the model cannot be exported, OutputError if the cache folder cannot be written to.
     """
+    from filelock import FileLock
+
     folder = make_folder(graphs_folder(model))
     with FileLock(folder / ".lock"):  # of several processes one exports, and the others wait for it
         if not are_exported(folder):
