@@ -25,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ def answered(url: str, running: subprocess.Popen[bytes]) -> None:
         try:
             urllib.request.urlopen(url, timeout=120).read(1)
             return
-        except urllib.error.URLError:
+        except OSError:  # nothing listens yet
             time.sleep(0.005)
     raise SystemExit("the server ended before it answered")
 

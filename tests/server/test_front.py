@@ -81,3 +81,20 @@ def test_what_cannot_be_made_ends_the_server(settings: Settings) -> None:
         assert client.get("/api/info").status_code == 503
         assert ended.wait(60)
     assert isinstance(front.failure, CheckpointError)
+
+
+def test_who_waits_is_let_go_when_the_server_ends(settings: Settings, gate: threading.Event) -> None:
+    def create() -> FastAPI:
+        gate.wait(60)
+        return _app()
+
+    front = Front(create, settings, created=lambda: None)
+    answers: list[httpx.Response] = []
+    with TestClient(front, base_url=BASE) as client:
+        asking = threading.Thread(target=lambda: answers.append(client.get("/api/info")))
+        asking.start()
+        time.sleep(0.2)
+        front.give_up()
+        asking.join(60)
+        gate.set()
+    assert [answer.status_code for answer in answers] == [503]

@@ -35,6 +35,7 @@ class Front:
         self._page: ASGIApp = Guard(build_page(settings.page), settings)
         self._app: FastAPI | None = None
         self._decided, self._stopping = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def state(self) -> State:
@@ -50,10 +51,16 @@ class Front:
             await self._page(scope, receive, send)
             return
         await self._decided.wait()
-        app = self._app or JSONResponse({"error": "the server could not start; it has said why"}, 503)
+        app = self._app or JSONResponse({"error": "the server ends before it could start"}, 503)
         await app(scope, receive, send)
 
+    def give_up(self) -> None:
+        """Let requests that wait for the application go, as the server ends; may be called from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._decided.set)
+
     async def _live(self, receive: Receive, send: Send) -> None:
+        self._loop = asyncio.get_running_loop()
         await receive()
         running = asyncio.create_task(self._run())
         await send({"type": "lifespan.startup.complete"})

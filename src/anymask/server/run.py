@@ -68,6 +68,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def _let_go(self) -> None:
+        if isinstance(self._app, Front):
+            self._app.give_up()
         bench = getattr(self._app.state, "bench", None)
         if bench is not None:
             bench.events.close()
