@@ -324,10 +324,15 @@ def test_no_float64_reaches_the_device(small_sam: Sam, picture: Picture) -> None
 def test_half_precision_answers_like_float32(predictor: Predictor, dtype: torch.dtype, picture: Picture) -> None:
     sam = build_sam(SIZES["smoke"])
     sam.load_state_dict(predictor.model.state_dict())
-    half = Predictor(sam, dtype=dtype, device="cpu")
+    # Asked once: which of three masks of random weights is ranked first, and refined, hangs on the last digit.
+    half, full = (
+        Predictor(sam, dtype=dtype, device="cpu", refinement=PLAIN),
+        Predictor(predictor.model, refinement=PLAIN),
+    )
     assert half.model.dtype == dtype
-    half.set_image(picture(60, 100))
-    for a, b in zip(half.predict_many(mixed_prompts()), predictor.predict_many(mixed_prompts()), strict=True):
+    for each in (half, full):
+        each.set_image(picture(60, 100))
+    for a, b in zip(half.predict_many(mixed_prompts()), full.predict_many(mixed_prompts()), strict=True):
         assert a.logits.dtype == np.float32 and a.scores.dtype == np.float32
         order = [int(np.abs(b.scores - score).argmin()) for score in a.scores]
         assert np.linalg.norm(a.logits - b.logits[order]) <= 0.1 * np.linalg.norm(b.logits)
