@@ -31,6 +31,7 @@ import torch
 import anymask
 import baselines
 from anymask.data.files import write_text_atomic
+from anymask.data.open import open_named
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
 from anymask.evaluation.model_segmenter import ModelSegmenter
@@ -41,7 +42,6 @@ from anymask.evaluation.single_point import (
     SinglePointConfig,
     SinglePointResult,
     evaluate_set,
-    open_sets,
     summarise,
 )
 from anymask.model import SIZES, Sam, build_sam
@@ -146,7 +146,7 @@ def _tune_method(
 def _run_model(model: Sam, paths: Sequence[Path], config: SinglePointConfig) -> dict[str, SetOutcome]:
     segmenter = ModelSegmenter(model)
     outcomes = {}
-    for name, images in open_sets(paths).items():
+    for name, images in open_named(paths).items():
         outcomes[name] = evaluate_set(segmenter, name, images, config)
         _say(f"model, {name}: {outcomes[name].seconds:.0f} s")
     return outcomes
@@ -174,7 +174,7 @@ def _run_methods(
 
 
 def _run_task(segmenter: Segmenter, path: Path, config: SinglePointConfig) -> tuple[str, SetOutcome]:
-    ((name, images),) = open_sets([path]).items()
+    ((name, images),) = open_named([path]).items()
     return name, evaluate_set(segmenter, name, images, config)
 
 

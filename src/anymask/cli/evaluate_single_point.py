@@ -19,7 +19,6 @@ from anymask.cli.evaluate_options import (
     Offline,
     Output,
     Seed,
-    open_named,
     set_journal,
     set_progress,
 )
@@ -30,8 +29,8 @@ from anymask.errors import MissingPackageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from anymask.data.sample import SampleSet
     from anymask.evaluation.protocol import Segmenter
-    from anymask.evaluation.sets import ImageSet
     from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, SinglePointResult
 
 
@@ -63,16 +62,16 @@ def single_point(
     Writes single_point.json, .md and plots, and with a random first click single_point_random.json and .md.
     """
     from anymask.data.files import make_folder
+    from anymask.data.open import open_named
     from anymask.evaluation import report
     from anymask.evaluation.model_segmenter import ModelSegmenter
-    from anymask.evaluation.sets import open_sets
     from anymask.evaluation.single_point import SinglePointConfig, summarise
     from anymask.inference.answers import channels_of
 
     if output is not None:
         check_folder(output)
     loaded, label = open_named(model, offline=offline, device=device)
-    sets = open_sets(data, images=images, channels=channels_of(loaded))
+    sets = open_named(data, images=images, channels=channels_of(loaded))
     firsts = [First.centre, First.random] if first is First.both else [first]
     results = {}
     total = len(firsts) * sum(min(len(s), max_images or len(s)) for s in sets.values())
@@ -102,7 +101,7 @@ def single_point(
 def play_all(
     segmenter: Segmenter,
     label: str,
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, SampleSet],
     config: SinglePointConfig,
     output: Path | None,
     progress: Callable[[str, int, int], None],

@@ -56,7 +56,7 @@ def list_jobs(source: Path, output: Path, *, recursive: bool) -> list[Job]:
     Hidden files, what lies in the output folder, and what an earlier run drew are no images of a folder. Images that
     share a stem keep their suffix in the names of their results, so that none overwrites another's.
     """
-    from anymask.data.folder import IMAGE_SUFFIXES
+    from anymask.data.listing import list_images
 
     if not source.is_dir():
         if not source.exists():
@@ -64,12 +64,10 @@ def list_jobs(source: Path, output: Path, *, recursive: bool) -> list[Job]:
         return _named([(source, source.name)])
     found = []
     inner = output.resolve() if output.resolve() != source.resolve() else None
-    for path in sorted(source.rglob("*") if recursive else source.iterdir()):
-        relative = path.relative_to(source)
-        hidden = any(part.startswith(".") for part in relative.parts)
+    for path in list_images(source, recursive=recursive):
         mine = path.name.endswith(_MINE) or (inner is not None and inner in path.resolve().parents)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not hidden and not mine:
-            found.append((path, relative.as_posix()))
+        if not mine:
+            found.append((path, path.relative_to(source).as_posix()))
     if not found:
         hint = "" if recursive else "; --recursive looks into folders within it too"
         raise InputError(f"{source}: no image in this folder{hint}")

@@ -28,10 +28,11 @@ def regions(
     from rich.console import Console
     from rich.progress import track
 
-    from anymask.data.region_shards import Photographs, write_regions
+    from anymask.data.open import open_images
+    from anymask.data.region_shards import write_regions
 
     check_folder(output)
-    found = Photographs(photographs)
+    found = open_images(sorted(photographs, key=Path.is_dir))  # tars first, as runs that go on began
     if model is None:
         paths = write_regions(found, output, per_shard=per_shard)
     else:

@@ -158,11 +158,12 @@ def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
 
 def _validator(recipe: Recipe) -> Callback[Sam]:
     """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
-    from anymask.evaluation.single_point import open_sets, quick_validation
+    from anymask.data.open import open_named
+    from anymask.evaluation.single_point import quick_validation
     from anymask.training.sources import find
 
     plan = recipe.validation
-    sets = open_sets(find(plan.tars, "tar")) if plan.every else {}
+    sets = open_named(find(plan.tars, "tar")) if plan.every else {}
 
     def validate(model: Sam, step: int) -> dict[str, float]:
         return quick_validation(model, sets, num_images=plan.num_images, num_masks=plan.num_masks)
@@ -217,13 +218,13 @@ def render(
     from rich.console import Console
     from rich.progress import track
 
-    from anymask.data.synthetic import SceneConfig, load_cutouts, load_tar_images, render_shards
+    from anymask.data.synthetic import SceneConfig, load_cutouts, load_pictures, render_shards
 
     check_folder(output)
     config = SceneConfig(
         size=size,
         nested=nested,
-        photographs=[image for tar in photographs or [] for image in load_tar_images(tar)],
+        photographs=[image for tar in photographs or [] for image in load_pictures(tar)],
         cutouts=[image for tar in cutouts or [] for image in load_cutouts(tar)],
     )
     paths = render_shards(
