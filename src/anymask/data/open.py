@@ -182,9 +182,11 @@ def _open_images(where: str | Path) -> ImageSet:
     if found:
         return ListedImages(found)
     tars = _tars(place)
-    if not tars:
-        raise DataError(f"no image in {place}")
-    return TarFiles(tars, labelled=False)
+    if tars:
+        return TarFiles(tars, labelled=False)
+    if _first_json(place)[1] == "labelme":  # whose files may hold their pictures themselves
+        return UnlabelledView(LabelMeFiles(place, unlabelled=True))
+    raise DataError(f"no image in {place}")
 
 
 def _existing(where: str | Path) -> Path:

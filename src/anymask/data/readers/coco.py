@@ -28,7 +28,6 @@ from anymask.data.readers.coco_document import (
     ImageEntry,
     ObjectEntry,
     read_document,
-    rings_of,
 )
 from anymask.data.readers.file_names import FileIndex
 from anymask.data.sample import AnnotatedMask, Annotations, Sample, sample_indices
@@ -42,6 +41,8 @@ _BEYOND = 2.0
 """Pixels that a polygon may reach beyond its image: annotation tools round."""
 _TOLD = 3
 """Annotations that are named of those left out for one reason."""
+_LOOKED_FOR = 20
+"""Images by which a folder is known."""
 _IN_PART = "in part"
 
 
@@ -248,7 +249,7 @@ class CocoFiles:
         if not entry.segmentation:
             return None, WITHOUT_MASK, f"annotation {entry.id} has no mask"
         try:
-            rings, num_bad = rings_of(entry.segmentation)
+            rings, num_bad = polygons.sound_rings(entry.segmentation)
             if not rings and num_bad:
                 return (
                     None,
@@ -293,8 +294,10 @@ def find_images_folder(document: CocoDocument, images: str | Path | None) -> Pat
     path = document.path
     near, above = path.parent, path.absolute().parent.parent
     candidates = [near, near / "images", above / "images", above / path.stem.split("_")[-1], above]
-    name = document.images[0].file_name if document.images else ""
-    for folder in candidates if name else ():
-        if folder.is_dir() and FileIndex(folder, [name]).has(name):
+    names = [image.file_name for image in document.images[:_LOOKED_FOR]]
+    for folder in candidates if names else ():
+        index = FileIndex(folder, names) if folder.is_dir() else None
+        if index is not None and any(map(index.has, names)):
             return folder
-    raise DataError(f"{path}: {name or 'no image'} is not beside it; give the folder of its images with --images")
+    first = names[0] if names else "no image"
+    raise DataError(f"{path}: {first} is not beside it; give the folder of its images with --images")

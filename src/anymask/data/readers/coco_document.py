@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from anymask.data.json_files import as_flag, as_number, as_whole, read_json
 from anymask.errors import DataError
 
@@ -119,22 +117,6 @@ def is_document(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(name), list) for name in ("images", "annotations"))
 
 
-def rings_of(segmentation: Any) -> tuple[Any, int]:
-    """Return a segmentation's sound rings as flat lists, and how many are none; run lengths as they are.
-
-    A flat list of numbers is one ring, and so are a list of points and rings of points. A sound ring has three or more
-    finite points.
-    """
-    if not isinstance(segmentation, list):
-        return segmentation, 0
-    if segmentation and all(isinstance(value, int | float | str) for value in segmentation):
-        segmentation = [segmentation]
-    elif len(segmentation) >= 3 and all(_is_point(value) for value in segmentation):
-        segmentation = [segmentation]
-    rings = [_ring(each) for each in segmentation]
-    return [ring for ring in rings if ring is not None], sum(ring is None for ring in rings)
-
-
 def _checked(path: Path, document: object) -> dict[str, Any]:
     if isinstance(document, list):
         raise DataError(f"{path} is no COCO file but a list, as results of a detector are; annotations were expected")
@@ -226,20 +208,3 @@ def _of_categories(categories: object, key: str) -> Iterator[tuple[int, str]]:
         value = entry.get(key) if isinstance(entry, dict) else None
         if id is not None and isinstance(value, str | int | float):
             yield id, str(value)
-
-
-def _is_point(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
-
-
-def _ring(ring: object) -> list[float] | None:
-    try:
-        values = np.asarray(ring, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if values.ndim == 2 and values.shape[1] == 2:
-        values = values.ravel()
-    if values.ndim != 1 or values.size < 6 or values.size % 2 or not np.isfinite(values).all():
-        return None
-    found: list[float] = values.tolist()
-    return found

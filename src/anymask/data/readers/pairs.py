@@ -181,7 +181,10 @@ def _id(entry: Mapping[str, Any], place: int) -> object:
 def _mask(entry: Mapping[str, Any], size: tuple[int, int]) -> rle.RLE:
     if "segmentation" not in entry:
         raise DataError("it is no object with a segmentation")
-    return polygons.from_coco(entry["segmentation"], size)
+    rings, num_bad = polygons.sound_rings(entry["segmentation"])
+    if num_bad and not rings:
+        raise DataError("its polygon is no list [x, y, x, y, ...] of three or more points")
+    return polygons.from_coco(rings, size)
 
 
 def _hierarchy(key: str, entries: Sequence[Mapping[str, Any]], chosen: Sequence[int]) -> tuple[Any, Any]:

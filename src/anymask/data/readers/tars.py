@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -52,6 +53,8 @@ class TarFiles:
         index_folder: Path | None = None,
     ) -> None:
         self.tars = [tar_place(path) for path in paths]
+        names = Counter(tar.name for tar in self.tars)
+        self._names = [str(tar) if names[tar.name] > 1 else tar.name for tar in self.tars]
         self.cache, self.left_out = cache, Skipped()
         folder = cache_folder() / "tars" if index_folder is None else index_folder
         self._members = [m for i, tar in enumerate(self.tars) for m in _members_of(i, tar, labelled, folder)]
@@ -65,7 +68,12 @@ class TarFiles:
     def key(self, index: int) -> str:
         """Return a name that is unique over the tars."""
         member = self._members[index]
-        return f"{self.tars[member.tar].name}/{member.key}"
+        return f"{self._names[member.tar]}/{member.key}"
+
+    def member(self, index: int) -> tuple[str, str]:
+        """Return the name of an image's tar, and its own in it without the suffix."""
+        found = self._members[index]
+        return self.tars[found.tar].name, found.key
 
     def image_bytes(self, index: int) -> bytes:
         """Return the encoded image."""

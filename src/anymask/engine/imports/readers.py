@@ -43,7 +43,7 @@ def read_source(kind: str, path: str, *, images: str | None = None, masks: bool 
 def _labelled(kind: str, path: Path, images: Path | None, masks: bool) -> Iterator[FoundImage]:
     files = _open(kind, path, images, masks)
     if isinstance(files, TarFiles):
-        yield from _from_tars(files, path, masks)
+        yield from _from_tars(files, masks)
         return
     folder = (images or (path if path.is_dir() else path.parent)).absolute()
     for index in range(len(files)):
@@ -69,9 +69,9 @@ def _open(kind: str, path: Path, images: Path | None, masks: bool) -> AnnotatedS
     return open_data(path, images, unlabelled=True)
 
 
-def _from_tars(files: TarFiles, path: Path, masks: bool) -> Iterator[FoundImage]:
+def _from_tars(files: TarFiles, masks: bool) -> Iterator[FoundImage]:
     for index in range(len(files)):
-        tar, _, key = files.key(index).partition("/")
+        tar, key = files.member(index)
         encoded = files.image_bytes(index)
         header = read_header(encoded)
         name = f"{PurePosixPath(tar).stem}/{key}{_suffix(header)}"
