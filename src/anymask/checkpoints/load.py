@@ -15,7 +15,7 @@ import torch
 
 from anymask.checkpoints import huggingface, meta, native
 from anymask.checkpoints.hub import CATALOGUE, download, find_entry
-from anymask.checkpoints.tensors import State, check_state, empty_model
+from anymask.checkpoints.tensors import State, check_finite, check_state, empty_model
 from anymask.errors import CheckpointError, UnknownModelError
 from anymask.model import Sam, SamConfig, TinyViTConfig
 
@@ -106,6 +106,7 @@ def load_model(
         config = replace(config, image_size=image_size)
     model = empty_model(config)
     own = {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=True) for name, x in state.items()}
+    check_finite(own, path)
     model.load_state_dict(own, assign=True)
     model.channels = native.read_channels(path) if kind == "native" else None
     return model.to(device=device, dtype=dtype or torch.float32).eval()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,18 +74,18 @@ def list_jobs(source: Path, output: Path, *, recursive: bool) -> list[Job]:
 
 
 def _named(found: Sequence[tuple[Path, str]]) -> list[Job]:
-    stems = [str(Path(name).with_suffix("")) for _, name in found]
-    shared = Counter(stem.lower() for stem in stems)
-    reserved = {Path(name).with_suffix("").name for name in (RUN_FILE, COCO_FILE)}
     return [
-        Job(
-            image=path,
-            file_name=name,
-            stem=name if shared[stem.lower()] > 1 or stem in reserved else stem,
-            image_id=_image_id(path, name),
-        )
-        for (path, name), stem in zip(found, stems, strict=True)
+        Job(image=path, file_name=name, stem=stem, image_id=_image_id(path, name))
+        for (path, name), stem in zip(found, _stems([name for _, name in found]), strict=True)
     ]
+
+
+def _stems(names: Sequence[str]) -> list[str]:
+    """Return what the results of images are called: their names without the suffix, as far as those differ."""
+    from anymask.data.listing import unique_names
+
+    reserved = [Path(name).with_suffix("").name for name in (RUN_FILE, COCO_FILE)]
+    return unique_names([(str(Path(name).with_suffix("")), name) for name in names], reserved)
 
 
 def _image_id(path: Path, name: str) -> int:

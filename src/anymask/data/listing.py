@@ -1,9 +1,10 @@
-"""Which files are images, and those of a folder: one opinion for all that reads or lists images."""
+"""Which files are images, those of a folder, and names for what is made of them: one opinion for all."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from PIL import Image
@@ -13,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".heic", ".heif", ".hif"),
-        *(".bmp", ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".jpf", ".jpc"),
+        *(".bmp", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".jpf", ".jpc"),
         *(".ppm", ".pgm", ".pbm", ".pnm", ".psd", ".qoi", ".sgi"),
     )
 )
@@ -59,3 +60,34 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(passed_over.items()))
         _LOG.warning("%s: passed over pictures of formats that are not read: %s; save them as JPEG", folder, kinds)
     return found
+
+
+def unique_names(choices: Sequence[Sequence[str]], reserved: Sequence[str] = ()) -> list[str]:
+    """Return a name for each of several things, no two of them alike: the first of its own choices that is free.
+
+    A choice is free if nothing else has come to it, so that two that share one both go on to their next, which may
+    clash with a name that was free before. What clashes to the last is numbered. Names that differ in their case alone
+    count as alike, as on some disks.
+    """
+    place = [0] * len(choices)
+    while True:
+        names = [choice[at] for choice, at in zip(choices, place, strict=True)]
+        taken = Counter(name.casefold() for name in (*names, *set(reserved)))
+        behind = [
+            number
+            for number, name in enumerate(names)
+            if taken[name.casefold()] > 1 and place[number] + 1 < len(choices[number])
+        ]
+        if not behind:
+            break
+        for number in behind:
+            place[number] += 1
+    seen = {name.casefold() for name in reserved}
+    for number, name in enumerate(names):
+        unique, count = name, 1
+        while unique.casefold() in seen:
+            count += 1
+            unique = f"{name}-{count}"
+        seen.add(unique.casefold())
+        names[number] = unique
+    return names
