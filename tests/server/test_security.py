@@ -311,7 +311,7 @@ def test_the_token_opens(make_client: Make) -> None:
     anywhere = {"Authorization": f"bearer {TOKEN}", "Host": "annotators.example"}
     assert client.get("/api/info", headers=anywhere).status_code == 200
     opened = client.get("/", params={"token": TOKEN})
-    assert opened.status_code == 303 and opened.headers["location"] == "/"
+    assert opened.status_code == 303 and opened.headers["location"] == "./"
     assert "HttpOnly" in opened.headers["set-cookie"] and "SameSite=lax" in opened.headers["set-cookie"]
     assert client.get("/api/info").status_code == 200  # by the cookie
     assert (

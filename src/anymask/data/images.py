@@ -114,7 +114,8 @@ def _header(opened: Image.Image, stream: IO[bytes]) -> Header:
         shallow = image.mode in ("L", "RGB", "RGBA", "LA", "P", "1") and not _is_deep_colour(image)
         by_chunk = image.format == "PNG" and not _EXIF_AS_TEXT & image.info.keys()
         orientation = _png_orientation(stream) if by_chunk else _orientation(image)
-        is_single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
+        # Not n_frames: to count a GIF's frames is to go through all of them.
+        is_single = image.format == "MPO" or not getattr(image, "is_animated", False)
         width, height = image.size
         if isinstance(image, TiffImageFile):  # of which newer Pillows give the size as it will be, turned
             width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]

@@ -62,13 +62,17 @@ class EncodedImage:
 
 
 @contextmanager
-def evaluating(model: Sam) -> Iterator[None]:
-    """Run without gradients and in evaluation mode, and leave every module in the mode it was in."""
+def evaluating(model: Sam, *, kept: bool = False) -> Iterator[None]:
+    """Run without gradients and in evaluation mode, and leave every module in the mode it was in.
+
+    What is `kept`, such as an embedding that a decoder may be trained on, is no tensor of torch's inference mode, which
+    is a little faster.
+    """
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        with torch.inference_mode():
+        with torch.no_grad() if kept else torch.inference_mode():
             yield
     finally:
         for module in training:
@@ -92,7 +96,7 @@ def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     for image, frame in zip(images, frames, strict=True):
         pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
         inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
-    with evaluating(model):
+    with evaluating(model, kept=True):
         batch = model.encode(torch.cat(inputs))
         embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
     return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]

@@ -229,5 +229,5 @@ class Predictor:
     def _moved(self, embedding: Embedding) -> Embedding:
         device, dtype = self.model.device, self.model.dtype
         hq = None if embedding.hq is None else embedding.hq.to(device, dtype)
-        with evaluating(self.model):
+        with evaluating(self.model, kept=True):
             return self.model.prepare(Embedding(features=embedding.features.to(device, dtype), hq=hq))

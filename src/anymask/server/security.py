@@ -121,7 +121,7 @@ class Guard:
         cookie = f"anymask_{_port(scope)}"
         shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         if scope["path"] == "/" and shown and self._is_token(shown[0]):
-            answer = RedirectResponse("/", status_code=303)
+            answer = RedirectResponse("./", status_code=303)  # relative: a proxy may serve this below a path
             answer.set_cookie(
                 cookie, shown[0], httponly=True, samesite="lax", secure=scope["scheme"] == "https", max_age=90 * 86400
             )
@@ -172,8 +172,23 @@ def _check_site(scope: Scope, headers: Headers) -> None:
     if site in ("cross-site", "same-site") and not (is_reading and mode == "navigate"):
         raise Refused(403, "this request comes from a page of another site, which may not use this server")
     origin = headers.get("origin")
-    if origin is not None and not is_reading and urlsplit(origin).netloc != headers.get("host"):
+    if (
+        origin is not None
+        and not is_reading
+        and _site_of(origin)
+        not in (
+            headers.get("host"),
+            headers.get("x-forwarded-host", "").partition(",")[0].strip() or None,
+        )
+    ):
         raise Refused(403, f"this request comes from {origin[:80]}, which may not write here")
+
+
+def _site_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as http://[
+        return ""
 
 
 def _too_large(limit: int) -> Refused:
