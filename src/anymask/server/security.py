@@ -41,6 +41,8 @@ _HEADERS = {
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d{1,5})?")
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/api/images"
+_WITH_MASKS = re.compile(r"/api/(images/[^/]+/[^/]+|engine/(finish|judge)|classes)")
+"""Routes that take masks, or lists of classes."""
 _LOCKED = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>anymask</title>"
     "<p>This page needs its token: open the address that <code>anymask serve</code> printed when it started."
@@ -147,8 +149,14 @@ class Guard:
         return hmac.compare_digest(text.encode("utf-8", "replace"), self.settings.token.encode())
 
     def _limit(self, scope: Scope) -> int:
-        is_upload = scope["method"] == "POST" and scope["path"] == _UPLOADS
-        return self.settings.max_upload_bytes if is_upload else self.settings.max_body_bytes
+        if scope["method"] == "POST" and scope["path"] == _UPLOADS:
+            return self.settings.max_upload_bytes
+        holds_masks = _WITH_MASKS.fullmatch(scope["path"]) is not None
+        return (
+            self.settings.max_body_bytes
+            if holds_masks
+            else min(self.settings.max_small_bytes, self.settings.max_body_bytes)
+        )
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """Count the bytes of a body, whatever length it was said to have."""
