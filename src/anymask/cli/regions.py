@@ -12,7 +12,7 @@ from anymask.cli.outputs import check_folder
 
 def regions(
     photographs: Annotated[
-        list[Path], typer.Argument(metavar="PHOTOS", help="Tars or folders of photographs without masks.")
+        list[Path], typer.Argument(metavar="PHOTOS", help="Folders, tars or annotation files of photographs.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where tars go; made if need be.")],
     per_shard: Annotated[int, typer.Option(min=1, help="Photographs to a tar.")] = 200,
