@@ -73,13 +73,14 @@ def summary(
 
     import numpy as np
 
+    from anymask.data.json_files import read_json
     from anymask.errors import DataError
     from anymask.evaluation.rating import Key, summarise
     from anymask.evaluation.report import table
 
     try:
-        whose = Key.from_dict(json.loads(key.read_bytes()))
-    except (OSError, ValueError, DataError) as error:
+        whose = Key.from_dict(read_json(key))
+    except (ValueError, DataError) as error:
         raise DataError(f"{key} is no key of a sheet, such as key.json beside it") from error
     found = summarise(whose, ratings, rng=np.random.default_rng(0))
     if as_json:
