@@ -31,7 +31,7 @@ import torch
 import anymask
 import baselines
 from anymask.data.files import write_text_atomic
-from anymask.data.open import open_named
+from anymask.data.open import open_sets
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
 from anymask.evaluation.model_segmenter import ModelSegmenter
@@ -46,6 +46,7 @@ from anymask.evaluation.single_point import (
 )
 from anymask.model import SIZES, Sam, build_sam
 from anymask.plots import curves
+from machine import machine
 
 PROMPTS = ("1", "3", "5", "box")
 """The columns compared: clicks, and the box."""
@@ -146,7 +147,7 @@ def _tune_method(
 def _run_model(model: Sam, paths: Sequence[Path], config: SinglePointConfig) -> dict[str, SetOutcome]:
     segmenter = ModelSegmenter(model)
     outcomes = {}
-    for name, images in open_named(paths).items():
+    for name, images in open_sets(paths).items():
         outcomes[name] = evaluate_set(segmenter, name, images, config)
         _say(f"model, {name}: {outcomes[name].seconds:.0f} s")
     return outcomes
@@ -174,7 +175,7 @@ def _run_methods(
 
 
 def _run_task(segmenter: Segmenter, path: Path, config: SinglePointConfig) -> tuple[str, SetOutcome]:
-    ((name, images),) = open_named([path]).items()
+    ((name, images),) = open_sets([path]).items()
     return name, evaluate_set(segmenter, name, images, config)
 
 
@@ -228,6 +229,7 @@ def _summary(model: str, results: Mapping[str, SinglePointResult], outcomes: Out
     }
     return {
         "benchmark": "accuracy",
+        **machine(),
         "model": model,
         "part": _drawn(ours.config),
         "masks": sum(found.num_masks for found in ours.sets),

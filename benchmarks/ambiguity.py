@@ -18,6 +18,7 @@ import numpy as np
 import anymask
 from anymask.data.synthetic import SceneConfig, generate, load_pictures
 from anymask.evaluation.ambiguity import measure_ambiguity
+from machine import machine
 
 SEED = 987_654_321
 
@@ -42,7 +43,7 @@ def main() -> None:
     result = measure_ambiguity(anymask.load(arguments.model), scenes, iou=arguments.iou)
     for name, value in dataclasses.asdict(result).items():
         print(f"{name:12s} {value:.3f}" if isinstance(value, float) else f"{name:12s} {value}")
-    print(json.dumps({"benchmark": "ambiguity", "iou": arguments.iou, **dataclasses.asdict(result)}))
+    print(json.dumps({"benchmark": "ambiguity", "iou": arguments.iou, **dataclasses.asdict(result), **machine()}))
 
 
 if __name__ == "__main__":

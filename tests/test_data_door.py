@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from anymask.cli.finetune import _open
-from anymask.data.open import open_data, open_images, open_named
+from anymask.data.open import open_data, open_images, open_sets
 from anymask.data.region_shards import write_regions
 from anymask.data.sa1b_writer import write_tar
 from anymask.data.synthetic import load_cutouts, load_pictures
@@ -66,7 +66,7 @@ def finetune(where: Path) -> list[int]:
 
 
 def evaluate(where: Path) -> list[int]:
-    (files,) = open_named([where]).values()
+    (files,) = open_sets([where]).values()
     return [int(mask.sum()) for index in range(len(files)) for mask in files.sample(index).masks]
 
 
@@ -168,4 +168,4 @@ def test_what_is_no_data_is_told_with_what_would_be(tmp_path: Path) -> None:
         open_images([])
     write_tar(tmp_path / "a-val.tar", [])
     with pytest.raises(DataError, match=r"no image with its JSON in .*a-val\.tar"):
-        open_named([tmp_path / "a-val.tar"])
+        open_sets([tmp_path / "a-val.tar"])

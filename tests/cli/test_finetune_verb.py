@@ -48,7 +48,6 @@ def data(tmp_path: Path) -> Path:
     return next(tmp_path.glob("*.tar"))
 
 
-@pytest.mark.slow
 def test_a_tuned_model_comes_with_its_report(anymask: Callable[..., Any], data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "mine.safetensors"
     call = ["finetune", data, "-o", output, "--recipe", tmp_path / "quick.toml", "--keep", data, "--json"]

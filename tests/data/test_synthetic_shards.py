@@ -94,7 +94,6 @@ def test_cutouts_with_alpha_are_taken_as_they_are(tmp_path: Path) -> None:
         load_cutouts(tmp_path / "nothing.tar")
 
 
-@pytest.mark.slow
 def test_worker_processes_make_the_same_shards(tmp_path: Path) -> None:
     def render(folder: str, workers: int) -> dict[str, bytes]:
         paths = render_shards(tmp_path / folder, CONFIG, num_shards=2, scenes_per_shard=2, seed=5, workers=workers)

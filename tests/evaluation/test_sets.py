@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from anymask.data.channels import ChannelMapping
-from anymask.data.open import open_named
+from anymask.data.open import open_sets
 from anymask.errors import DataError
 from anymask.geometry import rle
 
@@ -24,7 +24,7 @@ def _pair(folder: Path, name: str, seed: int) -> np.ndarray:
 def test_a_folder_of_pairs_is_a_set_named_by_the_folder(tmp_path: Path) -> None:
     masks = [_pair(tmp_path / "things-val", name, seed) for seed, name in enumerate("ab")]
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "things-val" / "alone.png")
-    sets = open_named([tmp_path / "things-val"])
+    sets = open_sets([tmp_path / "things-val"])
     (found,) = sets.values()
     assert list(sets) == ["things"] and len(found) == 2
     for index, mask in enumerate(masks):
@@ -40,7 +40,7 @@ def test_deep_images_are_read_by_their_channels_whatever_the_layout(tmp_path: Pa
     for path in ("pairs/a.png", "pictures/images/a.png"):
         Image.fromarray(deep).save(tmp_path / path)
     mapping = ChannelMapping.parse("0:0..60000")
-    sets = open_named([tmp_path / "pairs", tmp_path / "pictures"], channels=mapping)
+    sets = open_sets([tmp_path / "pairs", tmp_path / "pictures"], channels=mapping)
     assert list(sets) == ["pairs", "pictures"]
     for found in sets.values():
         assert (found.sample(0).image == mapping.apply(deep)).all()
@@ -50,13 +50,13 @@ def test_a_folder_of_images_and_masks_is_a_set(tmp_path: Path) -> None:
     for part, value in (("images", 90), ("masks", 255)):
         (tmp_path / part).mkdir()
         Image.fromarray(np.full((12, 16), value, np.uint8)).save(tmp_path / part / "a.png")
-    (found,) = open_named([tmp_path]).values()
+    (found,) = open_sets([tmp_path]).values()
     assert found.sample(0).masks.all()
 
 
 def test_what_is_no_data_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file or folder"):
-        open_named([tmp_path / "absent.tar"])
+        open_sets([tmp_path / "absent.tar"])
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match=r"notes\.txt is not a readable tar"):
-        open_named([tmp_path / "notes.txt"])
+        open_sets([tmp_path / "notes.txt"])

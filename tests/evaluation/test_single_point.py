@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anymask.data.open import open_named
+from anymask.data.open import open_sets
 from anymask.data.sample import Sample
 from anymask.errors import DataError, InputError
 from anymask.evaluation import report
@@ -298,7 +298,7 @@ def test_report_is_json_and_markdown(model: Sam, tmp_path: Path) -> None:
     assert values["sets"][1]["scores"]["noc"]["85"] == result.sets[1].scores.noc[85]
     lines = (tmp_path / "single_point.md").read_text().splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [
-        *("set", "images", "masks", "1 click", "2 clicks", "box", "oracle", "NoC@85", "NoC@90"),
+        *("set", "images", "masks", "1 click", "2 clicks", "box", "oracle", "NoC@85", "NoC@90", "boundary@1"),
     ]
     mean = [cell.strip() for cell in lines[4].split("|")[1:-1]]
     assert mean[:4] == ["**mean**", "5", "9", f"{result.mean.miou[1]:.3f}"]
@@ -321,13 +321,13 @@ def _write_tar(path: Path, num_images: int) -> None:
 
 def test_tars_are_sets_named_by_their_files(tmp_path: Path) -> None:
     _write_tar(tmp_path / "discs-val.tar", 3)
-    sets = open_named([tmp_path / "discs-val.tar"])
+    sets = open_sets([tmp_path / "discs-val.tar"])
     assert list(sets) == ["discs"]
     config = SinglePointConfig(clicks=(1,), max_clicks=1)
     from_tar, from_memory = (evaluate(Disc(), source, config).mean for source in (sets, {"discs": Scenes(3)}))
     assert from_tar == from_memory
     with pytest.raises(DataError, match="two data sets"):
-        open_named([tmp_path / "discs-val.tar", tmp_path / "discs-train.tar"])
+        open_sets([tmp_path / "discs-val.tar", tmp_path / "discs-train.tar"])
 
 
 def _shared_data() -> Path | None:
@@ -339,7 +339,7 @@ def _shared_data() -> Path | None:
 def test_real_photographs_are_evaluated(model: Sam) -> None:
     folder = _shared_data()
     assert folder is not None
-    sets = open_named(sorted((folder / "labelled").glob("*-val.tar")))
+    sets = open_sets(sorted((folder / "labelled").glob("*-val.tar")))
     assert len(sets) >= 2
     config = SinglePointConfig(clicks=(1,), max_clicks=2, max_images=1, max_masks=2)
     result = evaluate(ModelSegmenter(model), sets, config)

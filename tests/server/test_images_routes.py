@@ -60,7 +60,7 @@ def test_an_upload_is_kept_as_it_is(
     assert client.get("/api/images").json() == {"images": [image]}
     shown = client.get("/api/images/1/file")
     assert shown.content == data and shown.headers["content-type"] == "image/jpeg"
-    assert [path.read_bytes() for path in project.uploads.iterdir()] == [data]
+    assert [path.read_bytes() for path in (project.folder / "images").iterdir()] == [data]
 
 
 def test_a_page_of_another_project_or_model_is_refused(
@@ -140,7 +140,7 @@ def test_an_embedding_is_made_once_and_sent_compactly(
     until(client, "1", "ready")
     sent = client.get("/api/images/1/embedding")
     assert sent.headers["content-encoding"] == "gzip"
-    assert (sent.headers["x-shape"], sent.headers["x-original-size"]) == ("64,16,16", "60,80")
+    assert (sent.headers["x-shape"], sent.headers["x-original-size"]) == ("features=64,16,16", "60,80")
     features = np.frombuffer(sent.content, "<f2").reshape(64, 16, 16)  # the client has unpacked it
     expected = encode(smoke_sam, [read_image(image_file())])[0].embedding.features[0].half().numpy()
     np.testing.assert_array_equal(features, expected)
@@ -211,7 +211,7 @@ def test_an_image_that_cannot_be_encoded_says_why_and_the_next_one_can(
     client = make_client()
     upload(client)
     upload(client, name="second.png")
-    for path in project.uploads.iterdir():
+    for path in (project.folder / "images").iterdir():
         if path.name == Path(_location(project, 1)).name:
             path.write_bytes(path.read_bytes()[:100])
     for id in ("1", "2"):
@@ -295,7 +295,7 @@ def test_a_folder_is_added_by_reference(
         ("trip/a.JPG", 80, 60),
     ]
     assert client.get("/api/images/1/file").content == image_file()
-    assert list(project.uploads.iterdir()) == []
+    assert list((project.folder / "images").iterdir()) == []
     client.post("/api/images/2/encode")
     until(client, "2", "ready")
     (folder / "b.png").unlink()

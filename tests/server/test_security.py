@@ -113,7 +113,7 @@ def test_sizes_are_limited_whatever_the_header_says(make_client: Make, project: 
         assert answer.status_code == 413 and "larger than" in answer.json()["error"]
     lied = client.put("/api/classes", content=b"{}", headers={"Content-Length": "-1"})
     assert lied.status_code == 400
-    assert list(project.uploads.iterdir()) == []
+    assert list((project.folder / "images").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_an_embedding_is_what_the_predictor_makes_of_the_image(
     batch = views.batch([2], 3, np.random.default_rng(0))
     predictor = Predictor(smoke)
     predictor.set_image(scenes.sample(2).image)
-    torch.testing.assert_close(batch.features, predictor.image.embedding.features, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(batch.embedding.features, predictor.image.embedding.features, atol=2e-2, rtol=2e-2)
     assert batch.masks.shape == (1, 3, smoke.mask_size, smoke.mask_size)
     whole = {mask.tobytes() for mask in _halved(scenes.sample(2).masks, smoke.mask_size)}
     assert {mask.numpy().tobytes() for mask in batch.masks[0]} <= whole
@@ -89,7 +89,7 @@ def _halved(masks: np.ndarray, side: int) -> np.ndarray:
 def test_embeddings_are_mapped_not_held(smoke: Sam, scenes: GeneratedScenes, tmp_path: Path) -> None:
     views = _views(smoke, scenes, tmp_path)
     assert len(views) == 2 * len(scenes)
-    assert isinstance(views._features, np.memmap)
+    assert all(isinstance(stored, np.memmap) for stored in views._embeddings.values())
     assert (tmp_path / "features.f16").stat().st_size == len(views) * view_bytes(smoke)
 
 

@@ -111,7 +111,6 @@ RUN = "import sys; from pathlib import Path; from anymask.training.config import
 )
 
 
-@pytest.mark.slow
 def test_a_run_killed_outright_goes_on_bit_by_bit(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

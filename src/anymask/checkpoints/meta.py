@@ -197,6 +197,7 @@ def check_expressible(config: SamConfig) -> None:
     for name, value, kept in (
         ("image_size", config.image_size, side),
         ("decoder.num_heads", config.decoder.num_heads, DecoderConfig().num_heads),
+        ("decoder.ranker_width", config.decoder.ranker_width, DecoderConfig().ranker_width),
         ("pixel_mean", config.pixel_mean, plain.pixel_mean),
         ("pixel_std", config.pixel_std, plain.pixel_std),
         ("pred_iou_thresh", config.pred_iou_thresh, plain.pred_iou_thresh),

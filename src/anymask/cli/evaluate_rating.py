@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate_options import AsJson, Data, Images, Offline, Seed, name_models
+from anymask.cli.evaluate_options import AsJson, Data, Images, Offline, Seed, name_models, open_named
 from anymask.cli.outputs import check_folder
 from anymask.cli.weights import Device
 
@@ -37,7 +37,7 @@ def make_sheet(
 
     from anymask.cli.evaluate_all import draw_panel
     from anymask.data.files import make_folder, write_text_atomic
-    from anymask.data.open import open_named
+    from anymask.data.open import open_sets
     from anymask.evaluation.cases import look_at
     from anymask.evaluation.model_segmenter import ModelSegmenter
     from anymask.evaluation.rating import MIN_SIDE, Item, sheet
@@ -45,7 +45,7 @@ def make_sheet(
 
     check_folder(output)
     names = name_models(model)
-    sets = cache(lambda channels: open_named(data, images=images, channels=channels))
+    sets = cache(lambda channels: open_sets(data, images=images, channels=channels))
     items = []
     for label, path in names.items():
         loaded, _ = open_named(path, offline=offline, device=device)

@@ -55,12 +55,13 @@ def list_jobs(source: Path, output: Path, *, recursive: bool) -> list[Job]:
     Hidden files, what lies in the output folder, and what an earlier run drew are no images of a folder. Images that
     share a stem keep their suffix in the names of their results, so that none overwrites another's.
     """
-    from anymask.data.listing import list_images
-
     if not source.is_dir():
         if not source.exists():
             raise ImageError(f"{source}: there is no such file or folder")
         return _named([(source, source.name)])
+
+    from anymask.data.listing import list_images
+
     found = []
     inner = output.resolve() if output.resolve() != source.resolve() else None
     for path in list_images(source, recursive=recursive):

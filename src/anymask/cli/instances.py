@@ -55,7 +55,7 @@ def instances(
     boxes = read_detections(detections)
     files = find_images(images, boxes, annotations)
     missing = sum(len(found) for image_id, found in boxes.items() if image_id not in files)
-    network = open_model(model, offline=offline, device=device)
+    network = open_model(model, offline=offline, device=device, runtime="auto")
     make_folder(output.parent)
     settings = {"model": model_hash(network), "channels": network.channels, "refinements": refinements}
     journal = Journal(output.with_name(f".{output.stem}-journal.jsonl"), settings)

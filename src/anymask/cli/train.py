@@ -33,7 +33,7 @@ _VERBS = ("run", "plan", "preview", "render", "regions", "text", "-h", "--help")
 
 def expand(arguments: list[str]) -> list[str]:
     """Read `train RECIPE` as `train run RECIPE`."""
-    if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] not in _VERBS:
+    if len(arguments) > 1 and arguments[1] not in _VERBS:
         return ["train", "run", *arguments[1:]]
     return arguments
 
@@ -50,11 +50,16 @@ def run(
 
     The folder gets state.pt, log.jsonl, TensorBoard's files, sheets of predictions, and model.safetensors: the weights
     in float16, which `anymask segment --model` takes, as of the last save. A recipe of kind "mae" pre-trains the image
-    encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes.
+    encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes. One
+    of kind "distil" teaches an image encoder another model's embeddings, one of kind "ranker" a model's ranker alone.
     """
+    from anymask.checkpoints import load_model
     from anymask.training.config import read_recipe
+    from anymask.training.distil_step import train_distil
     from anymask.training.loop import train
     from anymask.training.mae_step import train_mae
+    from anymask.training.ranker_step import train_ranker
+    from anymask.training.start import build_start
 
     plan = read_recipe(recipe)
     folder = output or Path("runs") / recipe.stem
@@ -65,35 +70,21 @@ def run(
         with training_progress(every.steps) as report:
             train_mae(plan, folder, callbacks=drawn, progress=report)
     else:
-        start = _start(plan)
+        start = build_start(plan.model, seed=every.seed)
         callbacks = [
             (every.save_every, _saver(folder)),
             (every.sheet_every, _sheet_drawer(plan, folder)),
             (plan.validation.every, _validator(plan)),
         ]
         with training_progress(every.steps) as report:
-            train(plan, folder, start=start, callbacks=callbacks, progress=report)
+            if plan.kind == "distil":
+                teacher = load_model(plan.distil.teacher, image_size=plan.model.image_size)
+                train_distil(plan, folder, teacher, start=start, callbacks=callbacks, progress=report)
+            elif plan.kind == "ranker":
+                train_ranker(plan, folder, start=start, callbacks=callbacks, progress=report)
+            else:
+                train(plan, folder, start=start, callbacks=callbacks, progress=report)
     typer.echo(folder / WEIGHTS)
-
-
-def _start(recipe: Recipe) -> Sam | None:
-    """Return the model that training begins with: a trained one, or a plain ViT's weights in one of random weights."""
-    import torch
-
-    from anymask.checkpoints import load_model
-    from anymask.checkpoints.mae import load_mae_encoder, read_mae
-    from anymask.model import build_sam
-
-    name = recipe.model.start
-    if not name:
-        return None
-    plain = read_mae(name)
-    if plain is None:
-        return load_model(name)
-    torch.manual_seed(recipe.run.seed)
-    model = build_sam(recipe.model.build())
-    load_mae_encoder(model, plain)
-    return model
 
 
 def _saver(folder: Path) -> Callback[Sam]:
@@ -158,12 +149,12 @@ def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
 
 def _validator(recipe: Recipe) -> Callback[Sam]:
     """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
-    from anymask.data.open import open_named
+    from anymask.data.open import open_sets
     from anymask.evaluation.single_point import quick_validation
     from anymask.training.sources import find
 
     plan = recipe.validation
-    sets = open_named(find(plan.tars, "tar")) if plan.every else {}
+    sets = open_sets(find(plan.tars, "tar")) if plan.every else {}
 
     def validate(model: Sam, step: int) -> dict[str, float]:
         return quick_validation(model, sets, num_images=plan.num_images, num_masks=plan.num_masks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -23,17 +23,44 @@ Device = Annotated[
 ]
 
 
-def open_model(name: str, *, offline: bool = False, device: str = "auto") -> Sam:
-    """Load a model by name or path, its download shown; raises CheckpointError, or InputError for the device."""
+RuntimeName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
+"""Those of `anymask.inference.runtimes`, which is not imported for --help; a test compares them."""
+
+Runtime = Annotated[
+    RuntimeName,
+    typer.Option("--runtime", help="What computes on the CPU; auto is what `anymask models tune` found to be fastest."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, help="Threads that an image or a click is computed by.")
+]
+
+
+def open_model(
+    name: str,
+    *,
+    offline: bool = False,
+    device: str = "auto",
+    runtime: RuntimeName = "torch",
+    threads: int | None = None,
+) -> Sam:
+    """Load a model by name or path, its download shown, and choose its runtime and this process's threads.
+
+    Raises CheckpointError, and InputError for the device or the runtime.
+    """
+    import torch
+
     from anymask.checkpoints import load_model
     from anymask.checkpoints.hub import CATALOGUE, download
+    from anymask.inference.runtimes import use
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     target = pick_device(device)
     if name not in CATALOGUE:
-        return load_model(name, device=target)
+        return use(load_model(name, device=target), runtime)
     with download_progress() as report:
         path = download(name, progress=report, offline=offline)
-    return load_model(path, device=target)
+    return use(load_model(path, device=target), runtime)
 
 
 def embedded_path(name: str) -> Path | None:

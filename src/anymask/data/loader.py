@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
@@ -21,6 +20,7 @@ from anymask.data.sample import SampleSet, Skipped
 from anymask.data.schedule import Schedule
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError
+from anymask.threads import use_one_thread
 
 _MAX_TRIES = 50
 _CROPS = 3
@@ -185,5 +185,4 @@ def batches(stream: IterableDataset[Batch], *, num_workers: int) -> Iterator[Bat
 
 
 def _one_thread(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    use_one_thread()

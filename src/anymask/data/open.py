@@ -74,7 +74,7 @@ def open_data(
     return JoinedFiles([_open(place, None, options) for place in places])
 
 
-def open_named(
+def open_sets(
     paths: Sequence[str | Path],
     *,
     images: str | Path | None = None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from anymask.data.channels import ChannelMapping
-from anymask.data.open import open_named
+from anymask.data.open import open_sets
 from anymask.data.readers.coco import CocoFiles
 from anymask.evaluation.coco_truth import CocoTruth, SampleTruth, TruthSet
 
@@ -20,7 +20,7 @@ def open_truths(
     paths: Sequence[str | Path], *, images: str | Path | None = None, channels: ChannelMapping | None = None
 ) -> dict[str, TruthSet]:
     """Open data sets with categories, crowds and areas where files know them, images without masks included."""
-    sets = open_named(paths, images=images, channels=channels, everything=True)
+    sets = open_sets(paths, images=images, channels=channels, everything=True)
     return {name: CocoTruth(each) if isinstance(each, CocoFiles) else SampleTruth(each) for name, each in sets.items()}
 
 

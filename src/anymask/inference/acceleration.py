@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from anymask.errors import InputError
 from anymask.model import Sam
+
+logger = logging.getLogger("anymask")
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _MAX_CAPTURES = 8
@@ -23,7 +27,8 @@ def accelerate(
     """Make a model's inference faster, in place, and return it; call this last, after moves and conversions.
 
     encoder_dtype is the type that the image encoder alone computes in; prompts and masks keep the model's. bfloat16
-    pays on CUDA and on processors with products in it (AVX512-BF16, AMX). `compile` hands the image encoder to
+    pays on CUDA and on processors with products in it (AVX512-BF16, AMX); on others it is slower, which is logged.
+    `compile` hands the image encoder to
     `torch.compile`: the first image of each batch size then takes a minute longer, and the results are the same but for
     rounding. It pays on CUDA; on a CPU our own products are faster than the compiled ones. `cuda_graphs` records
     the mask decoder's work once for each number of prompts and of their points, and replays it: a click is otherwise
@@ -34,6 +39,12 @@ def accelerate(
     if encoder_dtype is not None:
         if encoder_dtype not in _TYPES:
             raise InputError(f"encoder_dtype is {encoder_dtype}; float32, bfloat16 or float16 would do")
+        if model.device.type == "cpu" and not _has_products(encoder_dtype):
+            logger.warning(
+                "this processor has no products in %s: the encoder becomes several times slower, not faster; leave "
+                "encoder_dtype out",
+                encoder_dtype,
+            )
         _convert(model.image_encoder, encoder_dtype, outside=model.dtype)
     if compile:
         model.image_encoder.compile(dynamic=False)
@@ -43,6 +54,15 @@ def accelerate(
         decoder = model.mask_decoder
         decoder.forward = ReplayedDecoder(decoder.forward)  # type: ignore[method-assign]
     return model
+
+
+def _has_products(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies matrices of a type; assumed where it is no x86, as torch does not tell."""
+    if dtype == torch.float32 or platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    if dtype == torch.bfloat16:
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_amx_fp16_supported())
 
 
 def _convert(encoder: nn.Module, dtype: torch.dtype, outside: torch.dtype) -> None:
@@ -88,11 +108,12 @@ class ReplayedDecoder:
         present: Tensor | None,
         candidates: slice = slice(None),
         hq: Tensor | None = None,
+        skips: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Take and return what `MaskDecoder.forward` does."""
         if torch.is_grad_enabled():
-            return self._forward(image_BQHWC, image_pe, tokens, present, candidates, hq)
-        operands = (image_BQHWC, image_pe, tokens, present, hq)
+            return self._forward(image_BQHWC, image_pe, tokens, present, candidates, hq, skips)
+        operands = (image_BQHWC, image_pe, tokens, present, hq, *(skips or (None, None)))
         shapes = (None if x is None else (x.shape, x.dtype, x.device) for x in operands)
         key = (*shapes, candidates.start, candidates.stop)
         with torch.inference_mode():
@@ -109,14 +130,18 @@ class ReplayedDecoder:
             return logits.clone(), iou.clone()
 
     def _capture(self, operands: tuple[Tensor | None, ...], candidates: slice) -> _Capture:
-        image, image_pe, tokens, present, hq = (None if x is None else x.clone() for x in operands)
+        inputs = tuple(None if x is None else x.clone() for x in operands)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries set themselves up on first use, which must not be recorded
             for _ in range(3):
-                self._forward(image, image_pe, tokens, present, candidates, hq)
+                self._run(inputs, candidates)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            outputs = self._forward(image, image_pe, tokens, present, candidates, hq)
-        return _Capture(graph=graph, inputs=(image, image_pe, tokens, present, hq), outputs=outputs)
+            outputs = self._run(inputs, candidates)
+        return _Capture(graph=graph, inputs=inputs, outputs=outputs)
+
+    def _run(self, inputs: tuple[Tensor | None, ...], candidates: slice) -> tuple[Tensor, Tensor]:
+        *operands, hq, coarse, fine = inputs
+        return self._forward(*operands, candidates, hq, None if coarse is None else (coarse, fine))

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ from torch import Tensor
 
 from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.images import ImageSource
+from anymask.geometry import masks
 from anymask.geometry.frames import Frame
+from anymask.inference.edge_filter import guide_of, mask_along_edges
 from anymask.inference.prompts import ModelPrompt, join
+from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
+from anymask.inference.runtimes import runtime_of
 from anymask.model import MASK_THRESHOLD, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
@@ -59,6 +63,8 @@ class EncodedImage:
 
     embedding: Embedding
     frame: Frame
+    guide: Pixels | None = None
+    """The image itself, or a smaller copy, for masks along its edges; None where only an embedding is known."""
 
 
 @contextmanager
@@ -92,14 +98,13 @@ def read(model: Sam, source: ImageSource) -> Pixels:
 def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
-    inputs = []
-    for image, frame in zip(images, frames, strict=True):
-        pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
-        inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
+    resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
     with evaluating(model, kept=True):
-        batch = model.encode(torch.cat(inputs))
-        embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
-    return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]
+        embeddings = runtime_of(model).encode(resized)
+    return [
+        EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image))
+        for embedding, frame, image in zip(embeddings, frames, images, strict=True)
+    ]
 
 
 def encode_ahead(
@@ -153,7 +158,12 @@ def _taken(waiting: Iterable[Future[tuple[Pixels, Tag]]]) -> tuple[list[tuple[Pi
 
 
 def answer(
-    model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], *, multimask: bool | None
+    model: Sam,
+    image: EncodedImage,
+    prompts: Sequence[ModelPrompt],
+    *,
+    multimask: bool | None,
+    refinement: Refinement,
 ) -> Iterator[Masks]:
     """Answer prompts in their order, a chunk at a time.
 
@@ -161,8 +171,9 @@ def answer(
     """
     size = chunk_size(model)
     for start in range(0, len(prompts), size):
-        for logits, scores in _decode(model, image, prompts[start : start + size], multimask):
-            yield _masks(logits, scores, image.frame)
+        chunk = prompts[start : start + size]
+        for decoded in _refine(model, image, chunk, _decode(model, image, chunk, multimask), refinement):
+            yield _masks(decoded, image.frame, image.guide if refinement.edges else None)
 
 
 def chunk_size(model: Sam) -> int:
@@ -170,9 +181,59 @@ def chunk_size(model: Sam) -> int:
     return max(1, _DECODER_BYTES // (_COPIES * 4 * model.embedding_size**2 * model.config.width))
 
 
-def _decode(
-    model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None
-) -> list[tuple[Float[Tensor, "m hm wm"], Float[Tensor, " m"]]]:
+class _Decoded(NamedTuple):
+    """What the network says to one prompt: its masks' logits, low resolution, and their predicted IoUs."""
+
+    logits: Float[Tensor, "m hm wm"]
+    scores: Float[Tensor, " m"]
+
+
+def _refine(
+    model: Sam,
+    image: EncodedImage,
+    prompts: Sequence[ModelPrompt],
+    first: Sequence[_Decoded],
+    refinement: Refinement,
+) -> list[_Decoded]:
+    """Ask lone points and boxes again, each with the logits of the mask ranked first, whose place the answer takes.
+
+    Then their masks are tidied. Of three masks all keep their scores: that of the new answer would rank it against
+    others that the same token did not give.
+    """
+    decoded = list(first)
+    opening = [index for index, prompt in enumerate(prompts) if prompt.is_lone_point or prompt.is_lone_box]
+    waiting = opening
+    for _ in range(refinement.passes):
+        ranked = [int(decoded[index].scores.argmax()) for index in waiting]
+        before = [decoded[index].logits[rank] for index, rank in zip(waiting, ranked, strict=True)]
+        asked = [
+            replace(prompts[index], mask=mask.cpu().numpy(), is_lone_point=False, is_lone_box=False)
+            for index, mask in zip(waiting, before, strict=True)
+        ]
+        still = []
+        for index, rank, mask, found in zip(
+            waiting, ranked, before, _decode(model, image, asked, multimask=False), strict=True
+        ):
+            logits, scores = decoded[index]
+            if _agreement(mask, found.logits[0]) < refinement.agreement:
+                still.append(index)
+            changed = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
+            decoded[index] = _Decoded(changed, found.scores if len(scores) == 1 else scores)
+        waiting = still
+    if refinement.tidy:
+        for index in opening:
+            logits, scores = decoded[index]
+            decoded[index] = _Decoded(tidied(logits, prompts[index], image.frame), scores)
+    return decoded
+
+
+def _agreement(one: Float[Tensor, "hm wm"], other: Float[Tensor, "hm wm"]) -> float:
+    """Return the IoU of two masks at low resolution."""
+    inside = [(logits > MASK_THRESHOLD).cpu().numpy() for logits in (one, other)]
+    return float(masks.pair_iou(inside[0], inside[1]))
+
+
+def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> list[_Decoded]:
     """Decode one chunk; prompts with and without a mask or words, for three masks and for one, go separately.
 
     Without masks all prompts share the image embedding; one mask among them would unshare it for all.
@@ -181,30 +242,27 @@ def _decode(
     for index, prompt in enumerate(prompts):
         three = prompt.is_lone_point if multimask is None else multimask
         groups[three, prompt.mask is not None, prompt.text is not None].append(index)
-    answers: dict[int, tuple[Tensor, Tensor]] = {}
+    answers: dict[int, _Decoded] = {}
     with evaluating(model):
         for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
-            logits, iou = model.decode(image.embedding, batch, multimask=three)
-            answers.update(zip(members, zip(logits[0].float(), iou[0].float(), strict=True), strict=True))
+            logits, iou = runtime_of(model).decode(image.embedding, batch, multimask=three)
+            answers.update(zip(members, map(_Decoded, logits[0].float(), iou[0].float()), strict=True))
     return [answers[index] for index in range(len(prompts))]
 
 
 @torch.inference_mode()
-def _masks(logits: Float[Tensor, "m hm wm"], scores: Float[Tensor, " m"], frame: Frame) -> Masks:
-    """Sort by score, and bring one mask after the other to the original size."""
-    values = scores.cpu().numpy()
+def _masks(decoded: _Decoded, frame: Frame, guide: Pixels | None) -> Masks:
+    """Sort by score, and bring one mask after the other to the original size, along the edges of a guide if any."""
+    logits, values = decoded.logits, decoded.scores.cpu().numpy()
     order = np.argsort(-values, kind="stable")
-    masks = np.empty((len(order), *frame.original), np.bool_)
-    for mask, index in zip(masks, order.tolist(), strict=True):
+    found = np.empty((len(order), *frame.original), np.bool_)
+    for mask, index in zip(found, order.tolist(), strict=True):
+        if guide is not None:
+            mask[:] = mask_along_edges(logits[index], guide, frame)
+            continue
         full = upsample_logits(
             logits[None, index, None], model_size=frame.model_size, resized=frame.resized, original=frame.original
         )
         mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
-    return Masks(masks=masks, scores=values[order], logits=logits.cpu().numpy()[order])
-
-
-def _one(batch: Embedding, index: int) -> Embedding:
-    """Cut one image out of a batch, leaving the rest free to be released."""
-    part = slice(index, index + 1)
-    return Embedding(features=batch.features[part].clone(), hq=None if batch.hq is None else batch.hq[part].clone())
+    return Masks(masks=found, scores=values[order], logits=logits.cpu().numpy()[order])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from anymask.data.images import ImageSource
 from anymask.data.json_files import as_number, as_whole, read_json
@@ -18,7 +18,8 @@ from anymask.errors import DataError, InputError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, encode_ahead, read
-from anymask.inference.prompts import Prompt, to_model_all
+from anymask.inference.prompts import box_prompts, to_model_all
+from anymask.inference.refinement import Refinement
 from anymask.model import Sam
 
 
@@ -131,13 +132,6 @@ class Instances:
         size = image.frame.original
         kept = [d for d, fits in zip(detections, usable(detections, size), strict=True) if fits]
         corners = box_geometry.clip(np.array([d.box for d in kept], np.float64).reshape(-1, 4), size)
-        prompts = [Prompt(box=box) for box in corners]
-        for _ in range(self.refinements):
-            logits = self._logits(image, prompts)
-            prompts = [Prompt(box=box, mask=mask) for box, mask in zip(corners, logits, strict=True)]
-        checked = to_model_all(prompts, image.frame, self.model.mask_size)
-        return zip(kept, answer(self.model, image, checked, multimask=False), strict=True)
-
-    def _logits(self, image: EncodedImage, prompts: Sequence[Prompt]) -> list[Float[np.ndarray, "h w"]]:
-        checked = to_model_all(prompts, image.frame, self.model.mask_size)
-        return [masks.logits[0] for masks in answer(self.model, image, checked, multimask=False)]
+        checked = to_model_all(box_prompts(corners), image.frame, self.model.mask_size)
+        refinement = Refinement(passes=self.refinements)
+        return zip(kept, answer(self.model, image, checked, multimask=False, refinement=refinement), strict=True)

@@ -16,8 +16,10 @@ from anymask.errors import ImageError, PromptError
 from anymask.geometry.frames import Frame
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
 from anymask.inference.clip import Clip, Words
+from anymask.inference.edge_filter import guide_of
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
-from anymask.inference.prompts import Prompt, box_prompts, to_model, to_model_all
+from anymask.inference.prompts import ModelPrompt, Prompt, box_prompts, to_model, to_model_all
+from anymask.inference.refinement import Refinement
 from anymask.inference.session import Session
 from anymask.inference.text import TextInstance, TextMasks
 from anymask.inference.word_detector import DETECTOR, WordBox, WordDetector
@@ -32,12 +34,14 @@ class Predictor:
     a cache, embeddings are looked up before an image is encoded, and kept after; the weights must not change
     meanwhile. Words are looked for by `detector`, a folder of transformers or a name in its cache, read when words
     first come; a model that was trained on words itself reads them with `clip` (None: the CLIP that its file names).
+    `refinement` says how first answers are made finer; `PLAIN` leaves them as the network gives them.
     """
 
     def __init__(
         self,
         model: Sam,
         *,
+        refinement: Refinement | None = None,
         cache: EmbeddingCache | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -45,6 +49,7 @@ class Predictor:
         clip: Clip | str | os.PathLike[str] | None = None,
     ) -> None:
         self.model: Sam = model.to(device=device, dtype=dtype)
+        self.refinement = refinement or Refinement()
         self.cache = cache
         self._finder = TextMasks(self.model, detector)
         self._words = Words(self.model, clip)
@@ -79,19 +84,16 @@ class Predictor:
 
     def _check(self, embedding: Embedding) -> None:
         """Raise ImageError unless an embedding has the shapes of this model's."""
-        config, side = self.model.config, self.model.embedding_size
-        needs_hq = config.decoder.hq_feature_width is not None
-        if needs_hq and embedding.hq is None:
-            raise ImageError("the embedding lacks the features that SAM-HQ needs: take one that the same model made")
-        parts = [("the embedding has", embedding.features, (1, config.width, side, side))]
-        if needs_hq and embedding.hq is not None:
-            fine = self.model.mask_size
-            parts.append(("the embedding's SAM-HQ features have", embedding.hq, (1, config.width // 8, fine, fine)))
-        for what, values, expected in parts:
-            if tuple(values.shape) != expected:
+        given = embedding.tensors()
+        for name, shape in self.model.embedding_shapes().items():
+            if name not in given:
                 raise ImageError(
-                    f"{what} shape {tuple(values.shape)}, but this model's have {expected}: "
-                    "take one that the same model made of one image"
+                    f"the embedding lacks {name}, which this model needs: take one that the same model made"
+                )
+            if tuple(given[name].shape) != (1, *shape):
+                raise ImageError(
+                    f"the embedding's {name} have shape {tuple(given[name].shape)}, but this model's have "
+                    f"{(1, *shape)}: take one that the same model made of one image"
                 )
 
     def reset(self) -> None:
@@ -126,7 +128,7 @@ class Predictor:
         if prompt.is_words_alone and self._words.read is None:
             return self._finder.joined(image, self._boxes([text or ""]))
         checked = to_model(prompt, image.frame, self.model.mask_size, self._words.read)
-        return next(answer(self.model, image, [checked], multimask=multimask))
+        return next(self._answers(image, [checked], multimask))
 
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
         """Raise PromptError if one of the prompts makes no sense for an image of `size` = (height, width)."""
@@ -155,7 +157,7 @@ class Predictor:
         """Answer many prompts one after the other, so that not all full-size masks are held at once."""
         image = self.image
         checked = to_model_all(prompts, image.frame, self.model.mask_size, self._words.read)
-        return answer(self.model, image, checked, multimask=multimask)
+        return self._answers(image, checked, multimask)
 
     def predict_batch(
         self,
@@ -183,8 +185,11 @@ class Predictor:
                     checked = to_model_all(prompts[len(results)], image.frame, self.model.mask_size, self._words.read)
                 except PromptError as error:
                     raise PromptError(f"image {len(results)}, {error}") from error
-                results.append(list(answer(self.model, image, checked, multimask=multimask)))
+                results.append(list(self._answers(image, checked, multimask)))
         return results
+
+    def _answers(self, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> Iterator[Masks]:
+        return answer(self.model, image, prompts, multimask=multimask, refinement=self.refinement)
 
     def _read(self, source: ImageSource, number: int) -> UInt8[np.ndarray, "h w 3"]:
         try:
@@ -194,7 +199,7 @@ class Predictor:
 
     def session(self) -> Session:
         """Begin a conversation of clicks about the image that is set."""
-        return Session(self.model, self.image)
+        return Session(self.model, self.image, refinement=self.refinement)
 
     def _boxes(self, phrases: Sequence[str], threshold: float | None = None) -> list[WordBox]:
         """Ask the detector about the image that is set."""
@@ -212,7 +217,7 @@ class Predictor:
             kept = self.cache.get(key)
             if kept is not None:
                 frame = Frame((pixels.shape[0], pixels.shape[1]), self.model.image_size)
-                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame)
+                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame, guide=guide_of(pixels))
         missing = [index for index in range(len(images)) if index not in found]
         fresh = encode(self.model, [images[index] for index in missing]) if missing else []
         for index, image in zip(missing, fresh, strict=True):
@@ -228,6 +233,5 @@ class Predictor:
 
     def _moved(self, embedding: Embedding) -> Embedding:
         device, dtype = self.model.device, self.model.dtype
-        hq = None if embedding.hq is None else embedding.hq.to(device, dtype)
         with evaluating(self.model, kept=True):
-            return self.model.prepare(Embedding(features=embedding.features.to(device, dtype), hq=hq))
+            return self.model.prepare(embedding.map(lambda tensor: tensor.to(device, dtype)))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from anymask.errors import AnymaskError, OutputError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from fastapi.exceptions import RequestValidationError
 
 logger = logging.getLogger("anymask.server")
 
@@ -43,6 +47,7 @@ def busy(sentence: str, seconds: float) -> Refused:
 
 def add_handlers(app: FastAPI) -> None:
     """Answer every exception that a route may raise with its sentence."""
+    from fastapi.exceptions import RequestValidationError  # not above: the page is served before there are routes
 
     @app.exception_handler(Refused)
     def _refused(_: Request, error: Refused) -> JSONResponse:

@@ -59,6 +59,8 @@ class OptimConfig:
     """Steps after which the `steps` schedule divides by ten."""
     layer_decay: float = 1.0
     """Learning rate of a ViT's block relative to the next one's (`anymask.training.optim.layer_scale`); 1 for none."""
+    trunk_scale: float = 1.0
+    """Learning rate of a pre-trained trunk relative to the rest's; 0 leaves it as it is."""
     clip_norm: float = 1.0
     accumulate: int = 1
     """Batches whose gradients make one step."""
@@ -67,7 +69,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with."""
-        _at_least(self, 0, "learning_rate", "weight_decay", "warmup", "final_factor")
+        _at_least(self, 0, "learning_rate", "weight_decay", "warmup", "final_factor", "trunk_scale")
         _at_least(self, 1, "accumulate")
         if self.clip_norm <= 0:
             raise ValueError(f"clip_norm is {self.clip_norm}; it must be above 0")
@@ -84,12 +86,19 @@ class ModelConfig:
     size: str = "compact"
     image_size: int = 512
     start: str = ""
+    """A model's name or file, a public MAE's file, or for a size on a trunk of that name, `efficientnet-lite0` to
+    `efficientnet-lite2`: the installed package of its weights, or their file. $VARIABLES are expanded."""
+    rest: str = ""
+    """A model whose weights begin what `start` leaves at random, where their names and shapes agree; '': none."""
     drop_path: float = 0.0
     """Chance that the encoder's last block is left out for an image, falling to none at the first; 0: the size's."""
     pred_iou_thresh: float | None = None
     """Of masks of everything (`anymask.model.SamConfig`); left out, that of `start`, or the size's."""
     stability_score_thresh: float | None = None
     """The same."""
+    ranker_width: int | None = None
+    """Channels of the ranker (`anymask.model.DecoderConfig`), a new one where `start` has none; left out, that of
+    `start`."""
 
     def __post_init__(self) -> None:
         """Refuse a model that cannot be built."""
@@ -97,13 +106,15 @@ class ModelConfig:
             raise ValueError(f"size is {self.size!r}; it must be one of {', '.join(SIZES)}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path is {self.drop_path}; it must be at least 0 and below 1")
+        if self.ranker_width is not None:
+            _at_least(self, 1, "ranker_width")
         try:
             self.build()
         except AnymaskError as error:
             raise ValueError(str(error)) from error
 
     def build(self, start: SamConfig | None = None) -> SamConfig:
-        """Return the named size at that input side, with the thresholds of the model to start from, or its own."""
+        """Return the named size at that input side; thresholds and ranker are the start's, if not given."""
         config = SIZES[self.size]
         encoder = config.encoder
         if self.drop_path:
@@ -112,7 +123,9 @@ class ModelConfig:
             name: getattr(start or config, name) if (own := getattr(self, name)) is None else own
             for name in ("pred_iou_thresh", "stability_score_thresh")
         }
-        return dataclasses.replace(config, encoder=encoder, image_size=self.image_size, **thresholds)
+        ranker_width = self.ranker_width or (start or config).decoder.ranker_width
+        decoder = dataclasses.replace(config.decoder, ranker_width=ranker_width)
+        return dataclasses.replace(config, encoder=encoder, decoder=decoder, image_size=self.image_size, **thresholds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,14 +197,42 @@ def _at_least(config: Any, least: int, *names: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DistilConfig:
+    """Whose embeddings an image encoder learns to give."""
+
+    teacher: str = "anymask-s"
+    """A model's name or file; its embedding has the width and stride of the model's that learns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerConfig:
+    """The ranker's loss: squared error of predicted IoUs, and which candidate is best (`training.ranker_step`)."""
+
+    ranking: float = 0.1
+    """Weight of the latter."""
+    temperature: float = 0.1
+    """Difference of IoU that makes a candidate e times as likely the best."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with."""
+        _at_least(self, 0, "ranking")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A whole training run."""
 
     run: RunConfig
     sources: tuple[SourceConfig, ...]
-    kind: Literal["sam", "mae"] = "sam"
-    """The promptable task, or the pre-training of its image encoder (`anymask.model.mae`), which reads images alone."""
+    kind: Literal["sam", "mae", "distil", "ranker"] = "sam"
+    """The promptable task, or what prepares its image encoder: masked pre-training (`anymask.model.mae`), which reads
+    images alone, or the embeddings of another model (`anymask.training.distil_step`); or, last, the ranker by itself
+    (`anymask.training.ranker_step`)."""
     mae: MaeConfig = field(default_factory=MaeConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)

@@ -7,6 +7,7 @@ and then read through a memory map: float16, for anymask-s 400 KiB a view, for M
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import IterableDataset
@@ -25,7 +26,7 @@ from anymask.data.loader import Batch
 from anymask.data.sample import SampleSet, Skipped
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError, OutputError
-from anymask.model import Sam
+from anymask.model import Embedding, Sam
 
 Progress = Callable[[int, int], None]
 """Hears how many views are made, and of how many."""
@@ -38,12 +39,13 @@ _OBJECTS_DRAWN = 3
 class EmbeddedBatch(Batch):
     """A batch whose images are encoded already; its `images` have no pixels."""
 
-    features: Float[Tensor, "b c h w"]
-    hq: Float[Tensor, "b e hm wm"] | None = None
+    embedding: Embedding
 
     def to(self, device: torch.device | str) -> EmbeddedBatch:
         """Move every tensor."""
-        return _with_tensors(self, {name: x.to(device, non_blocking=True) for name, x in _tensors(self).items()})
+        moved = {name: x.to(device, non_blocking=True) for name, x in _tensors(self).items()}
+        embedding = self.embedding.map(lambda x: x.to(device, non_blocking=True))
+        return dataclasses.replace(self, **moved, embedding=embedding)  # type: ignore[arg-type]  # names of fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ class EmbeddedViews:
                     progress(done * self.views, len(order) * self.views)
         if not self._views:
             raise DataError(f"none of {len(files)} images shows a mask that can be learned from")
-        self._features, self._hq = writers.mapped(len(self._views))
+        self._embeddings = writers.mapped(len(self._views))
 
     def __len__(self) -> int:
         """Return the number of views."""
@@ -119,8 +121,9 @@ class EmbeddedViews:
             known=torch.from_numpy(known),
             valid=torch.from_numpy(valid),
             keys=tuple(view.key for view in views),
-            features=torch.from_numpy(self._features[places]).float(),
-            hq=None if self._hq is None else torch.from_numpy(self._hq[places]).float(),
+            embedding=Embedding.from_tensors(
+                {name: torch.from_numpy(stored[places]).float() for name, stored in self._embeddings.items()}
+            ),
         )
 
     def _items(
@@ -150,9 +153,7 @@ class EmbeddedViews:
 
 def view_bytes(model: Sam) -> int:
     """Return the bytes that a view's embedding takes on disk."""
-    config, side = model.config, model.embedding_size
-    hq = 0 if config.decoder.hq_feature_width is None else config.width // 8 * model.mask_size**2
-    return 2 * (config.width * side**2 + hq)
+    return 2 * sum(math.prod(shape) for shape in model.embedding_shapes().values())
 
 
 def plan_views(model: Sam, num_images: int, views: int, max_bytes: int) -> tuple[int, int]:
@@ -207,17 +208,15 @@ class EmbeddedStream(IterableDataset[Batch]):
 
 def _joined(parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
     joined = {name: torch.cat([_tensors(part)[name] for part in parts]) for name in _tensors(parts[0])}
+    encoded = [part.embedding.tensors() for part in parts]
+    embedding = Embedding.from_tensors({name: torch.cat([one[name] for one in encoded]) for name in encoded[0]})
     keys = tuple(key for part in parts for key in part.keys)
-    return dataclasses.replace(_with_tensors(parts[0], joined), keys=keys)
+    return dataclasses.replace(parts[0], **joined, embedding=embedding, keys=keys)  # type: ignore[arg-type]
 
 
 def _tensors(batch: EmbeddedBatch) -> dict[str, Tensor]:
     values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _with_tensors(batch: EmbeddedBatch, tensors: dict[str, Any]) -> EmbeddedBatch:
-    return dataclasses.replace(batch, **tensors)
 
 
 def _packed(item: Item) -> _View:
@@ -238,11 +237,10 @@ class _Writers:
     def __init__(self, folder: Path, model: Sam) -> None:
         self.folder, self.model = folder, model
         self._waiting: list[Item] = []
-        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def __enter__(self) -> _Writers:
         """Open no file yet: what there was is written over."""
-        for name in ("features", "hq"):
+        for name in self.model.embedding_shapes():
             self._file(name).unlink(missing_ok=True)
         return self
 
@@ -257,14 +255,10 @@ class _Writers:
         if len(self._waiting) == self._AT_ONCE:
             self._flush()
 
-    def mapped(self, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-        """Return the embeddings, float16, as maps of the files."""
-        found = [
-            np.memmap(self._file(name), np.float16, "r", shape=(count, *self._shapes[name]))
-            for name in ("features", "hq")
-            if name in self._shapes
-        ]
-        return found[0], found[1] if len(found) > 1 else None
+    def mapped(self, count: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the embeddings' arrays by name, float16, as maps of the files."""
+        shapes = self.model.embedding_shapes()
+        return {name: np.memmap(self._file(name), np.float16, "r", shape=(count, *s)) for name, s in shapes.items()}
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.f16"
@@ -273,8 +267,7 @@ class _Writers:
         if not self._waiting:
             return
         encoded = encode_items(self.model, self._waiting)
-        for name, tensor in encoded.items():
-            self._shapes[name] = tuple(tensor.shape[1:])
+        for name, tensor in encoded.tensors().items():
             try:
                 with self._file(name).open("ab") as file:
                     file.write(np.ascontiguousarray(tensor.cpu().numpy().astype(np.float16)).data)
@@ -284,14 +277,10 @@ class _Writers:
 
 
 @torch.inference_mode()
-def encode_items(model: Sam, items: Sequence[Item]) -> dict[str, Tensor]:
-    """Return the embeddings of views, `features` and, of SAM-HQ, `hq`, in float32."""
+def encode_items(model: Sam, items: Sequence[Item]) -> Embedding:
+    """Return the embeddings of views in float32."""
     pixels = np.ascontiguousarray(np.stack([item.image for item in items]).transpose(0, 3, 1, 2))
     valid = torch.from_numpy(np.stack([item.valid for item in items]))
     images = model.preprocess(torch.from_numpy(pixels).to(model.device))
     inside = F.interpolate(valid[:, None].float(), images.shape[-2:], mode="nearest").to(images.device)
-    embedding = model.encode(images * inside.to(images.dtype))
-    found = {"features": embedding.features.float()}
-    if embedding.hq is not None:
-        found["hq"] = embedding.hq.float()
-    return found
+    return model.encode(images * inside.to(images.dtype)).map(torch.Tensor.float)

@@ -41,7 +41,7 @@ def image_cache(recipe: Recipe) -> ImageCache | None:
     """Return the cache of decoded images that the recipe asks for, if any."""
     if not recipe.cache.mib:
         return None
-    return ImageCache(recipe.cache.mib * 2**20, _expanded(recipe.cache.folder) or None)
+    return ImageCache(recipe.cache.mib * 2**20, expanded(recipe.cache.folder) or None)
 
 
 def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
@@ -62,7 +62,7 @@ def find(patterns: Sequence[str], kind: str) -> list[str]:
     URLs have braces in place of patterns: `s3://bucket/sa_{000000..000999}.tar`.
     """
     paths: list[str] = []
-    for pattern in map(_expanded, patterns):
+    for pattern in map(expanded, patterns):
         matched = _numbered(pattern) if is_url(pattern) else sorted(glob.glob(pattern))
         if not matched:
             raise DataError(f"no {kind} matches {pattern}; are the path and its variables right?")
@@ -80,5 +80,6 @@ def _numbered(url: str) -> list[str]:
     return [full for name in names for full in _numbered(url[: found.start()] + name + url[found.end() :])]
 
 
-def _expanded(path: str) -> str:
+def expanded(path: str) -> str:
+    """Write out `~` and $VARIABLES in a path."""
     return os.path.expanduser(os.path.expandvars(path))

@@ -9,8 +9,10 @@ loops that fine-tune them do; that package's modules (`modeling`, `predictor`, `
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +99,8 @@ class Sam(model.Sam):
                 record.get("boxes"),
                 record.get("mask_inputs"),
             )
-            one = slice(index, index + 1)
-            hq = None if embedding.hq is None else embedding.hq[one]
-            logits, iou = _decode(self, Embedding(features=embedding.features[one], hq=hq), prompts, multimask_output)
+            one = embedding.map(itemgetter(slice(index, index + 1)))
+            logits, iou = _decode(self, one, prompts, multimask_output)
             masks = self.postprocess_masks(logits, record["image"].shape[-2:], record["original_size"])
             answers.append({"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": logits})
         return answers
@@ -192,6 +193,7 @@ class SamPredictor:
     """Masks for prompts about one image, with Meta's signatures."""
 
     features: Tensor | None
+    _embedding: Embedding | None
     original_size: tuple[int, ...]
     input_size: tuple[int, ...]
 
@@ -226,7 +228,7 @@ class SamPredictor:
         self.original_size = original_image_size
         self.input_size = tuple(size[-2:])
         embedding = self.model.encode(self.model.preprocess(transformed_image))
-        self.features, self._hq = embedding.features, embedding.hq
+        self.features, self._embedding = embedding.features, embedding
         self.is_image_set = True
 
     def predict(
@@ -271,7 +273,9 @@ class SamPredictor:
         return_logits: bool = False,
     ) -> tuple[Shaped[Tensor, "b c h w"], Float[Tensor, "b c"], Float[Tensor, "b c hm wm"]]:
         """Answer b prompts in the model's frame (see `transform`); returns what `predict` does, batched."""
-        embedding = Embedding(features=self.get_image_embedding(), hq=self._hq)
+        features = self.get_image_embedding()  # which a script may have changed
+        assert self._embedding is not None
+        embedding = dataclasses.replace(self._embedding, features=features)
         prompts = prompts_of(self.model.device, point_coords, point_labels, boxes, mask_input)
         logits, iou = _decode(self.model, embedding, prompts, multimask_output)
         masks = self.model.postprocess_masks(logits, self.input_size, self.original_size)
@@ -286,7 +290,7 @@ class SamPredictor:
     def reset_image(self) -> None:
         """Forget the image."""
         self.is_image_set = False
-        self.features = self._hq = None
+        self.features = self._embedding = None
         self.orig_h = self.orig_w = self.input_h = self.input_w = None
 
     def _require_image(self) -> None:
