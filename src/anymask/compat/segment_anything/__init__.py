@@ -32,7 +32,6 @@ from anymask.geometry.frames import Frame, resized_size
 from anymask.inference.answers import chunk_size
 from anymask.inference.resize import resize_image, upsample_logits
 from anymask.model import MASK_THRESHOLD, SIZES, Embedding, Prompts, SamConfig
-from anymask.model.hq_decoder import HQMaskDecoder
 
 __all__ = [
     "ResizeLongestSide",
@@ -73,11 +72,8 @@ class Sam(model.Sam):
         return sam
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Embedding:
-        """Encode preprocessed images, with what SAM-HQ needs beside the embedding."""
-        features, early = self.image_encoder.with_early(images)
-        if isinstance(self.mask_decoder, HQMaskDecoder):
-            return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
-        return Embedding(features=features)
+        """Encode preprocessed images, with what the decoder needs beside the embedding."""
+        return self.embedding_of(*self.image_encoder.with_early(images))
 
     @torch.no_grad()
     def forward(  # type: ignore[override]  # Meta's call is another than ours
