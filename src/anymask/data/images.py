@@ -191,7 +191,7 @@ def _open_header(stream: IO[bytes], name: str) -> Image.Image | None:
 
 
 def _is_planar_and_deep(image: TiffImageFile) -> bool:
-    return image.tag_v2.get(PLANAR_CONFIGURATION, 1) == 2 and max(image.tag_v2.get(BITSPERSAMPLE, (8,))) > 8
+    return bool(image.tag_v2.get(PLANAR_CONFIGURATION, 1) == 2 and max(image.tag_v2.get(BITSPERSAMPLE, (8,))) > 8)
 
 
 def _tiff_header(stream: IO[bytes], name: str) -> Header:

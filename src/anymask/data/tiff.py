@@ -55,7 +55,7 @@ def read_tiff(source: Path | bytes, name: str) -> Shaped[np.ndarray, "h w *c"]:
         values, axes = _checked(name, lambda: (np.asarray(file.series[0].asarray()), file.series[0].axes))
     if values.ndim == 3 and axes.index("Y") == 1:  # planes or pages first
         values = values.transpose(1, 2, 0)
-    return values
+    return np.asarray(values)
 
 
 def _opened(source: Path | bytes, name: str) -> Any:

@@ -45,7 +45,7 @@ def image_cache(recipe: Recipe) -> ImageCache | None:
 
 
 def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
-    return open_data(places(source), _expanded(source.annotations) or None, cache=cache)
+    return open_data(places(source), expanded(source.annotations) or None, cache=cache)
 
 
 def places(source: SourceConfig) -> list[str]:
