@@ -31,6 +31,7 @@ import torch
 import anymask
 import baselines
 from anymask.data.files import write_text_atomic
+from anymask.data.open import open_sets
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
 from anymask.evaluation.model_segmenter import ModelSegmenter
@@ -41,7 +42,6 @@ from anymask.evaluation.single_point import (
     SinglePointConfig,
     SinglePointResult,
     evaluate_set,
-    open_sets,
     summarise,
 )
 from anymask.model import SIZES, Sam, build_sam

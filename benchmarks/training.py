@@ -27,7 +27,7 @@ import torch
 
 from anymask.data.cache import ImageCache
 from anymask.data.loader import Batch, BatchStream, Source
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.synthetic import SceneConfig, generate, render_shards
 from anymask.data.transforms import TransformConfig, transform
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam

@@ -7,8 +7,8 @@ DATA is a tar or folder of SA-1B's layout, a COCO or LVIS file, or a folder of i
 import sys
 
 import anymask
+from anymask.data.open import open_sets
 from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.sets import open_sets
 from anymask.evaluation.single_point import SinglePointConfig, evaluate
 
 data, *names = sys.argv[1:]

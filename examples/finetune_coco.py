@@ -10,7 +10,8 @@ from pathlib import Path
 
 import anymask
 from anymask.checkpoints import save_model
-from anymask.data.labelled import open_labelled, split
+from anymask.data.open import open_data
+from anymask.data.sample import split
 from anymask.evaluation.single_point import quick_validation
 from anymask.training.finetune import FinetuneConfig, finetune
 
@@ -20,7 +21,7 @@ output = Path("out/finetune_coco")
 output.mkdir(parents=True, exist_ok=True)
 
 model = anymask.load("anymask-s")
-training, held_out = split(open_labelled(images, annotations), (0.2,))
+training, held_out = split(open_data(images, annotations), (0.2,))
 print(f"{len(training)} images to learn from, {len(held_out)} held out")
 
 # The encoder is frozen: each image is encoded once in `views` variations, and a step costs what clicks cost.

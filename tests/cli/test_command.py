@@ -13,6 +13,7 @@ import pytest
 import typer
 
 import anymask as package
+from anymask import cli
 from anymask.checkpoints import load
 from anymask.cli import build_app
 from anymask.errors import InputError
@@ -186,3 +187,25 @@ def test_as_a_process_with_exit_status_and_no_traceback(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert re.fullmatch(r"anymask: missing\.jpg: there is no such file\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ZeroDivisionError("by\nzero"), "nobody foresaw: ZeroDivisionError: by zero; --debug shows where"),
+        (MemoryError(), "not enough memory"),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), "UnicodeEncodeError"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_too(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_app_for", lambda _: fail)
+    assert cli.main(["models", "list"]) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1 and "Traceback" not in told
+    assert cli.main(["--debug", "models", "list"]) == cli.BAD_INPUT
+    assert "Traceback" in capsys.readouterr().err

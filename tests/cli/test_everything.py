@@ -23,7 +23,7 @@ from pycocotools.coco import COCO
 from anymask.cli import build_app, everything_run
 from anymask.data import files
 from anymask.data.files import write_image_atomic
-from anymask.data.sa1b import parse_sample
+from anymask.data.readers.pairs import parse_sample
 from anymask.errors import DataError
 from anymask.geometry import rle
 from anymask.inference import AutomaticOptions

@@ -13,7 +13,7 @@ from PIL import Image
 from anymask.checkpoints import load_model
 from anymask.cli import finetune as verb
 from anymask.data.channels import ChannelMapping
-from anymask.data.folder import FolderFiles
+from anymask.data.readers.folder import FolderFiles
 from anymask.data.synthetic import SceneConfig, render_shards
 from anymask.inference.answers import channels_of
 from anymask.model import SIZES, build_sam

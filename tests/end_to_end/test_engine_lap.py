@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.engine.retrain import GATES
 from anymask.engine.store import open_project
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.sa1b_writer import pack
 from anymask.data.sample import WHOLE, Sample
 from anymask.data.synthetic import SceneConfig, generate

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.engine.ray_shards import Annotate, annotate_on_ray, plan_shards
 from anymask.errors import InputError
 from anymask.geometry import rle

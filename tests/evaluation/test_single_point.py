@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from anymask.data.open import open_sets
 from anymask.data.sample import Sample
 from anymask.errors import DataError, InputError
 from anymask.evaluation import report
@@ -26,7 +27,6 @@ from anymask.evaluation.single_point import (
     SinglePointConfig,
     evaluate,
     evaluate_set,
-    open_sets,
     quick_validation,
     settings,
 )

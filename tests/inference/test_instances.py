@@ -102,6 +102,9 @@ def test_detections_are_read_by_image_in_their_order(tmp_path: Path) -> None:
         ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": null}]', "entry 0 is no box"),
         ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": "cat"}]', "entry 0 is no box"),
         ("[5]", "entry 0 is no box"),
+        (f'[{{"image_id": 1, "bbox": [1, 2, 3, 1{"0" * 400}]}}]', "entry 0 is no box"),
+        (f"[{'9' * 5000}]", "thousands of digits"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_files_of_another_format_are_refused_by_name(tmp_path: Path, content: str, message: str) -> None:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anymask.errors import ImageError, PromptError
 from anymask.inference import PLAIN, Masks, Predictor, Prompt, answers
 from anymask.inference.prompts import join, to_model
-from anymask.model import SIZES, Embedding, Sam, build_sam
+from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
 
 Picture = Callable[..., np.ndarray]
 
@@ -366,3 +366,10 @@ def test_cuda_answers_as_the_cpu(predictor: Predictor, picture: Picture) -> None
     predictor.set_image(image)
     for a, b in zip(on_gpu.predict_many(mixed_prompts()), predictor.predict_many(mixed_prompts()), strict=True):
         assert np.mean(a.masks != b.masks) < 0.02
+
+
+def test_a_decoder_may_be_trained_on_an_embedding_encoded_once(predictor: Predictor) -> None:
+    prompts = Prompts.build(points=torch.tensor([[[[5.0, 5.0]]]]), labels=torch.tensor([[[1]]]))
+    predictor.model.decode(predictor.image.embedding, prompts, multimask=False)[0].sum().backward()
+    assert any(parameter.grad is not None for parameter in predictor.model.mask_decoder.parameters())
+    predictor.model.zero_grad()

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.transforms import TransformConfig
 from anymask.errors import CheckpointError, DataError
 from anymask.model import SIZES, Sam, build_sam

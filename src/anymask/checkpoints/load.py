@@ -15,7 +15,7 @@ import torch
 
 from anymask.checkpoints import huggingface, meta, native
 from anymask.checkpoints.hub import CATALOGUE, download, find_entry
-from anymask.checkpoints.tensors import State, check_state, empty_model
+from anymask.checkpoints.tensors import State, check_finite, check_state, empty_model
 from anymask.errors import CheckpointError, UnknownModelError
 from anymask.model import Sam, SamConfig, TinyViTConfig
 from anymask.threads import tell_if_late
@@ -109,6 +109,7 @@ def load_model(
     model = empty_model(config)
     # What is stored as float32 stays mapped: pages are read when they are used, and the model's own once written to.
     own = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
+    check_finite(own, path)
     model.load_state_dict(own, assign=True)
     model.channels = native.read_channels(path) if kind == "native" else None
     if torch.device(device).type == "cpu":

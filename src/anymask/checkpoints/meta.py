@@ -5,7 +5,9 @@ Such a file holds tensors and nothing else. Its config is read off their names a
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import pathlib
 import pickle
 import pickletools
 import re
@@ -14,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +28,19 @@ from anymask.model import DecoderConfig, Sam, SamConfig, TinyViTConfig, ViTConfi
 
 _PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 _TINY_VIT_IMAGE_SIZE = 1024
-_WRAPPERS = ("model", "state_dict")  # keys under which training scripts put the tensors
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "sam", "weights", "module", "ema")
+"""Keys under which training scripts put the tensors."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "sam.", "net.", "_forward_module.")
+"""What wrappers put before the names of tensors: DataParallel, torch.compile, Lightning and people's own modules."""
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np.ndarray,
+    *(np._core.multiarray.scalar, np._core.multiarray._reconstruct),
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdSU"),
+    *(pathlib.PosixPath, pathlib.PurePosixPath),
+]
+"""What scripts leave beside the tensors, such as the best score as a number of numpy's; it runs no code."""
 _WANTED = re.compile(r"(?:GLOBAL|unrecognized function) ([\w.<>]+)")  # in torch's message
 _CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE"}  # pickle's instructions that reach for code
 
@@ -40,7 +55,8 @@ def read_tensors(path: Path) -> State:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickles: what matters about them is said below
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with torch.serialization.safe_globals(_HARMLESS):
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         wanted = _WANTED.search(str(error))
         if not wanted and not _calls_code(path):
@@ -51,7 +67,7 @@ def read_tensors(path: Path) -> State:
         ) from error
     except Exception as error:  # a damaged file makes torch raise anything, from EOFError to AttributeError
         raise CheckpointError("is truncated or damaged, or is no checkpoint of torch's") from error
-    return _only_tensors(loaded)
+    return only_tensors(loaded)
 
 
 def _calls_code(path: Path) -> bool:
@@ -63,16 +79,47 @@ def _calls_code(path: Path) -> bool:
         return False
 
 
-def _only_tensors(loaded: Any) -> State:
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
+def only_tensors(loaded: Any) -> State:
+    """Return the tensors of what training scripts save: plain, in a dict with other things, under longer names.
+
+    Raises UnknownModelError where there are none.
+    """
+    while isinstance(loaded, dict):
+        wrapper = next((name for name in _WRAPPERS if isinstance(loaded.get(name), dict) and loaded[name]), None)
+        if wrapper is None:
+            break
+        loaded = loaded[wrapper]
     if not isinstance(loaded, dict) or not loaded:
         raise UnknownModelError("holds no tensors by name; a checkpoint was expected")
+    is_model = any(isinstance(name, str) and _prefix_of(name) is not None for name in loaded)
+    found = {}
     for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
+        if isinstance(name, str) and isinstance(value, Tensor):
+            found[name] = value
+        elif not is_model or (isinstance(name, str) and _prefix_of(name) is not None):
             raise UnknownModelError(f"holds {name!r}, which is no tensor; a checkpoint was expected")
-    return dict(loaded)
+    return _plainly_named(found)
+
+
+def _plainly_named(state: State) -> State:
+    """Take off what wrappers put before the names of a model's tensors, and leave out what is beside the model."""
+    prefix = next((_prefix_of(name) for name in state if _prefix_of(name) is not None), None)
+    if prefix is None:
+        return dict(state)
+    named = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    inner = {name.replace("._orig_mod.", ".").replace(".module.", "."): tensor for name, tensor in named.items()}
+    return {name: x for name, x in inner.items() if not prefix or name.startswith((*_PARTS, "pixel_"))}
+
+
+def _prefix_of(name: str) -> str | None:
+    """Return what stands before the name of a model's part, "" for nothing, None where it is none of a model's."""
+    rest, prefix = name, ""
+    while not rest.startswith(_PARTS):
+        known = next((known for known in _PREFIXES if rest.startswith(known)), None)
+        if known is None:
+            return None
+        rest, prefix = rest.removeprefix(known), prefix + known
+    return prefix
 
 
 def understand(state: State) -> tuple[SamConfig, State]:
@@ -82,6 +129,7 @@ def understand(state: State) -> tuple[SamConfig, State]:
         UnknownModelError: these are no tensors of a Segment Anything model.
         CheckpointError: a tensor that fixes the config is missing or ill-shaped.
     """
+    state = _plainly_named(state)
     if not any(name.startswith(_PARTS) for name in state):
         example = next(iter(state), "none")
         raise UnknownModelError(f"is a checkpoint of no known kind (its tensors are called {example} and so on)")

@@ -85,6 +85,15 @@ def check_state(config: SamConfig, state: Mapping[str, Tensor]) -> None:
             raise CheckpointError(f"the tensor {name} is of type {state[name].dtype}, {tensor.dtype} was expected")
 
 
+def check_finite(state: Mapping[str, Tensor], path: object) -> None:
+    """Refuse weights that are no numbers, as those of a training that diverged; raises CheckpointError."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{path}: the tensor {name} holds NaN or infinity; the training that made it has diverged"
+            )
+
+
 def _refuse(names: list[str], what: str) -> None:
     if len(names) == 1:
         raise CheckpointError(f"the tensor {names[0]} is {what}")

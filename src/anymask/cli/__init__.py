@@ -80,6 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}", debug)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except MemoryError:
+        return _refuse("this machine has not enough memory for it; make images smaller, or fewer at a time", debug)
+    except Exception as error:  # what no one foresaw at all: a line of its own, and the traceback for who asks
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return _refuse(f"failed in a way that nobody foresaw: {what}; --debug shows where", debug)
     if status == INTERRUPTED:
         print("anymask: interrupted", file=sys.stderr)
     return status if isinstance(status, int) else 0

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, UInt8
 
+    from anymask.data.sample import SampleSet
     from anymask.evaluation.all_report import Pictures
     from anymask.evaluation.cases import Case
     from anymask.evaluation.edges import EdgeResult
     from anymask.evaluation.instances import InstanceResult
     from anymask.evaluation.proposals import ProposalResult
     from anymask.evaluation.protocol import Segmenter
-    from anymask.evaluation.sets import ImageSet
     from anymask.evaluation.single_point import SetOutcome, SinglePointConfig
     from anymask.inference import Refinement
     from anymask.model import Sam
@@ -124,7 +124,8 @@ class _Runs:
         device: str,
         offline: bool,
     ) -> None:
-        from anymask.evaluation.sets import open_sets, open_truths
+        from anymask.data.open import open_sets
+        from anymask.evaluation.sets import open_truths
         from anymask.inference import PLAIN, Refinement
 
         self._refinement = PLAIN if plain else Refinement()
@@ -135,7 +136,7 @@ class _Runs:
         self._open_sets = cache(lambda channels: open_sets(data, images=images, channels=channels))
         self._open_truths = cache(lambda channels: open_truths(data, images=images, channels=channels))
         self.labels: dict[str, str] = {}
-        self.sets: dict[str, dict[str, ImageSet]] = {}
+        self.sets: dict[str, dict[str, SampleSet]] = {}
         """By model, then by name."""
 
     def single_point(self, config: SinglePointConfig) -> dict[str, dict[str, SetOutcome]]:
@@ -203,7 +204,7 @@ def _part(config: SinglePointConfig) -> str:
 
 
 def _cases(
-    sets: Mapping[str, Mapping[str, ImageSet]],
+    sets: Mapping[str, Mapping[str, SampleSet]],
     outcomes: Mapping[str, Mapping[str, SetOutcome]],
     segmenters: Mapping[str, Callable[[], Segmenter]],
     config: SinglePointConfig,

@@ -24,7 +24,7 @@ Data = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA...",
-        help="Tars or folders of SA-1B's layout, JSON files of COCO's or LVIS', folders of images and masks.",
+        help="Tars or folders of SA-1B's layout, JSON files (COCO, LVIS, LabelMe), folders of images and masks.",
     ),
 ]
 Images = Annotated[

@@ -31,8 +31,8 @@ from anymask.errors import MissingPackageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from anymask.data.sample import SampleSet
     from anymask.evaluation.model_segmenter import ModelSegmenter
-    from anymask.evaluation.sets import ImageSet
     from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, SinglePointResult
 
 
@@ -65,9 +65,9 @@ def single_point(
     Writes single_point.json, .md and plots, and with a random first click single_point_random.json and .md.
     """
     from anymask.data.files import make_folder
+    from anymask.data.open import open_sets
     from anymask.evaluation import report
     from anymask.evaluation.model_segmenter import ModelSegmenter
-    from anymask.evaluation.sets import open_sets
     from anymask.evaluation.single_point import SinglePointConfig, summarise
     from anymask.inference import PLAIN, Refinement
     from anymask.inference.answers import channels_of
@@ -106,7 +106,7 @@ def single_point(
 def play_all(
     segmenter: ModelSegmenter,
     label: str,
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, SampleSet],
     config: SinglePointConfig,
     output: Path | None,
     progress: Callable[[str, int, int], None],

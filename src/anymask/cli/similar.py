@@ -97,14 +97,13 @@ def similar(
 
 def _files(given: list[Path]) -> list[Path]:
     """Return images in their order, folders unfolded; raises InputError for what is not there."""
-    from anymask.data.folder import IMAGE_SUFFIXES
+    from anymask.data.listing import list_images
 
     paths: list[Path] = []
     for path in given:
         if not path.exists():
             raise InputError(f"there is no image or folder {path}")
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        paths += [file for file in inside if not path.is_dir() or file.suffix.lower() in IMAGE_SUFFIXES]
+        paths += list_images(path) if path.is_dir() else [path]
     if not paths:
         raise InputError(f"no image in {', '.join(map(str, given))}")
     return paths

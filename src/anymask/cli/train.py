@@ -149,7 +149,8 @@ def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
 
 def _validator(recipe: Recipe) -> Callback[Sam]:
     """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
-    from anymask.evaluation.single_point import open_sets, quick_validation
+    from anymask.data.open import open_sets
+    from anymask.evaluation.single_point import quick_validation
     from anymask.training.sources import find
 
     plan = recipe.validation
@@ -208,13 +209,13 @@ def render(
     from rich.console import Console
     from rich.progress import track
 
-    from anymask.data.synthetic import SceneConfig, load_cutouts, load_tar_images, render_shards
+    from anymask.data.synthetic import SceneConfig, load_cutouts, load_pictures, render_shards
 
     check_folder(output)
     config = SceneConfig(
         size=size,
         nested=nested,
-        photographs=[image for tar in photographs or [] for image in load_tar_images(tar)],
+        photographs=[image for tar in photographs or [] for image in load_pictures(tar)],
         cutouts=[image for tar in cutouts or [] for image in load_cutouts(tar)],
     )
     paths = render_shards(

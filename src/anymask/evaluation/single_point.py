@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int
 
-from anymask.data.sa1b import Skipped
-from anymask.data.sample import Sample
+from anymask.data.sample import Sample, SampleSet, Skipped
 from anymask.errors import DataError, InputError
 from anymask.evaluation.journal import Journal, measured
 from anymask.evaluation.metrics import (
@@ -29,9 +28,7 @@ from anymask.evaluation.metrics import (
 )
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import Outcome, Segmenter, play
-from anymask.evaluation.sets import ImageSet as ImageSet
 from anymask.evaluation.sets import draw_images, seeded
-from anymask.evaluation.sets import open_sets as open_sets
 from anymask.inference import PLAIN
 from anymask.model import Sam
 
@@ -142,7 +139,7 @@ class SetOutcome:
 
 def evaluate(
     segmenter: Segmenter,
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, SampleSet],
     config: SinglePointConfig | None = None,
     *,
     progress: Callable[[str, int, int], None] | None = None,
@@ -163,7 +160,7 @@ def evaluate(
 def evaluate_set(
     segmenter: Segmenter,
     name: str,
-    images: ImageSet,
+    images: SampleSet,
     config: SinglePointConfig,
     *,
     progress: Callable[[str, int, int], None] | None = None,
@@ -193,7 +190,7 @@ def evaluate_set(
     )
 
 
-def draw_sample(images: ImageSet, index: int, config: SinglePointConfig) -> Sample:
+def draw_sample(images: SampleSet, index: int, config: SinglePointConfig) -> Sample:
     """Read an image with the masks that a config draws of it, none of them empty; raises AnymaskError."""
     key = images.key(index)
     sample = images.sample(index, max_masks=config.max_masks, rng=seeded(config.seed, key))
@@ -203,7 +200,7 @@ def draw_sample(images: ImageSet, index: int, config: SinglePointConfig) -> Samp
     return Sample(key=key, image=sample.image, masks=sample.masks[kept])
 
 
-def settings(segmenter: str, images: ImageSet, config: SinglePointConfig) -> dict[str, Any]:
+def settings(segmenter: str, images: SampleSet, config: SinglePointConfig) -> dict[str, Any]:
     """Return what an image's outcome depends on, for a journal; `segmenter` must name weights, not just a model."""
     values = {"protocol": "single-point", "protocol_version": SETTINGS_VERSION, "segmenter": segmenter}
     return {**values, "images": images.signature(), "config": dataclasses.asdict(config)}
@@ -241,7 +238,7 @@ def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> 
 
 def quick_validation(
     model: Sam,
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, SampleSet],
     *,
     num_images: int = 6,
     num_masks: int = 8,

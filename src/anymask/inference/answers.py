@@ -68,13 +68,17 @@ class EncodedImage:
 
 
 @contextmanager
-def evaluating(model: Sam) -> Iterator[None]:
-    """Run without gradients and in evaluation mode, and leave every module in the mode it was in."""
+def evaluating(model: Sam, *, kept: bool = False) -> Iterator[None]:
+    """Run without gradients and in evaluation mode, and leave every module in the mode it was in.
+
+    What is `kept`, such as an embedding that a decoder may be trained on, is no tensor of torch's inference mode, which
+    is a little faster.
+    """
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        with torch.inference_mode():
+        with torch.no_grad() if kept else torch.inference_mode():
             yield
     finally:
         for module in training:
@@ -95,7 +99,7 @@ def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
     resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
-    with evaluating(model):
+    with evaluating(model, kept=True):
         embeddings = runtime_of(model).encode(resized)
     return [
         EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from anymask.data.images import ImageSource
+from anymask.data.json_files import as_number, as_whole, read_json
 from anymask.errors import DataError, InputError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import rle
@@ -61,12 +61,7 @@ def read_detections(path: str | Path) -> dict[ImageId, list[Detection]]:
 
     `category_id` may be left out (1) and so may `score` (1). Raises DataError, naming the entry, for any other file.
     """
-    try:
-        entries = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
+    entries = read_json(path)
     if not isinstance(entries, list):
         kind = "an annotation file" if isinstance(entries, dict) and "annotations" in entries else "no list"
         raise DataError(f"{path} is {kind}; COCO's results, a list of boxes, were expected")
@@ -80,10 +75,12 @@ def read_detections(path: str | Path) -> dict[ImageId, list[Detection]]:
 def _checked(entry: object, where: str) -> tuple[ImageId, Detection]:
     match entry:
         case {"image_id": int() | str() as image_id, "bbox": [_, _, _, _] as bbox, **rest}:
-            category: object = rest.get("category_id", 1)
-            numbers = [float(n) for n in (*bbox, rest.get("score", 1.0)) if isinstance(n, int | float)]
-            if isinstance(category, int) and len(numbers) == 5 and all(map(math.isfinite, numbers)):
-                x, y, width, height, score = numbers
+            category = as_whole(rest.get("category_id", 1))
+            given = (*bbox, rest.get("score", 1.0))
+            numbers = [as_number(value) for value in given if isinstance(value, int | float)]
+            finite = [number for number in numbers if number is not None]
+            if category is not None and len(finite) == 5:
+                x, y, width, height, score = finite
                 box = (x, y, x + width, y + height)
                 return image_id, Detection(category_id=category, score=score, box=box)
     shown = json.dumps(entry)[:80]

@@ -233,5 +233,5 @@ class Predictor:
 
     def _moved(self, embedding: Embedding) -> Embedding:
         device, dtype = self.model.device, self.model.dtype
-        with evaluating(self.model):
+        with evaluating(self.model, kept=True):
             return self.model.prepare(embedding.map(lambda tensor: tensor.to(device, dtype)))

@@ -120,7 +120,10 @@ class Sam(nn.Module):
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Embedding:
         """Encode preprocessed images."""
-        features, early = self.image_encoder(images)
+        return self.embedding_of(*self.image_encoder(images))
+
+    def embedding_of(self, features: Float[Tensor, "b c h w"], early: Any) -> Embedding:
+        """Return an embedding of what the image encoder gives, with what the decoder needs of early layers."""
         if isinstance(self.mask_decoder, HQMaskDecoder):
             return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
         if self.config.decoder.skip_widths is not None:

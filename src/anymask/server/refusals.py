@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -67,6 +68,14 @@ def add_handlers(app: FastAPI) -> None:
         if isinstance(error, OutputError):
             logger.error("%s", error)
         return Refused(_FULL if isinstance(error, OutputError) else 422, str(error)).response()
+
+    @app.exception_handler(OSError)
+    def _file(_: Request, error: OSError) -> JSONResponse:
+        """A disk that is full, and other troubles with files; their places are the server's own business."""
+        logger.error("%s", error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        word = "the server's disk is full" if full else "the server cannot read or write a file; its log says more"
+        return Refused(_FULL if full else 500, word).response()
 
 
 def _first_of(error: RequestValidationError) -> str:

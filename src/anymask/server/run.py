@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _PARTING_SECONDS = 5
+_MAX_CONNECTIONS = 512
+"""Open at once; more are answered with 503. Those that listen to events count."""
+_MAX_HEADERS = 64 << 10
+"""Bytes of a request before its body."""
 _KEEP_ALIVE_SECONDS = 75
 """Long: a connection closed just when a request is sent on it looks like a failure."""
 
@@ -45,6 +49,8 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            limit_concurrency=_MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=_MAX_HEADERS,
             timeout_graceful_shutdown=_PARTING_SECONDS,
         )
         super().__init__(config)

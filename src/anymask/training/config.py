@@ -20,20 +20,24 @@ from anymask.training.strict_toml import read_strictly
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """One source of samples: tars in SA-1B's layout or folders of images beside masks, its weight, its variations.
+    """One source of samples: where it lies, its weight, its variations.
 
-    Both are glob patterns, in which `~` and $VARIABLES are expanded.
+    `data` is of any kind that `anymask.data.open.open_data` opens, with `annotations` where those of one place lie
+    apart; `tars` and `folders` are the same under the names of its oldest kinds. All but `annotations` are glob
+    patterns; `~` and $VARIABLES are expanded.
     """
 
     tars: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    annotations: str = ""
     weight: float = 1.0
     transforms: TransformConfig = field(default_factory=TransformConfig)
 
     def __post_init__(self) -> None:
         """Refuse a source of nothing, or of two kinds."""
-        if bool(self.tars) == bool(self.folders):
-            raise ValueError("a source needs either tars or folders")
+        if sum(map(bool, (self.tars, self.folders, self.data))) != 1:
+            raise ValueError("a source needs one of data, tars and folders")
         if self.weight < 0:
             raise ValueError(f"weight is {self.weight}; it must be at least 0")
 

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
 from anymask.data.files import make_folder
-from anymask.data.loader import Batch, SampleSet
-from anymask.data.sa1b import Skipped
+from anymask.data.loader import Batch
+from anymask.data.sample import SampleSet, Skipped
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError, OutputError
 from anymask.model import Embedding, Sam

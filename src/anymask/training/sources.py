@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 
 from anymask.data.cache import ImageCache
-from anymask.data.folder import FolderFiles
-from anymask.data.loader import BatchStream, SampleSet, Source
-from anymask.data.sa1b import TarFiles
+from anymask.data.loader import BatchStream, Source
+from anymask.data.open import open_data
+from anymask.data.sample import SampleSet
 from anymask.data.tar_places import is_url
 from anymask.errors import DataError
 from anymask.training.config import Recipe, SourceConfig
@@ -45,9 +45,13 @@ def image_cache(recipe: Recipe) -> ImageCache | None:
 
 
 def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
-    if source.tars:
-        return TarFiles(find(source.tars, "tar"), cache=cache)
-    return FolderFiles(find(source.folders, "folder"), cache=cache)
+    return open_data(places(source), expanded(source.annotations) or None, cache=cache)
+
+
+def places(source: SourceConfig) -> list[str]:
+    """Return where a source's images lie; raises DataError for a pattern that matches nothing."""
+    kinds = {"tar": source.tars, "folder": source.folders, "data": source.data}
+    return [path for kind, patterns in kinds.items() for path in find(patterns, kind)]
 
 
 def find(patterns: Sequence[str], kind: str) -> list[str]:

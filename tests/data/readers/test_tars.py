@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from anymask.data.cache import ImageCache
-from anymask.data.sa1b import Skipped, TarFiles, parse_sample, stream
-from anymask.data.sample import Sample
+from anymask.data.readers.pairs import parse_sample
+from anymask.data.readers.tars import TarFiles, stream
+from anymask.data.sample import Sample, Skipped
 from anymask.errors import AnymaskError, DataError, ImageError
 
 Pair = Callable[..., list[tuple[str, bytes]]]
@@ -33,8 +34,9 @@ def changed(members: list[tuple[str, bytes]], change: Callable[[dict[str, object
     return [image, (json_[0], json.dumps(document if new is None else new).encode())]
 
 
-def wrong_size(document: dict[str, list[dict[str, dict[str, object]]]]) -> None:
-    document["annotations"][1]["segmentation"]["size"] = [41, 60]
+def wrong_sizes(document: dict[str, list[dict[str, dict[str, object]]]]) -> None:
+    for annotation in document["annotations"]:
+        annotation["segmentation"]["size"] = [41, 60]
 
 
 def no_masks(document: dict[str, object]) -> None:
@@ -52,22 +54,20 @@ def broken_pairs(pair_of: Pair) -> dict[str, list[tuple[str, bytes]]]:
         "a picture cut short": [(image[0], image[1][:200]), document],
         "not a picture": [(image[0], b"hello"), document],
         "an empty picture": [(image[0], b""), document],
-        "an RLE of the wrong size": changed(pair_of(1), wrong_size),  # type: ignore[arg-type]
+        "RLEs of the wrong size": changed(pair_of(1), wrong_sizes),  # type: ignore[arg-type]
         "no masks": changed(pair_of(1), no_masks),
         "broken JSON": [image, (document[0], document[1][:-50])],
         "JSON that is none of SA-1B's": [image, (document[0], b'[1, {"annotations": 3}]')],
         "annotations that are no objects": changed(pair_of(1), lambda d: {"annotations": [1, 2]}),
         "annotations without an RLE": changed(pair_of(1), lambda d: {"annotations": [{"id": 1}]}),
         "a level that is none": changed(pair_of(1), wrong_level),  # type: ignore[arg-type]
-        "an RLE of nonsense": changed(pair_of(1), lambda d: d["annotations"][2]["segmentation"].update(counts="~~~")),  # type: ignore[index]
+        "empty masks": changed(
+            pair_of(1), lambda d: [a["segmentation"].update(counts=[2400]) for a in d["annotations"]] and None
+        ),  # type: ignore[index, attr-defined, func-returns-value]
     }
 
 
-KINDS = list(
-    broken_pairs(
-        lambda i: [("x.jpg", b""), ("x.json", b'{"annotations": [{}, {"segmentation": {}}, {"segmentation": {}}]}')]
-    )
-)
+KINDS = list(broken_pairs(lambda i: [("x.jpg", b""), ("x.json", b'{"annotations": [{"segmentation": {}}]}')]))
 
 
 @contextlib.contextmanager
@@ -156,6 +156,18 @@ def test_what_is_broken_is_named_and_left_out(
     assert kept == ["a.tar/image-0", "a.tar/image-2"]
     assert skipped.total == 1 and skipped.keys == {"a.tar/image-1"}
     assert [r.message.startswith("skipped a.tar/image-1: ") for r in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("fault", [{"size": [41, 60]}, {"counts": "~~~"}, {"counts": [2400]}, {"counts": None}])
+def test_a_bad_or_empty_mask_is_left_out_and_the_others_are_used(
+    fault: dict[str, object], pair_of: Pair, write_tar: Write
+) -> None:
+    image, document = changed(pair_of(1), lambda d: d["annotations"][1]["segmentation"].update(fault))  # type: ignore[index]
+    files = TarFiles([write_tar("a.tar", [image, document])])
+    good = parse_sample("k", *(data for _, data in pair_of(1)))
+    assert np.array_equal(files.sample(0).masks, good.masks[[0, 2]])
+    found = files.annotations(0)
+    assert [mask.id for mask in found.masks] == ["sa1b-0", "sa1b-2"] and sum(found.left_out.values()) == 1
 
 
 def test_images_without_json_and_the_other_way_round(

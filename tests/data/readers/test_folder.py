@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from anymask.data.cache import ImageCache
-from anymask.data.folder import FolderFiles
 from anymask.data.loader import BatchStream, Source
+from anymask.data.readers.folder import FolderFiles
 from anymask.data.transforms import TransformConfig
 from anymask.errors import AnymaskError, DataError
 

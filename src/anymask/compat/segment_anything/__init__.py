@@ -3,7 +3,8 @@
     from anymask.compat.segment_anything import SamPredictor, sam_model_registry
 
 Signatures, shapes, dtypes and the order of masks are that package's: masks come in the order of the model's tokens,
-not best first, and points outside the image are not refused. Its `utils.transforms.ResizeLongestSide` is here too.
+not best first, and points outside the image are not refused. The three parts of a model can be called one by one, as
+loops that fine-tune them do; that package's modules (`modeling`, `predictor`, `utils.transforms`, …) are here too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,11 +26,12 @@ from torch.nn import functional as F
 from anymask import model
 from anymask.checkpoints.load import load_model
 from anymask.compat.automatic_mask_generator import SamAutomaticMaskGenerator
+from anymask.compat.parts import ImageEncoderFace, MaskDecoderFace, PromptEncoderFace, prompts_of, with_face
 from anymask.errors import CheckpointError, ImageError, PromptError
 from anymask.geometry.frames import Frame, resized_size
 from anymask.inference.answers import chunk_size
 from anymask.inference.resize import resize_image, upsample_logits
-from anymask.model import MASK_THRESHOLD, SIZES, Embedding, PointLabel, Prompts, SamConfig
+from anymask.model import MASK_THRESHOLD, SIZES, Embedding, Prompts, SamConfig
 
 __all__ = [
     "ResizeLongestSide",
@@ -42,6 +44,12 @@ __all__ = [
     "build_sam_vit_l",
     "sam_model_registry",
 ]
+
+_FACES = {
+    "image_encoder": ImageEncoderFace,
+    "prompt_encoder": PromptEncoderFace,
+    "mask_decoder": MaskDecoderFace,
+}
 
 CheckpointPath = str | os.PathLike[str]
 
@@ -57,8 +65,15 @@ class Sam(model.Sam):
         """Return the same model, its modules shared, with this class's face."""
         sam = cls.__new__(cls)
         vars(sam).update(vars(other))
+        vars(sam)["_modules"] = dict(other._modules)
+        for name, face in _FACES.items():
+            sam._modules[name] = with_face(other.get_submodule(name), face)
         vars(sam.image_encoder)["img_size"] = other.image_size
         return sam
+
+    def encode(self, images: Float[Tensor, "b 3 s s"]) -> Embedding:
+        """Encode preprocessed images, with what the decoder needs beside the embedding."""
+        return self.embedding_of(*self.image_encoder.with_early(images))
 
     @torch.no_grad()
     def forward(  # type: ignore[override]  # Meta's call is another than ours
@@ -73,8 +88,8 @@ class Sam(model.Sam):
         embedding = self.encode(torch.stack([self.preprocess(record["image"]) for record in batched_input]))
         answers = []
         for index, record in enumerate(batched_input):
-            prompts = _prompts(
-                self,
+            prompts = prompts_of(
+                self.device,
                 record.get("point_coords"),
                 record.get("point_labels"),
                 record.get("boxes"),
@@ -257,7 +272,7 @@ class SamPredictor:
         features = self.get_image_embedding()  # which a script may have changed
         assert self._embedding is not None
         embedding = dataclasses.replace(self._embedding, features=features)
-        prompts = _prompts(self.model, point_coords, point_labels, boxes, mask_input)
+        prompts = prompts_of(self.model.device, point_coords, point_labels, boxes, mask_input)
         logits, iou = _decode(self.model, embedding, prompts, multimask_output)
         masks = self.model.postprocess_masks(logits, self.input_size, self.original_size)
         return masks if return_logits else masks > self.model.mask_threshold, iou, logits
@@ -294,34 +309,6 @@ def _build(size: str, checkpoint: CheckpointPath | None) -> Sam:
 
 def _shape(config: SamConfig) -> object:
     return config.encoder, config.decoder, config.width, config.image_size
-
-
-def _prompts(
-    sam: model.Sam,
-    points: Float[Tensor, "b n 2"] | None,
-    labels: Shaped[Tensor, "b n"] | None,
-    boxes: Float[Tensor, "b 4"] | None,
-    masks: Float[Tensor, "b 1 hm wm"] | None,
-) -> Prompts:
-    """Build b prompts for one image; none at all is one prompt without tokens, as in Meta's code."""
-    if points is None and boxes is None and masks is None:
-        return Prompts(
-            points=torch.zeros(1, 1, 0, 2, device=sam.device),
-            labels=torch.zeros(1, 1, 0, dtype=torch.long, device=sam.device),
-        )
-    return Prompts.build(
-        points=None if points is None else points[None],
-        labels=None if points is None or labels is None else _known(labels)[None],
-        boxes=None if boxes is None else boxes.reshape(1, -1, 4),
-        masks=None if masks is None else masks[None, :, 0],
-    )
-
-
-def _known(labels: Shaped[Tensor, "b n"]) -> Int[Tensor, "b n"]:
-    """Refuse labels that are no point's: 2 and 3 would be taken for a box's corners."""
-    if bool(((labels < PointLabel.NOT_A_POINT) | (labels > PointLabel.FOREGROUND)).any()):
-        raise PromptError("point_labels must be 1 on the object, 0 off it, or -1 for a point that pads")
-    return labels.long()
 
 
 def _decode(
