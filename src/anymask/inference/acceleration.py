@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._pytree import nn, tree_map_only
 
 from anymask.errors import InputError
 from anymask.model import Sam
@@ -71,8 +72,8 @@ def _convert(encoder: nn.Module, dtype: torch.dtype, outside: torch.dtype) -> No
     def enter(_: nn.Module, images: tuple[Tensor]) -> tuple[Tensor]:
         return (images[0].to(dtype),)
 
-    def leave(_: nn.Module, __: Any, outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        return tuple(None if x is None else x.to(outside) for x in outputs)
+    def leave(_: nn.Module, __: Any, outputs: Any) -> Any:
+        return tree_map_only(Tensor, lambda x: x.to(outside), outputs)  # which may nest: an encoder's early features
 
     encoder.to(dtype)
     encoder.register_forward_pre_hook(enter)
