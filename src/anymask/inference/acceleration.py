@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import nn, tree_map_only
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from anymask.errors import InputError
 from anymask.model import Sam
