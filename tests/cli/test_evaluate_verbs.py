@@ -195,8 +195,7 @@ def test_masks_that_were_made_before_a_failure_are_not_lost(
         return segment(self, *arguments)
 
     monkeypatch.setattr(Instances, "segment_encoded", failing)
-    with pytest.raises(RuntimeError, match=r"^CUDA out of memory"):
-        anymask(*command)
+    assert anymask(*command).status == 2
     assert not output.exists()
     assert anymask(*command).status == 0 and asked == 4
     assert [entry["image_id"] for entry in json.loads(output.read_text())] == [1, 2, 3]

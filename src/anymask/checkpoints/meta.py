@@ -36,7 +36,7 @@ _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     np.ndarray,
-    *(np._core.multiarray.scalar, np._core.multiarray._reconstruct),
+    *(np._core.multiarray.scalar, np._core.multiarray._reconstruct),  # type: ignore[attr-defined]
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdSU"),
     *(pathlib.PosixPath, pathlib.PurePosixPath),
 ]

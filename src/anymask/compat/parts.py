@@ -27,7 +27,7 @@ def with_face(part: nn.Module, face: type) -> nn.Module:
 
 
 @cache
-def _faced(kind: type, face: type) -> type:
+def _faced(kind: Any, face: Any) -> type:
     return type(kind.__name__, (face, kind), {"__doc__": kind.__doc__})
 
 

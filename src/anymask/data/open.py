@@ -150,8 +150,13 @@ def _open_apart(place: Path, annotations: Path, options: _Options) -> AnnotatedS
         return LabelMeFiles(annotations, images=place, channels=options.channels, unlabelled=options.unlabelled)
     if kind == "pairs":
         return PairFiles(place, annotations=annotations, channels=options.channels, unlabelled=options.unlabelled)
-    more = {"channels": options.channels, "cache": options.cache}
-    return FolderFiles([place], masks=annotations, unlabelled=options.unlabelled, **more)
+    return FolderFiles(
+        [place],
+        masks=annotations,
+        channels=options.channels,
+        unlabelled=options.unlabelled,
+        cache=options.cache,
+    )
 
 
 def _open_json(path: Path, images: Path | None, options: _Options) -> AnnotatedSet:
