@@ -108,7 +108,7 @@ class Meta:
         self.arguments, self.autocast = arguments, autocast
         ours = widened.widened()
         encoder = meta_model(arguments.size, arguments.blocks).image_encoder
-        embedding = widened.MetaEncoder(ours.image_encoder.encoder)
+        embedding = widened.MetaEncoder(ours.image_encoder.narrow)
         self.model = meta_decoder(ours.state_dict(), Costly(encoder, embedding)).to(arguments.device)
         # Its filters end in numpy, which has no bfloat16.
         self.model.mask_decoder.register_forward_hook(lambda _, __, outputs: tuple(x.float() for x in outputs))

@@ -5,7 +5,8 @@ width computes the same when every channel is there twice: a linear layer that h
 normalisation over a doubled channel has the same mean and deviation, and attention over doubled heads has twice the
 products, which weights of the queries divided by √2 bring to what its smaller scale expects.
 
-The encoder is the embedded one at an input of half the side, its channels doubled likewise: 64×64 cells, as Meta's.
+The encoder is the embedded one at an input of half the side, its channels doubled likewise: 64×64 cells, as Meta's. What
+Meta's decoder has no place for, skips and a ranker, is left out of both.
 
     python benchmarks/widened.py        check that both answer alike
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,8 +35,12 @@ _EMBEDDINGS = ("_embed", "iou_token", "mask_tokens", "gaussian")
 
 
 def embedded() -> Sam:
-    """The embedded model with 64×64 cells."""
-    return anymask.load(EMBEDDED, image_size=SIDE // 2)
+    """The embedded model with 64×64 cells, without skips and ranker."""
+    model = anymask.load(EMBEDDED, image_size=SIDE // 2)
+    decoder = replace(model.config.decoder, skip_widths=None, ranker_width=None)
+    plain = build_sam(replace(model.config, decoder=decoder)).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    return plain
 
 
 class WidenedEncoder(nn.Module):
@@ -42,14 +48,17 @@ class WidenedEncoder(nn.Module):
 
     img_size = SIDE
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, narrow: Sam) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.narrow = narrow
         self.seconds = 0.0
 
     def features(self, images: Tensor) -> Tensor:
+        """Encode images that are normalised as Meta's models want them, which is undone."""
         began = time.perf_counter()
-        found: Tensor = self.encoder(F.avg_pool2d(images, 2))[0].repeat_interleave(2, 1)
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (CONFIG.pixel_mean, CONFIG.pixel_std))
+        pixels = (F.avg_pool2d(images, 2) * std + mean - self.narrow.pixel_mean) / self.narrow.pixel_std
+        found: Tensor = self.narrow.encode(pixels).features.repeat_interleave(2, 1)
         self.seconds += time.perf_counter() - began
         return found
 
@@ -102,14 +111,14 @@ def widened() -> Sam:
     narrow = embedded()
     model = build_sam(CONFIG).eval()
     model.load_state_dict(widened_state(narrow.state_dict(), model.state_dict()), strict=False)
-    model.image_encoder = OurEncoder(narrow.image_encoder)
+    model.image_encoder = OurEncoder(narrow)
     return model
 
 
 def widened_meta() -> Any:
     """The same in Meta's classes."""
     ours = widened()
-    return meta_decoder(ours.state_dict(), MetaEncoder(ours.image_encoder.encoder))
+    return meta_decoder(ours.state_dict(), MetaEncoder(ours.image_encoder.narrow))
 
 
 def widened_transformers() -> Any:
@@ -124,7 +133,7 @@ def widened_transformers() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         save_model(ours, folder, format="huggingface")
         model = transformers.SamModel.from_pretrained(folder).eval()
-    model.vision_encoder = TransformersEncoder(encoder.encoder)
+    model.vision_encoder = TransformersEncoder(encoder.narrow)
     return model
 
 

@@ -99,7 +99,7 @@ def test_settings_are_shown_and_changed(anymask: Call, refused: Call, project: P
 
 
 def test_the_docs_list_every_setting() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "data-engine.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "data-engine.md").read_text()
     for name, default in dataclasses.asdict(EngineSettings()).items():
         value = str(default).lower() if isinstance(default, bool) else f"{default:g}"
         assert f"| `{name}` | {value} | {MEANINGS[name]} |" in text

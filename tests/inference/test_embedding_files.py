@@ -67,7 +67,7 @@ def test_what_is_no_embedding_is_refused(tmp_path: Path, small_sam: Sam, make: C
 
 def test_an_embedding_of_another_size_is_refused(tmp_path: Path, small_sam: Sam) -> None:
     np.save(tmp_path / "x.npy", np.zeros((1, 256, 64, 64), np.float32))
-    with pytest.raises(ImageError, match=r"has shape \(1, 256, 64, 64\), but this model's have \(1, 64, 16, 16\)"):
+    with pytest.raises(ImageError, match=r"have shape \(1, 256, 64, 64\), but this model's have \(1, 64, 16, 16\)"):
         Predictor(small_sam).set_embedding(tmp_path / "x.npy", (20, 30))
 
 

@@ -5,6 +5,7 @@ The encoder is the embedded model's, behind Meta's face; random weights would le
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -18,7 +19,7 @@ import anymask
 from anymask.compat import segment_anything as drop_in
 from anymask.data.images import read_image
 from anymask.geometry import rle
-from anymask.model import Sam
+from anymask.model import Sam, build_sam
 from anymask.samples import sample_path
 
 LOWERED = {"pred_iou_thresh": 0.2, "stability_score_thresh": 0.5}
@@ -45,9 +46,17 @@ class Pair:
     ours: Sam
 
 
+def _plain(model: Sam) -> Sam:
+    """Return the model without what Meta's decoder has no place for: skips, and a ranker behind it."""
+    decoder = dataclasses.replace(model.config.decoder, skip_widths=None, ranker_width=None)
+    plain = build_sam(dataclasses.replace(model.config, decoder=decoder)).eval()
+    assert not plain.load_state_dict(model.state_dict(), strict=False).missing_keys
+    return plain
+
+
 @pytest.fixture(scope="module")
 def pair(meta_sam: ModuleType) -> Iterator[Pair]:
-    ours = anymask.load("anymask-s").eval()
+    ours = _plain(anymask.load("anymask-s"))
     config, parts = ours.config, meta_sam.modeling
     decoder, width, cells = config.decoder, config.width, config.embedding_size
     theirs = parts.Sam(
@@ -66,6 +75,8 @@ def pair(meta_sam: ModuleType) -> Iterator[Pair]:
             iou_head_depth=decoder.iou_depth,
             iou_head_hidden_dim=decoder.iou_hidden,
         ),
+        pixel_mean=config.pixel_mean,
+        pixel_std=config.pixel_std,
     )
     theirs.prompt_encoder.load_state_dict(ours.prompt_encoder.state_dict())
     theirs.mask_decoder.load_state_dict(ours.mask_decoder.state_dict())

@@ -88,7 +88,7 @@ def test_the_recipes_of_the_repository_are_sound(path: Path) -> None:
         ("scale = [0.5, 2]", "scale = [2, 0.5]", 13, "sources[0].transforms: scale is (2.0, 0.5)"),
         ("weight = 2", "weight = 'x'", 17, "sources[1].weight must be a number"),
         ("weight = 2", "weight = -2", 17, "sources[1]: weight is -2.0"),
-        ('folders = ["photos"]', "", 15, "sources[1]: a source needs either tars or folders"),
+        ('folders = ["photos"]', "", 15, "sources[1]: a source needs one of data, tars and folders"),
         ("color = 0.5", "colour = 0.5", 20, "sources[1].transforms.colour is no key"),
         ("color = 0.5", "color = 2", 20, "sources[1].transforms: color is 2.0"),
         ("[optim]", "[model]\nsize = 'huge'\n[optim]", 7, "model: size is 'huge'; it must be one of vit_b"),
