@@ -5,8 +5,8 @@ width computes the same when every channel is there twice: a linear layer that h
 normalisation over a doubled channel has the same mean and deviation, and attention over doubled heads has twice the
 products, which weights of the queries divided by √2 bring to what its smaller scale expects.
 
-The encoder is the embedded one at an input of half the side, its channels doubled likewise: 64×64 cells, as Meta's. What
-Meta's decoder has no place for, skips and a ranker, is left out of both.
+The encoder is the embedded one at an input of half the side, its channels doubled likewise: 64×64 cells, as Meta's.
+What Meta's decoder has no place for, skips and a ranker, is left out of both.
 
     python benchmarks/widened.py        check that both answer alike
 """

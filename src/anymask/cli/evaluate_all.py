@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, UInt8
 
-    from anymask.data.sample import SampleSet
+    from anymask.data.sample import AnnotatedSet, SampleSet
     from anymask.evaluation.all_report import Pictures
     from anymask.evaluation.cases import Case
     from anymask.evaluation.edges import EdgeResult
@@ -136,7 +136,7 @@ class _Runs:
         self._open_sets = cache(lambda channels: open_sets(data, images=images, channels=channels))
         self._open_truths = cache(lambda channels: open_truths(data, images=images, channels=channels))
         self.labels: dict[str, str] = {}
-        self.sets: dict[str, dict[str, SampleSet]] = {}
+        self.sets: dict[str, dict[str, AnnotatedSet]] = {}
         """By model, then by name."""
 
     def single_point(self, config: SinglePointConfig) -> dict[str, dict[str, SetOutcome]]:

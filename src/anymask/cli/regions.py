@@ -32,7 +32,9 @@ def regions(
     from anymask.data.region_shards import write_regions
 
     check_folder(output)
-    found = open_images(sorted(photographs, key=Path.is_dir))  # tars first, as runs that go on began
+    found = open_images(
+        sorted(photographs, key=lambda place: Path(place).is_dir())
+    )  # tars first, as runs that go on began
     if model is None:
         paths = write_regions(found, output, per_shard=per_shard)
     else:

@@ -21,7 +21,8 @@ Part = TypeVar("Part", bound=nn.Module)
 
 def with_face(part: nn.Module, face: type) -> nn.Module:
     """Return the same part, its parameters and buffers shared, with a face in front of its own methods."""
-    made = nn.Module.__new__(_faced(type(part), face)) if not isinstance(part, face) else part
+    kind: Any = type(part)
+    made = part if isinstance(part, face) else nn.Module.__new__(_faced(kind, face))
     vars(made).update(vars(part))
     return made
 

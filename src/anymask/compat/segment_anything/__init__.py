@@ -73,7 +73,8 @@ class Sam(model.Sam):
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Embedding:
         """Encode preprocessed images, with what the decoder needs beside the embedding."""
-        return self.embedding_of(*self.image_encoder.with_early(images))
+        encoder: Any = self.image_encoder
+        return self.embedding_of(*encoder.with_early(images))
 
     @torch.no_grad()
     def forward(  # type: ignore[override]  # Meta's call is another than ours
