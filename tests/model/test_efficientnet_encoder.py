@@ -98,7 +98,7 @@ def test_skips_reach_the_pixels_that_they_belong_to(model: Sam) -> None:
         assert embedding.skips is not None
         for index, scale in enumerate((2, 1)):
             changed = [skip.clone() for skip in embedding.skips]
-            changed[index][0, :, 7, 12] += 1.0
+            changed[index][0, ::2, 7, 12] += 3.0  # not all alike, which normalisation would take off again
             after, _ = model.decode(dataclasses.replace(embedding, skips=(changed[0], changed[1])), prompts)
             moved = (after != before)[0, 0].any(0).nonzero()
             rows, columns = 7 * scale + torch.arange(scale), 12 * scale + torch.arange(scale)
