@@ -278,7 +278,7 @@ def test_a_set_embedding_is_the_image(predictor: Predictor, small_sam: Sam) -> N
     other = Predictor(small_sam)
     other.set_embedding(predictor.image.embedding, (60, 100))
     assert_array_equal(other.predict(points=[(52, 37)]).masks, predictor.predict(points=[(52, 37)]).masks)
-    with pytest.raises(ImageError, match="embedding has shape"):
+    with pytest.raises(ImageError, match="embedding.s features have shape"):
         other.set_embedding(Embedding(features=torch.zeros(1, 4, 4, 4)), (60, 100))
     for size in ((0, 100), (60,)):
         with pytest.raises(ImageError, match="the image's size is"):

@@ -154,7 +154,8 @@ def embedding(
 ) -> None:
     """Encode an image, and write its embedding: float32, (1, channels, height, width), as Meta's demo page reads it.
 
-    SAM-HQ's second array goes into FILE_hq.npy. `Predictor.set_embedding` takes the file's path.
+    What more some models have of an image goes beside it: FILE_hq.npy of SAM-HQ, FILE_skip2.npy and FILE_skip4.npy of
+    models with skips. `Predictor.set_embedding` takes the file's path.
     """
     from anymask.inference import Predictor
     from anymask.inference.embeddings import check_npy_name, write_npy

@@ -8,6 +8,7 @@ not best first, and points outside the image are not refused. Its `utils.transfo
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -78,9 +79,8 @@ class Sam(model.Sam):
                 record.get("boxes"),
                 record.get("mask_inputs"),
             )
-            one = slice(index, index + 1)
-            hq = None if embedding.hq is None else embedding.hq[one]
-            logits, iou = _decode(self, Embedding(features=embedding.features[one], hq=hq), prompts, multimask_output)
+            one = embedding.map(lambda tensor, index=index: tensor[index : index + 1])
+            logits, iou = _decode(self, one, prompts, multimask_output)
             masks = self.postprocess_masks(logits, record["image"].shape[-2:], record["original_size"])
             answers.append({"masks": masks > self.mask_threshold, "iou_predictions": iou, "low_res_logits": logits})
         return answers
@@ -207,7 +207,7 @@ class SamPredictor:
         self.original_size = original_image_size
         self.input_size = tuple(size[-2:])
         embedding = self.model.encode(self.model.preprocess(transformed_image))
-        self.features, self._hq = embedding.features, embedding.hq
+        self.features, self._embedding = embedding.features, embedding
         self.is_image_set = True
 
     def predict(
@@ -252,7 +252,9 @@ class SamPredictor:
         return_logits: bool = False,
     ) -> tuple[Shaped[Tensor, "b c h w"], Float[Tensor, "b c"], Float[Tensor, "b c hm wm"]]:
         """Answer b prompts in the model's frame (see `transform`); returns what `predict` does, batched."""
-        embedding = Embedding(features=self.get_image_embedding(), hq=self._hq)
+        features = self.get_image_embedding()  # which a script may have changed
+        assert self._embedding is not None
+        embedding = dataclasses.replace(self._embedding, features=features)
         prompts = _prompts(self.model, point_coords, point_labels, boxes, mask_input)
         logits, iou = _decode(self.model, embedding, prompts, multimask_output)
         masks = self.model.postprocess_masks(logits, self.input_size, self.original_size)
@@ -267,7 +269,7 @@ class SamPredictor:
     def reset_image(self) -> None:
         """Forget the image."""
         self.is_image_set = False
-        self.features = self._hq = None
+        self.features = self._embedding = None
         self.orig_h = self.orig_w = self.input_h = self.input_w = None
 
     def _require_image(self) -> None:

@@ -5,6 +5,7 @@ A comparison yields mask logits (…, h, w), the file's and the model's.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from anymask.data.images import read_image
 from anymask.export.description import Description
+from anymask.export.parts import meta_names
 from anymask.export.sides import flatten, replace
 from anymask.geometry.frames import resized_size
 from anymask.inference.resize import resize_image, upsample_logits
@@ -58,7 +60,7 @@ def _encoder(
     model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     found = exported.run({"image": picture})
-    theirs = Embedding(features=found["features"], hq=found.get("hq"))
+    theirs = Embedding.from_tensors(found)
     prompts = random_prompts(model, generator, (2, 1, 3))
     yield model.decode(theirs, prompts)[0][0], model.decode(ours, prompts)[0][0]
 
@@ -68,7 +70,7 @@ def _image(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     prepared = model.prepare(ours)
     found = exported.run(_arrays(ours))
-    theirs = Embedding(features=ours.features, hq=ours.hq, side=replace(prepared.side, found))
+    theirs = dataclasses.replace(ours, side=replace(prepared.side, found))
     prompts = random_prompts(model, generator, (1,))
     yield model.decode(theirs, prompts)[0][0], model.decode(ours, prompts)[0][0]
 
@@ -102,7 +104,7 @@ def _meta(
         ordinary = _prompt_arrays(model, prompts)
         found = exported.run(
             {
-                "image_embeddings": ours.features.numpy(),
+                **meta_names(_arrays(ours)),
                 "point_coords": ordinary["points"],
                 "point_labels": ordinary["labels"],
                 "mask_input": ordinary["mask_input"][None],
@@ -170,8 +172,7 @@ def sample_picture(image_size: int, index: int, generator: torch.Generator) -> U
 
 
 def _arrays(embedding: Embedding) -> Arrays:
-    arrays = {"features": embedding.features.numpy()}
-    return arrays if embedding.hq is None else arrays | {"hq": embedding.hq.numpy()}
+    return {name: tensor.numpy() for name, tensor in embedding.tensors().items()}
 
 
 def _prompt_arrays(model: Sam, prompts: Prompts) -> Arrays:

@@ -2,9 +2,9 @@
 
 | part    | run                | inputs → outputs                                                             |
 |---------|--------------------|------------------------------------------------------------------------------|
-| encoder | once an image      | image → features (and hq, SAM-HQ's)                                          |
+| encoder | once an image      | image → features (and SAM-HQ's hq, or skip2 and skip4)                       |
 | decoder | for any prompts    | features, points, labels, mask_input, has_mask_input → logits, iou           |
-| image   | once an image      | features → what all prompts share of it                                      |
+| image   | once an image      | the encoder's outputs → what all prompts share of the image                  |
 | prompt  | once a click       | that, and any prompts → logits, iou; decoder split in two for speed          |
 | meta    | once a click       | as Meta's exported decoder → masks, iou_predictions, low_res_masks           |
 
@@ -15,8 +15,9 @@ iou are all four candidates: the first answers a clear prompt, the others an amb
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 import torch
 from jaxtyping import Float, UInt8
@@ -29,6 +30,8 @@ from anymask.model import Embedding, Prompts, Sam
 PartName: TypeAlias = Literal["encoder", "decoder", "image", "prompt", "meta"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
 
+T = TypeVar("T")
+
 Inputs: TypeAlias = dict[str, Tensor]
 Axes: TypeAlias = dict[str, dict[int, str]]
 
@@ -36,6 +39,9 @@ _PROMPT_AXES: Axes = {
     **{key: {0: "num_prompts", 1: "num_points"} for key in ("points", "labels")},
     **{key: {0: "num_prompts"} for key in ("mask_input", "has_mask_input", "logits", "iou")},
 }
+
+_META_NAMES = {"features": "image_embeddings", "skip4": "high_res_feats_0", "skip2": "high_res_feats_1"}
+"""Inputs of Meta's decoder; the latter two as exports of SAM 2 name them."""
 
 _MANY = 1000.0
 """What Meta's selection adds for the mask of a clear prompt: more than any predicted IoU."""
@@ -63,7 +69,7 @@ class Encoder(nn.Module):
     def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Encode `image` (h, w, 3) uint8, no side longer than the model's image size."""
         embedding = self.model.encode(self.model.preprocess(inputs["image"].permute(2, 0, 1)[None]))
-        return (embedding.features,) if embedding.hq is None else (embedding.features, embedding.hq)
+        return tuple(embedding.tensors().values())
 
 
 class Decoder(nn.Module):
@@ -76,7 +82,7 @@ class Decoder(nn.Module):
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return logits (p, 4, hm, wm) and predicted IoUs (p, 4)."""
         prompts = _prompts(inputs, padded=self.padded, masked=True)
-        logits, iou = self.model.decode(_embedding(inputs), prompts)
+        logits, iou = self.model.decode(Embedding.from_tensors(inputs), prompts)
         return logits[0], iou[0]
 
 
@@ -89,7 +95,7 @@ class ImageSide(nn.Module):
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Project an embedding."""
-        tensors = flatten(self.model.prepare(Embedding(features=inputs["features"])).side)
+        tensors = flatten(self.model.prepare(Embedding.from_tensors(inputs)).side)
         return tuple(tensors[name] for name in self.names)
 
 
@@ -105,7 +111,7 @@ class PromptSide(nn.Module):
 
         Of the preparation, only what no image changes is left in the graph; a runtime computes it when it loads.
         """
-        prepared = self.model.prepare(_embedding(inputs))
+        prepared = self.model.prepare(Embedding.from_tensors(inputs))
         embedding = replace(prepared, {f"side_{name}": inputs[name] for name in self.names})
         logits, iou = self.model.decode(embedding, _prompts(inputs, padded=False, masked=False))
         return logits[0], iou[0]
@@ -131,7 +137,10 @@ class MetaDecoder(nn.Module):
             has_mask=inputs["has_mask_input"][None] > 0,
             padded=False,
         )
-        logits, iou = (x[0] for x in self.model.decode(Embedding(features=inputs["image_embeddings"]), prompts))
+        embedding = Embedding.from_tensors(
+            {ours: inputs[theirs] for ours, theirs in _META_NAMES.items() if theirs in inputs}
+        )
+        logits, iou = (x[0] for x in self.model.decode(embedding, prompts))
         if self.single:
             logits, iou = _choose(logits, iou, inputs["point_coords"].shape[1])
         return _at_original_size(logits, inputs["orig_im_size"], self.model.image_size), iou, logits
@@ -217,13 +226,14 @@ def _decoder(model: Sam) -> Part:
 
 def _image(model: Sam) -> Part:
     embedded = _embedded(model)
-    names = tuple(image_tensors(model, _embedding(embedded)))
-    return Part(module=ImageSide(model, names), example={"features": embedded["features"]}, outputs=names, axes={})
+    names = tuple(image_tensors(model, Embedding.from_tensors(embedded)))
+    example = {name: tensor for name, tensor in embedded.items() if name != "hq"}  # which is the prompts' affair
+    return Part(module=ImageSide(model, names), example=example, outputs=names, axes={})
 
 
 def _prompt(model: Sam) -> Part:
     embedded = _embedded(model)
-    tensors = image_tensors(model, _embedding(embedded))
+    tensors = image_tensors(model, Embedding.from_tensors(embedded))
     return Part(
         module=Decoder(model, padded=False),
         without_mask=PromptSide(model, tuple(tensors)),
@@ -236,7 +246,7 @@ def _prompt(model: Sam) -> Part:
 def _meta(model: Sam, *, single: bool) -> Part:
     prompt = _prompt_example(model, 1, 4)
     example = {
-        "image_embeddings": _embedded(model)["features"],
+        **meta_names(_embedded(model)),
         "point_coords": prompt["points"],
         "point_labels": prompt["labels"],
         "mask_input": prompt["mask_input"][None],
@@ -255,13 +265,14 @@ def _meta(model: Sam, *, single: bool) -> Part:
     )
 
 
+def meta_names(embedded: Mapping[str, T]) -> dict[str, T]:
+    """Give the parts of an embedding the names that Meta's decoder has for them."""
+    return {_META_NAMES[name]: value for name, value in embedded.items()}
+
+
 def _embedded(model: Sam) -> Inputs:
     """Return an embedding to trace with, deterministic and not all alike."""
-    side, width = model.embedding_size, model.config.width
-    example = {"features": _ramp(1, width, side, side)}
-    if model.config.decoder.hq_feature_width is not None:
-        example["hq"] = _ramp(1, width // 8, model.mask_size, model.mask_size)
-    return example
+    return {name: _ramp(1, *shape) for name, shape in model.embedding_shapes().items()}
 
 
 def _prompt_example(model: Sam, num_prompts: int, num_points: int) -> Inputs:
@@ -276,7 +287,3 @@ def _prompt_example(model: Sam, num_prompts: int, num_points: int) -> Inputs:
 def _ramp(*shape: int) -> Tensor:
     count = torch.Size(shape).numel()
     return torch.arange(count, dtype=torch.float32).mul(0.7).sin().reshape(shape)
-
-
-def _embedding(inputs: Inputs) -> Embedding:
-    return Embedding(features=inputs["features"], hq=inputs.get("hq"))

@@ -42,7 +42,7 @@ def image_tensors(model: Sam, embedding: Embedding) -> dict[str, Tensor]:
 
     Told by comparing with an image of another embedding, so that no list of names has to be kept.
     """
-    other = Embedding(features=embedding.features.flip(1, 2) + 1.0, hq=embedding.hq)
+    other = embedding.map(lambda tensor: tensor.flip(1, 2) + 1.0)
     ours, theirs = flatten(model.prepare(embedding).side), flatten(model.prepare(other).side)
     return {name: tensor for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])}
 

@@ -88,11 +88,12 @@ class ReplayedDecoder:
         present: Tensor | None,
         candidates: slice = slice(None),
         hq: Tensor | None = None,
+        skips: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Take and return what `MaskDecoder.forward` does."""
         if torch.is_grad_enabled():
-            return self._forward(image_BQHWC, image_pe, tokens, present, candidates, hq)
-        operands = (image_BQHWC, image_pe, tokens, present, hq)
+            return self._forward(image_BQHWC, image_pe, tokens, present, candidates, hq, skips)
+        operands = (image_BQHWC, image_pe, tokens, present, hq, *(skips or (None, None)))
         shapes = (None if x is None else (x.shape, x.dtype, x.device) for x in operands)
         key = (*shapes, candidates.start, candidates.stop)
         with torch.inference_mode():
@@ -109,14 +110,18 @@ class ReplayedDecoder:
             return logits.clone(), iou.clone()
 
     def _capture(self, operands: tuple[Tensor | None, ...], candidates: slice) -> _Capture:
-        image, image_pe, tokens, present, hq = (None if x is None else x.clone() for x in operands)
+        inputs = tuple(None if x is None else x.clone() for x in operands)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries set themselves up on first use, which must not be recorded
             for _ in range(3):
-                self._forward(image, image_pe, tokens, present, candidates, hq)
+                self._run(inputs, candidates)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            outputs = self._forward(image, image_pe, tokens, present, candidates, hq)
-        return _Capture(graph=graph, inputs=(image, image_pe, tokens, present, hq), outputs=outputs)
+            outputs = self._run(inputs, candidates)
+        return _Capture(graph=graph, inputs=inputs, outputs=outputs)
+
+    def _run(self, inputs: tuple[Tensor | None, ...], candidates: slice) -> tuple[Tensor, Tensor]:
+        *operands, hq, coarse, fine = inputs
+        return self._forward(*operands, candidates, hq, None if coarse is None else (coarse, fine))

@@ -202,5 +202,4 @@ def _masks(logits: Float[Tensor, "m hm wm"], scores: Float[Tensor, " m"], frame:
 
 def _one(batch: Embedding, index: int) -> Embedding:
     """Cut one image out of a batch, leaving the rest free to be released."""
-    part = slice(index, index + 1)
-    return Embedding(features=batch.features[part].clone(), hq=None if batch.hq is None else batch.hq[part].clone())
+    return batch.map(lambda tensor: tensor[index : index + 1].clone())

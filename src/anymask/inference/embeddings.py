@@ -83,12 +83,11 @@ class EmbeddingCache:
             return None
         with contextlib.suppress(OSError):
             self._touch(path)
-        return Embedding(features=tensors["features"], hq=tensors.get("hq"))
+        return Embedding.from_tensors(tensors)
 
     def put(self, key: str, embedding: Embedding) -> None:
         """Keep an embedding, unless it alone is over the limit or beyond float16's range."""
-        tensors = {"features": embedding.features, "hq": embedding.hq}
-        halves = {name: _half(tensor) for name, tensor in tensors.items() if tensor is not None}
+        halves = {name: _half(tensor) for name, tensor in embedding.tensors().items()}
         if not all(bool(tensor.isfinite().all()) for tensor in halves.values()):
             return
         data = save(halves, metadata={"crc32": str(_checksum(halves))})
@@ -171,29 +170,32 @@ def check_npy_name(path: str | os.PathLike[str]) -> None:
 
 
 def write_npy(path: str | os.PathLike[str], embedding: Embedding) -> list[Path]:
-    """Write an embedding as float32 .npy of shape (b, c, h, w), and SAM-HQ's features beside it as <stem>_hq.npy.
+    """Write an embedding as float32 .npy of shape (b, c, h, w), and what more a model has of an image beside it.
 
-    Returns the paths; raises OutputError.
+    That is <stem>_hq.npy of SAM-HQ, <stem>_skip2.npy and <stem>_skip4.npy of models with skips. Returns the paths;
+    raises OutputError.
     """
     check_npy_name(path)
     written = []
-    for target, tensor in ((Path(path), embedding.features), (_hq_path(path), embedding.hq)):
-        if tensor is not None:
-            stored = io.BytesIO()
-            np.save(stored, tensor.detach().float().cpu().numpy())
-            write_bytes_atomic(target, stored.getvalue())
-            written.append(target)
+    for name, tensor in embedding.tensors().items():
+        stored = io.BytesIO()
+        np.save(stored, tensor.detach().float().cpu().numpy())
+        written.append(_npy_path(path, name))
+        write_bytes_atomic(written[-1], stored.getvalue())
     return written
 
 
 def read_npy(path: str | os.PathLike[str]) -> Embedding:
     """Read what `write_npy` wrote, or any .npy of one embedding; raises ImageError if it is none."""
-    hq = _hq_path(path)
-    return Embedding(features=_array(Path(path)), hq=_array(hq) if hq.is_file() else None)
+    beside = {name: _npy_path(path, name) for name in ("hq", "skip2", "skip4")}
+    found = {name: _array(place) for name, place in beside.items() if place.is_file()}
+    if ("skip2" in found) != ("skip4" in found):
+        raise ImageError(f"{path}: of {beside['skip2'].name} and {beside['skip4'].name} one is missing")
+    return Embedding.from_tensors({"features": _array(Path(path)), **found})
 
 
-def _hq_path(path: str | os.PathLike[str]) -> Path:
-    return Path(path).with_name(f"{Path(path).stem}_hq.npy")
+def _npy_path(path: str | os.PathLike[str], name: str) -> Path:
+    return Path(path) if name == "features" else Path(path).with_name(f"{Path(path).stem}_{name}.npy")
 
 
 def _array(path: Path) -> Tensor:

@@ -79,19 +79,16 @@ class Predictor:
 
     def _check(self, embedding: Embedding) -> None:
         """Raise ImageError unless an embedding has the shapes of this model's."""
-        config, side = self.model.config, self.model.embedding_size
-        needs_hq = config.decoder.hq_feature_width is not None
-        if needs_hq and embedding.hq is None:
-            raise ImageError("the embedding lacks the features that SAM-HQ needs: take one that the same model made")
-        parts = [("the embedding has", embedding.features, (1, config.width, side, side))]
-        if needs_hq and embedding.hq is not None:
-            fine = self.model.mask_size
-            parts.append(("the embedding's SAM-HQ features have", embedding.hq, (1, config.width // 8, fine, fine)))
-        for what, values, expected in parts:
-            if tuple(values.shape) != expected:
+        given = embedding.tensors()
+        for name, shape in self.model.embedding_shapes().items():
+            if name not in given:
                 raise ImageError(
-                    f"{what} shape {tuple(values.shape)}, but this model's have {expected}: "
-                    "take one that the same model made of one image"
+                    f"the embedding lacks {name}, which this model needs: take one that the same model made"
+                )
+            if tuple(given[name].shape) != (1, *shape):
+                raise ImageError(
+                    f"the embedding's {name} have shape {tuple(given[name].shape)}, but this model's have "
+                    f"{(1, *shape)}: take one that the same model made of one image"
                 )
 
     def reset(self) -> None:
@@ -228,6 +225,5 @@ class Predictor:
 
     def _moved(self, embedding: Embedding) -> Embedding:
         device, dtype = self.model.device, self.model.dtype
-        hq = None if embedding.hq is None else embedding.hq.to(device, dtype)
         with evaluating(self.model):
-            return self.model.prepare(Embedding(features=embedding.features.to(device, dtype), hq=hq))
+            return self.model.prepare(embedding.map(lambda tensor: tensor.to(device, dtype)))

@@ -64,6 +64,10 @@ class ImageSide:
     """Inner products with what the biases of each block up to it write."""
     drawn: Float[Tensor, "b q h w o"]
     """The first transposed convolution, without bias."""
+    coarse: Float[Tensor, "b q h w 2 2 d"] | None = None
+    """What is added to the pixels of the first transposed convolution; None: nothing."""
+    fine: Float[Tensor, "b q h w 2 2 2 2 e"] | None = None
+    """What is added to the pixels of the second one; None: nothing."""
     positions: PositionSide
 
     @property
@@ -73,8 +77,9 @@ class ImageSide:
 
     def part(self, b: int) -> ImageSide:
         """Return the side of one image, without the first two axes."""
-        names = [field.name for field in dataclasses.fields(self) if field.name != "positions"]
-        return ImageSide(**{name: getattr(self, name)[b, 0] for name in names}, positions=self.positions)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        own = {name: value[b, 0] for name, value in fields.items() if isinstance(value, Tensor)}
+        return dataclasses.replace(self, **own)
 
 
 def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l c"]) -> PositionSide:

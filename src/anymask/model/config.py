@@ -68,7 +68,36 @@ class TinyViTConfig:
         return 16
 
 
-EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficientNetLiteConfig:
+    """EfficientNet-Lite, merged top-down from stride 32 to an embedding at stride 8; lite0's sizes by default."""
+
+    kind: Literal["efficientnet_lite"] = "efficientnet_lite"
+    widths: tuple[int, int, int, int, int, int, int] = (16, 24, 40, 80, 112, 192, 320)
+    """Channels of the trunk's seven stages, at strides 2, 4, 8, 16, 16, 32 and 32."""
+    depths: tuple[int, int, int, int, int, int, int] = (1, 2, 2, 3, 3, 4, 1)
+    """Blocks of each stage."""
+    merge_width: int = 256
+    """Channels at stride 16, where strides 32 and 16 are merged."""
+    merge_depth: int = 2
+    """Blocks of attention and convolution at stride 16."""
+    num_heads: int = 8
+    drop_path: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a side of one embedding cell."""
+        return 8
+
+
+EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig | EfficientNetLiteConfig
+
+_ENCODERS: dict[str, type[EncoderConfig]] = {
+    "vit": ViTConfig,
+    "compact": CompactConfig,
+    "tiny_vit": TinyViTConfig,
+    "efficientnet_lite": EfficientNetLiteConfig,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +112,9 @@ class DecoderConfig:
     iou_hidden: int = 256
     hq_feature_width: int | None = None
     """Channels of the early encoder features that SAM-HQ's token uses; None: no HQ token."""
+    skip_widths: tuple[int, int] | None = None
+    """Channels of the encoder's features at four times and at twice the embedding's size, which are added while masks
+    are upscaled, as SAM 2 does; None: none are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +161,15 @@ class SamConfig:
         return self.image_size // self.encoder.stride
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as `from_dict` reads them and as JSON keeps them; `text` only where there is one."""
+        """Return plain values, as `from_dict` reads them and as JSON keeps them.
+
+        `text` and the decoder's `skip_widths` only where there are any, so that the hashes of earlier models stay.
+        """
         values = dataclasses.asdict(self)
         if self.text is None:
-            del values["text"]  # as it was before there were any, so that hashes of models stay
+            del values["text"]
+        if self.decoder.skip_widths is None:
+            del values["decoder"]["skip_widths"]
         return values
 
     @classmethod
@@ -141,9 +178,8 @@ class SamConfig:
         try:
             values = dict(values)
             encoder = dict(values.pop("encoder"))
-            kinds = {"vit": ViTConfig, "compact": CompactConfig, "tiny_vit": TinyViTConfig}
-            encoder_config = kinds[encoder.get("kind", "")](**_with_tuples(encoder))
-            decoder = DecoderConfig(**values.pop("decoder", {}))
+            encoder_config = _ENCODERS[encoder.get("kind", "")](**_with_tuples(encoder))
+            decoder = DecoderConfig(**_with_tuples(values.pop("decoder", {})))
             text = values.pop("text", None)
             text_config = None if text is None else TextConfig(**text)
             return cls(encoder=encoder_config, decoder=decoder, text=text_config, **_with_tuples(values))
@@ -153,6 +189,18 @@ class SamConfig:
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def _lite(encoder: EfficientNetLiteConfig) -> SamConfig:
+    """Put our small decoder behind an EfficientNet-Lite; pixels are normalised as its public weights want them."""
+    return SamConfig(
+        encoder=encoder,
+        decoder=DecoderConfig(mlp_dim=512, iou_hidden=128, skip_widths=encoder.widths[:2]),
+        width=128,
+        image_size=320,
+        pixel_mean=(127.0, 127.0, 127.0),
+        pixel_std=(128.0, 128.0, 128.0),
+    )
 
 
 SIZES: dict[str, SamConfig] = {
@@ -170,6 +218,11 @@ SIZES: dict[str, SamConfig] = {
         width=128,
         image_size=512,
     ),
+    "lite0": _lite(EfficientNetLiteConfig()),
+    "lite1": _lite(EfficientNetLiteConfig(depths=(1, 3, 3, 4, 4, 5, 1))),
+    "lite2": _lite(
+        EfficientNetLiteConfig(widths=(16, 24, 48, 88, 120, 208, 352), depths=(1, 3, 3, 4, 4, 5, 1)),
+    ),
     "smoke": SamConfig(
         encoder=CompactConfig(widths=(16, 24, 32, 48), depths=(1, 1, 2), num_heads=4),
         decoder=DecoderConfig(num_heads=4, mlp_dim=128, iou_hidden=64),
@@ -177,4 +230,5 @@ SIZES: dict[str, SamConfig] = {
         image_size=128,
     ),
 }
-"""Named sizes: Meta's `vit_b`, `vit_l`, `vit_h`; MobileSAM's `vit_t`; our own `compact` and, for tests, `smoke`."""
+"""Named sizes: Meta's `vit_b`, `vit_l`, `vit_h`; MobileSAM's `vit_t`; our own `compact`, `lite0` to `lite2` (on a trunk
+that has seen ImageNet) and, for tests, `smoke`."""

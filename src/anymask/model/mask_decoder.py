@@ -1,12 +1,17 @@
 """The mask decoder: tokens and an image embedding to ranked masks.
 
+Features of the encoder at higher resolution (skips), where a model has them, are projected once an image and added to
+its pixels while these are upscaled (SAM 2, sec. 4).
+
 Legend: B images, P prompts an image, M masks, T tokens, L = H·W cells, C width. Source: SAM, app. A.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from itertools import groupby
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +23,9 @@ from anymask.model.amortised import ImageSide, PositionSide, PromptImages
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, Activation, LayerNorm2d, product
 from anymask.model.two_way import TwoWayTransformer
+
+Skips: TypeAlias = tuple[Float[Tensor, "b c4 h2 w2"], Float[Tensor, "b c8 h4 w4"]]
+"""What is added to an image's pixels at twice and at four times the embedding's size."""
 
 _BAND = 1 << 18
 """Numbers that cells drawn together have after the first convolution: four MiB between the layers."""
@@ -62,6 +70,16 @@ class MaskDecoder(nn.Module):
             MLP(width, width, width // 8, 3) for _ in range(self.num_mask_tokens)
         )
         self.iou_prediction_head = MLP(width, decoder.iou_hidden, self.num_mask_tokens, decoder.iou_depth)
+        self.conv_s0: nn.Conv2d | None = None
+        self.conv_s1: nn.Conv2d | None = None
+        if decoder.skip_widths is not None:
+            self.conv_s0 = _zero_convolution(decoder.skip_widths[0], width // 8)
+            self.conv_s1 = _zero_convolution(decoder.skip_widths[1], width // 4)
+
+    def project_skips(self, at4: Float[Tensor, "b e h4 w4"], at2: Float[Tensor, "b d h2 w2"]) -> Skips:
+        """Project the encoder's features at four times and at twice the embedding's size."""
+        assert self.conv_s0 is not None and self.conv_s1 is not None
+        return self.conv_s1(at2), self.conv_s0(at4)
 
     def forward(
         self,
@@ -71,18 +89,22 @@ class MaskDecoder(nn.Module):
         present: Bool[Tensor, "b p t"] | None,
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
+        skips: Skips | None = None,
     ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
         """Return mask logits at four times the embedding's size and predicted IoUs of the chosen output tokens.
 
         The image side is the embedding plus the dense prompt; q is 1 where all prompts of an image share it. `hq` is
-        for SAM-HQ's decoder; this one has no use for it.
+        for SAM-HQ's decoder; this one has no use for it. `skips` are from `project_skips`.
         """
         tokens = self._with_outputs(tokens)
         if present is not None:
             present = torch.cat([present.new_ones(*tokens.shape[:2], tokens.shape[2] - present.shape[2]), present], 2)
         hidden, image = self.transformer(image_BQHWC.flatten(2, 3), image_pe.flatten(0, 1), tokens, present)
         pixels = self._first.pixels(image.unflatten(2, image_pe.shape[:2]))
-        return self.classify(hidden, self._upscale(pixels), candidates, hq)
+        fine = None
+        if skips is not None:
+            pixels, fine = pixels + cells_of_2(skips[0])[:, None], cells_of_4(skips[1])[:, None]
+        return self.classify(hidden, self._upscale(pixels, fine), candidates, hq)
 
     def answer(
         self,
@@ -127,13 +149,21 @@ class MaskDecoder(nn.Module):
         rows = max(1, _BAND // (side.drawn.shape[-1] * width))
         projected = images.project(*self._first.as_matrix(), side.drawn.flatten(0, 1), rows * width)
         for prompt, bands in groupby(projected, key=lambda found: (found[0].start, found[0].stop)):
-            yield (
-                slice(*prompt),
-                (
-                    self._upscale(pixels.unflatten(1, (-1, width)).unflatten(-1, (2, 2, -1)))[None]
-                    for _, pixels in bands
-                ),
-            )
+            yield slice(*prompt), self._upscaled(side, (pixels for _, pixels in bands))
+
+    def _upscaled(
+        self, side: ImageSide, bands: Iterator[Float[Tensor, "p cells o"]]
+    ) -> Iterator[Float[Tensor, "1 p h w 2 2 2 2 e"]]:
+        """Upscale bands of an image that follow each other."""
+        row = 0
+        for band in bands:
+            pixels = band.unflatten(1, (-1, side.grid[1])).unflatten(-1, (2, 2, -1))
+            rows = slice(row, row + pixels.shape[1])
+            row = rows.stop
+            if side.coarse is None or side.fine is None:
+                yield self._upscale(pixels)[None]
+            else:
+                yield self._upscale(pixels + side.coarse[rows], side.fine[rows])[None]
 
     def classify(
         self,
@@ -157,13 +187,21 @@ class MaskDecoder(nn.Module):
         return amortised.pays(self.transformer, tokens.shape[2] + len(self.output_tokens()))
 
     def project(
-        self, image_BQHWC: Float[Tensor, "b q h w c"], image_pe: Tensor, positions: PositionSide | None = None
+        self,
+        image_BQHWC: Float[Tensor, "b q h w c"],
+        image_pe: Tensor,
+        positions: PositionSide | None = None,
+        skips: Skips | None = None,
     ) -> ImageSide:
         """Make the projections of an image that all its prompts share, and those of the positions if not given."""
         if positions is None:
             positions = amortised.project_positions(self.transformer, image_pe.flatten(0, 1))
         weight, _ = self._first.as_matrix()
-        return amortised.project_image(self.transformer, weight, positions, image_BQHWC)
+        side = amortised.project_image(self.transformer, weight, positions, image_BQHWC)
+        if skips is None:
+            return side
+        coarse, fine = cells_of_2(skips[0])[:, None].contiguous(), cells_of_4(skips[1])[:, None].contiguous()
+        return dataclasses.replace(side, coarse=coarse, fine=fine)
 
     @property
     def _first(self) -> Upscale:
@@ -179,11 +217,17 @@ class MaskDecoder(nn.Module):
         """Return the learned tokens: IoU, then masks."""
         return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
-    def _upscale(self, first: Float[Tensor, "... h w 2 2 d"]) -> Float[Tensor, "... h w 2 2 2 2 e"]:
-        """Finish the upscaling from its first convolution: 4×4 pixels a cell, (row, column, subrow, subcolumn)."""
+    def _upscale(
+        self, first: Float[Tensor, "... h w 2 2 d"], fine: Float[Tensor, "... h w 2 2 2 2 e"] | None = None
+    ) -> Float[Tensor, "... h w 2 2 2 2 e"]:
+        """Finish the upscaling from its first convolution: 4×4 pixels a cell, (row, column, subrow, subcolumn).
+
+        `fine` is added to what the second convolution gives.
+        """
         _, norm, _, second, _ = self.output_upscaling
         assert isinstance(second, Upscale) and isinstance(norm, LayerNorm2d)
-        return second.pixels(F.gelu(norm.channels_last(first)), "gelu")
+        hidden = F.gelu(norm.channels_last(first))
+        return second.pixels(hidden, "gelu") if fine is None else F.gelu(second.pixels(hidden) + fine)
 
     @staticmethod
     def draw(
@@ -194,6 +238,26 @@ class MaskDecoder(nn.Module):
         logits = kernels @ flat.transpose(-2, -1)
         height, width = features.shape[2:4]
         return place_pixels(logits.unflatten(-1, (height, width, 2, 2, 2, 2))[..., None])[..., 0]
+
+
+def _zero_convolution(channels: int, out_channels: int) -> nn.Conv2d:
+    """Make a 1×1 convolution that adds nothing yet: training may go on from weights that have none."""
+    convolution = nn.Conv2d(channels, out_channels, 1)
+    nn.init.zeros_(convolution.weight)
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+def cells_of_2(x: Float[Tensor, "b d h2 w2"]) -> Float[Tensor, "b h w 2 2 d"]:
+    """Group pixels by 2×2 of a cell, (row, column): the order in which `Upscale.pixels` makes them."""
+    return x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3)
+
+
+def cells_of_4(x: Float[Tensor, "b e h4 w4"]) -> Float[Tensor, "b h w 2 2 2 2 e"]:
+    """Group pixels by 4×4 of a cell, (row, column, subrow, subcolumn): the inverse of `place_pixels`."""
+    grouped = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2, 2)).unflatten(1, (-1, 2, 2))
+    return grouped.permute(0, 1, 4, 2, 5, 3, 6, 7)
 
 
 def place_pixels(x: Float[Tensor, "... h w 2 2 2 2 e"]) -> Float[Tensor, "... hm wm e"]:

@@ -6,6 +6,7 @@ Legend: B images, P prompts an image, M masks, S side of the padded square input
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,18 @@ from torch.nn import functional as F
 
 from anymask.model.amortised import ImageSide
 from anymask.model.compact_encoder import CompactEncoder
-from anymask.model.config import CompactConfig, EncoderConfig, SamConfig, TinyViTConfig, ViTConfig
+from anymask.model.config import (
+    CompactConfig,
+    EfficientNetLiteConfig,
+    EncoderConfig,
+    SamConfig,
+    TinyViTConfig,
+    ViTConfig,
+)
+from anymask.model.efficientnet_encoder import EfficientNetEncoder
 from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
-from anymask.model.mask_decoder import MaskDecoder
+from anymask.model.mask_decoder import MaskDecoder, Skips
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
 from anymask.model.tiny_vit import TinyViTEncoder
 
@@ -34,8 +43,26 @@ class Embedding:
     features: Float[Tensor, "b c h w"]
     hq: Float[Tensor, "b e hm wm"] | None = None
     """SAM-HQ's high-resolution features; None for every other model."""
+    skips: Skips | None = None
+    """What is added to masks while they are upscaled, at twice and four times the size; None: the model has none."""
     side: ImageSide | None = None
     """Projections that `Sam.prepare` makes once for all prompts; None: every prompt makes its own."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what is to be kept of the image, by name: features and, where there are, hq, skip2 and skip4."""
+        named = {"features": self.features, "hq": self.hq}
+        named |= dict(zip(("skip2", "skip4"), self.skips or (None, None), strict=True))
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Embedding:
+        """Build an embedding from what `tensors` returned; other names are passed over."""
+        skips = (tensors["skip2"], tensors["skip4"]) if "skip2" in tensors else None
+        return cls(features=tensors["features"], hq=tensors.get("hq"), skips=skips)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Embedding:
+        """Return the embedding whose tensors are changed; without what `Sam.prepare` added."""
+        return self.from_tensors({name: change(tensor) for name, tensor in self.tensors().items()})
 
 
 class Sam(nn.Module):
@@ -94,7 +121,19 @@ class Sam(nn.Module):
         features, early = self.image_encoder(images)
         if isinstance(self.mask_decoder, HQMaskDecoder):
             return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
+        if self.config.decoder.skip_widths is not None:
+            return Embedding(features=features, skips=self.mask_decoder.project_skips(*early))
         return Embedding(features=features)
+
+    def embedding_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Return the shapes (channels, height, width) of what `Embedding.tensors` holds of an image."""
+        width, side = self.config.width, self.embedding_size
+        shapes = {"features": (width, side, side)}
+        if self.config.decoder.hq_feature_width is not None:
+            shapes["hq"] = (width // 8, 4 * side, 4 * side)
+        if self.config.decoder.skip_widths is not None:
+            shapes |= {"skip2": (width // 4, 2 * side, 2 * side), "skip4": (width // 8, 4 * side, 4 * side)}
+        return shapes
 
     def decode(
         self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None = None
@@ -114,7 +153,8 @@ class Sam(nn.Module):
             image = _channels_last(embedding)
             image = image + encoded.dense.to(image.dtype)  # which is bfloat16 under autocast, and should stay
             positions = self.prompt_encoder.grid_positions().to(image.dtype)
-            answered = self.mask_decoder(image, positions, encoded.tokens, encoded.present, candidates, embedding.hq)
+            operands = (image, positions, encoded.tokens, encoded.present)
+            answered = self.mask_decoder(*operands, candidates, embedding.hq, embedding.skips)
         logits, iou = answered
         return logits, iou
 
@@ -127,7 +167,8 @@ class Sam(nn.Module):
             return embedding
         image = _channels_last(embedding) + self.prompt_encoder.no_mask_embed.weight
         positions = self.prompt_encoder.grid_positions().to(image.dtype)
-        return dataclasses.replace(embedding, side=self.mask_decoder.project(image, positions))
+        side = self.mask_decoder.project(image, positions, skips=embedding.skips)
+        return dataclasses.replace(embedding, side=side)
 
     def forward(
         self, images: Float[Tensor, "b 3 s s"], prompts: Prompts, *, multimask: bool | None = None
@@ -148,6 +189,8 @@ def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:
             return CompactEncoder(config, width)
         case TinyViTConfig():
             return TinyViTEncoder(config, width)
+        case EfficientNetLiteConfig():
+            return EfficientNetEncoder(config, width)
 
 
 def build_sam(config: SamConfig) -> Sam:

@@ -63,9 +63,8 @@ def sam_step(
     if embedding is None:
         with autocast, torch.set_grad_enabled(train_encoder):
             embedding = model.encode(preprocess(model, batch))
-    encoded = embedding.features
-    features = encoded.detach().requires_grad_(train_encoder)
-    hq = None if embedding.hq is None else embedding.hq.detach()
+    encoded = embedding.tensors()
+    shared = {name: tensor.detach().requires_grad_(train_encoder) for name, tensor in encoded.items()}
     taught = taught_rounds(rounds, generator)
     teaches = iter(taught)
 
@@ -74,7 +73,7 @@ def sam_step(
             points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask, text=text
         )
         with autocast, torch.set_grad_enabled(next(teaches)):
-            logits, iou = model.decode(Embedding(features=features, hq=hq), asked)
+            logits, iou = model.decode(Embedding.from_tensors(shared), asked)
         return logits, iou
 
     played = simulate(
@@ -116,7 +115,7 @@ def sam_step(
         if turn.index in (0, rounds.num_rounds - 1):
             ious.append(result.true_iou.gather(2, turn.chosen[..., None]).mean())
     if train_encoder:
-        encoded.backward(features.grad)
+        torch.autograd.backward(list(encoded.values()), [tensor.grad for tensor in shared.values()])
     total, focal, dice, bce, iou_error = torch.stack(parts).mean(0).unbind()
     return StepResult(
         loss=total,
