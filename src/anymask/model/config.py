@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 from anymask.errors import CheckpointError
@@ -90,13 +91,47 @@ class EfficientNetLiteConfig:
         return 8
 
 
-EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig | EfficientNetLiteConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HieraConfig:
+    """Hiera as SAM 2 has it: four stages of windowed attention, the third with a few global blocks; tiny by default."""
+
+    kind: Literal["hiera"] = "hiera"
+    width: int = 96
+    """Channels of the first stage; each stage has twice those of the one before."""
+    depths: tuple[int, int, int, int] = (1, 2, 7, 2)
+    num_heads: int = 1
+    """Of the first stage; doubled as the channels are."""
+    global_blocks: tuple[int, ...] = (5, 7, 9)
+    window_sizes: tuple[int, int, int, int] = (8, 4, 14, 7)
+    position_grid: int = 7
+    """Side of the grid of background positions, which is stretched over the image."""
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a side of one embedding cell."""
+        return 16
+
+    @property
+    def stage_widths(self) -> tuple[int, int, int, int]:
+        """Channels of the stages, at strides 4, 8, 16 and 32."""
+        return (self.width, 2 * self.width, 4 * self.width, 8 * self.width)
+
+    @property
+    def stage_ends(self) -> tuple[int, ...]:
+        """Index of each stage's last block."""
+        return tuple(end - 1 for end in accumulate(self.depths))
+
+
+EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig | EfficientNetLiteConfig | HieraConfig
 
 _ENCODERS: dict[str, type[EncoderConfig]] = {
     "vit": ViTConfig,
     "compact": CompactConfig,
     "tiny_vit": TinyViTConfig,
     "efficientnet_lite": EfficientNetLiteConfig,
+    "hiera": HieraConfig,
 }
 
 
@@ -115,6 +150,15 @@ class DecoderConfig:
     skip_widths: tuple[int, int] | None = None
     """Channels of the encoder's features at four times and at twice the embedding's size, which are added while masks
     are upscaled, as SAM 2 does; None: none are."""
+    object_score: bool = False
+    """Whether a token says if there is an object at all (SAM 2)."""
+    sigmoid_iou: bool = False
+    """Whether predicted IoUs are logits first (SAM 2)."""
+    min_stability: float | None = None
+    """Where one mask is asked for and its stability is below this, the best of three takes its place (SAM 2); None:
+    nowhere."""
+    stability_offset: float = 0.05
+    """The logit, and its opposite, between which `min_stability` measures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +190,22 @@ class SamConfig:
     """Of masks of everything, those of this stability and more are kept where nothing else is asked for."""
     text: TextConfig | None = None
     """For models that words prompt: whose embeddings they project; None: no words."""
+    fit: Literal["pad", "stretch"] = "pad"
+    """How an image becomes a square: its long side as long, the rest padded (SAM); or both sides (SAM 2)."""
+
+    pads_boxes: bool = False
+    """Whether the token that stands beside points where there is no box stands beside boxes too (SAM 2)."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
-        if self.image_size <= 0 or self.image_size % self.encoder.stride:
+        step = 2 * self.encoder.stride if isinstance(self.encoder, HieraConfig) else self.encoder.stride
+        if self.image_size <= 0 or self.image_size % step:
             raise CheckpointError(
-                f"image_size is {self.image_size}; it must be a positive multiple of the encoder's stride, "
-                f"{self.encoder.stride}"
+                f"image_size is {self.image_size}; it must be a positive multiple of {step}, the encoder's largest "
+                "stride"
             )
+        if self.decoder.object_score and self.decoder.hq_feature_width is not None:
+            raise CheckpointError("a decoder has SAM-HQ's token or the object score's, not both")
 
     @property
     def embedding_size(self) -> int:
@@ -163,13 +215,17 @@ class SamConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `from_dict` reads them and as JSON keeps them.
 
-        `text` and the decoder's `skip_widths` only where there are any, so that the hashes of earlier models stay.
+        What models did not have from the beginning is left out where they do not have it, so that the hashes of
+        earlier ones stay.
         """
         values = dataclasses.asdict(self)
-        if self.text is None:
-            del values["text"]
-        if self.decoder.skip_widths is None:
-            del values["decoder"]["skip_widths"]
+        for part, default, names in (
+            (values, SamConfig(encoder=self.encoder), ("text", "fit", "pads_boxes")),
+            (values["decoder"], DecoderConfig(), _LATER),
+        ):
+            for name in names:
+                if part[name] == getattr(default, name):
+                    del part[name]
         return values
 
     @classmethod
@@ -187,6 +243,10 @@ class SamConfig:
             raise CheckpointError(f"the model's configuration is not one of anymask's: {error}") from error
 
 
+_LATER = ("skip_widths", "object_score", "sigmoid_iou", "min_stability", "stability_offset")
+"""Settings of the decoder that its first models did not have."""
+
+
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
@@ -200,6 +260,17 @@ def _lite(encoder: EfficientNetLiteConfig) -> SamConfig:
         image_size=320,
         pixel_mean=(127.0, 127.0, 127.0),
         pixel_std=(128.0, 128.0, 128.0),
+    )
+
+
+def _sam2(encoder: HieraConfig) -> SamConfig:
+    """Put SAM 2's decoder behind its encoder."""
+    return SamConfig(
+        encoder=encoder,
+        decoder=DecoderConfig(skip_widths=(256, 256), object_score=True, sigmoid_iou=True, min_stability=0.98),
+        pred_iou_thresh=0.8,
+        fit="stretch",
+        pads_boxes=True,
     )
 
 
@@ -223,6 +294,16 @@ SIZES: dict[str, SamConfig] = {
     "lite2": _lite(
         EfficientNetLiteConfig(widths=(16, 24, 48, 88, 120, 208, 352), depths=(1, 3, 3, 4, 4, 5, 1)),
     ),
+    "hiera_t": _sam2(HieraConfig()),
+    "hiera_s": _sam2(HieraConfig(depths=(1, 2, 11, 2), global_blocks=(7, 10, 13))),
+    "hiera_b+": _sam2(
+        HieraConfig(width=112, depths=(2, 3, 16, 3), num_heads=2, global_blocks=(12, 16, 20), position_grid=14)
+    ),
+    "hiera_l": _sam2(
+        HieraConfig(
+            width=144, depths=(2, 6, 36, 4), num_heads=2, global_blocks=(23, 33, 43), window_sizes=(8, 4, 16, 8)
+        )
+    ),
     "smoke": SamConfig(
         encoder=CompactConfig(widths=(16, 24, 32, 48), depths=(1, 1, 2), num_heads=4),
         decoder=DecoderConfig(num_heads=4, mlp_dim=128, iou_hidden=64),
@@ -231,4 +312,4 @@ SIZES: dict[str, SamConfig] = {
     ),
 }
 """Named sizes: Meta's `vit_b`, `vit_l`, `vit_h`; MobileSAM's `vit_t`; our own `compact`, `lite0` to `lite2` (on a trunk
-that has seen ImageNet) and, for tests, `smoke`."""
+that has seen ImageNet); SAM 2's `hiera_t` to `hiera_l`; and, for tests, `smoke`."""

@@ -1,9 +1,9 @@
 """Hiera, the trunk of SAM 2: four stages of attention in windows, each at half the resolution of the one before.
 
-Queries are pooled where a stage begins; a few blocks of the third stage attend to everything; positions are added once,
-a small background stretched over the image plus the positions in a window, repeated. Parameter names are those of Meta's
-checkpoints. Sources: Hiera (Ryali et al. 2023), sec. 3; Bolya et al. 2023 (window attention and positions), sec. 4;
-SAM 2 (Ravi et al. 2024), app. D.1.
+Queries are pooled where a stage begins; a few blocks of the third stage attend to everything. Positions are added
+once: a small background stretched over the image, plus the positions in a window, repeated. Parameter names are those
+of Meta's checkpoints. Sources: Hiera (Ryali et al. 2023), sec. 3; Bolya et al. 2023 (window attention and positions),
+sec. 4; SAM 2 (Ravi et al. 2024), app. D.1.
 
 Legend: B images or windows, H×W grid, C width, N heads, L cells, D channels a head.
 """

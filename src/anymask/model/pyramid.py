@@ -1,10 +1,10 @@
 """SAM 2's image encoder: a trunk of four stages, and a feature pyramid whose levels the mask decoder reads.
 
-The level at stride 16 is the image embedding, with the level at stride 32 added from above; those at strides 4 and 8 are
-the decoder's skips. A level is one 1×1 convolution of a stage, and a skip is a second one of a level, with nothing in
-between: `Sam.encode` multiplies the two matrices first, so that no level of the image embedding's width exists at a
-quarter of the image's size. Parameter names are those of Meta's checkpoints. Source: SAM 2 (Ravi et al. 2024), sec. 4
-and app. D.1.
+The level at stride 16 is the image embedding, with the level at stride 32 added from above; those at strides 4 and 8
+are what the decoder's skips are made of. A level is a 1×1 convolution of a stage, and a skip one of a level, with
+nothing in between: `MaskDecoder.project_skips` multiplies the two matrices first, so that no level of the embedding's
+width exists at a quarter of the image's size. Parameter names are those of Meta's checkpoints. Source: SAM 2 (Ravi et
+al. 2024), sec. 4 and app. D.1.
 
 Legend: B images, H×W grid, C channels of a stage or of the pyramid.
 """
@@ -16,7 +16,6 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anymask.model.dense import product
 
@@ -85,11 +84,3 @@ class PyramidEncoder(nn.Module):
         at4, at8, at16, at32 = stages
         embedding = self.neck(at16, at32) + self.no_mem_embed
         return embedding.permute(0, 3, 1, 2), (at4.permute(0, 3, 1, 2), at8.permute(0, 3, 1, 2))
-
-
-def composed(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Float[Tensor, "o c 1 1"], Float[Tensor, " o"]]:
-    """Return kernel and bias of the 1×1 convolution that does what two of them do, one after the other."""
-    assert first.bias is not None and second.bias is not None
-    outer = second.weight.flatten(1)
-    weight = outer @ first.weight.flatten(1)
-    return weight[..., None, None], F.linear(first.bias, outer, second.bias)

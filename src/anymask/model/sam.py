@@ -21,15 +21,18 @@ from anymask.model.config import (
     CompactConfig,
     EfficientNetLiteConfig,
     EncoderConfig,
+    HieraConfig,
     SamConfig,
     TinyViTConfig,
     ViTConfig,
 )
 from anymask.model.efficientnet_encoder import EfficientNetEncoder
+from anymask.model.hiera import Hiera
 from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
-from anymask.model.mask_decoder import MaskDecoder, Skips
+from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
+from anymask.model.pyramid import PyramidEncoder
 from anymask.model.tiny_vit import TinyViTEncoder
 
 MASK_THRESHOLD = 0.0
@@ -122,7 +125,8 @@ class Sam(nn.Module):
         if isinstance(self.mask_decoder, HQMaskDecoder):
             return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
         if self.config.decoder.skip_widths is not None:
-            return Embedding(features=features, skips=self.mask_decoder.project_skips(*early))
+            pyramid = self.image_encoder.neck.fine if isinstance(self.image_encoder, PyramidEncoder) else None
+            return Embedding(features=features, skips=self.mask_decoder.project_skips(*early, pyramid))
         return Embedding(features=features)
 
     def embedding_shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -143,20 +147,37 @@ class Sam(nn.Module):
         multimask True gives the three masks of an ambiguous prompt, False the one of a clear prompt, None all
         four, the one of a clear prompt first.
         """
-        candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
+        answer = self.answer(embedding, prompts, multimask=multimask)
+        return answer.logits, answer.iou
+
+    def answer(self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None = None) -> Answer:
+        """Answer prompts as `decode` does, and say whether there is an object, where the model knows.
+
+        Outside training, the mask of a clear prompt is `settled` where the config has a `min_stability`.
+        """
+        decoder = self.config.decoder
+        settles = decoder.min_stability is not None and multimask is not True and not self.training
+        if decoder.min_stability is None or not settles:
+            return self._answer(
+                embedding, prompts, {True: slice(1, None), False: slice(1), None: slice(None)}[multimask]
+            )
+        answer = settled(self._answer(embedding, prompts, slice(None)), decoder.min_stability, decoder.stability_offset)
+        if multimask is None:
+            return answer
+        return answer._replace(logits=answer.logits[:, :, :1], iou=answer.iou[:, :, :1])
+
+    def _answer(self, embedding: Embedding, prompts: Prompts, candidates: slice) -> Answer:
         encoded = self.prompt_encoder(prompts)
         side = embedding.side
         shares_image = prompts.masks is None and encoded.present is None
         if side is not None and shares_image and self.mask_decoder.pays(encoded.tokens):
-            answered = self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
-        else:
-            image = _channels_last(embedding)
-            image = image + encoded.dense.to(image.dtype)  # which is bfloat16 under autocast, and should stay
-            positions = self.prompt_encoder.grid_positions().to(image.dtype)
-            operands = (image, positions, encoded.tokens, encoded.present)
-            answered = self.mask_decoder(*operands, candidates, embedding.hq, embedding.skips)
-        logits, iou = answered
-        return logits, iou
+            return self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
+        image = _channels_last(embedding)
+        image = image + encoded.dense.to(image.dtype)  # which is bfloat16 under autocast, and should stay
+        positions = self.prompt_encoder.grid_positions().to(image.dtype)
+        operands = (image, positions, encoded.tokens, encoded.present)
+        answered: Answer = self.mask_decoder(*operands, candidates, embedding.hq, embedding.skips)
+        return answered
 
     def prepare(self, embedding: Embedding) -> Embedding:
         """Add what all prompts of the images share, so that each of them is answered faster; not for training.
@@ -191,6 +212,8 @@ def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:
             return TinyViTEncoder(config, width)
         case EfficientNetLiteConfig():
             return EfficientNetEncoder(config, width)
+        case HieraConfig():
+            return PyramidEncoder(Hiera(config), config.stage_widths, width)
 
 
 def build_sam(config: SamConfig) -> Sam:
