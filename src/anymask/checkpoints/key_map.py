@@ -68,7 +68,10 @@ _SAM2_PAIRS = (
     ("prompt_encoder.point_embeddings.{n}.weight", "prompt_encoder.point_embed.weight.{n}"),
     ("mask_decoder.transformer.layers.{n}.mlp.lin1.{p}", "mask_decoder.transformer.layers.{n}.mlp.proj_in.{p}"),
     ("mask_decoder.transformer.layers.{n}.mlp.lin2.{p}", "mask_decoder.transformer.layers.{n}.mlp.proj_out.{p}"),
-    ("mask_decoder.transformer.layers.{n}.{attn}.out_proj.{p}", "mask_decoder.transformer.layers.{n}.{attn}.o_proj.{p}"),
+    (
+        "mask_decoder.transformer.layers.{n}.{attn}.out_proj.{p}",
+        "mask_decoder.transformer.layers.{n}.{attn}.o_proj.{p}",
+    ),
     ("mask_decoder.transformer.layers.{n}.{attn}.{qkv}.{p}", "mask_decoder.transformer.layers.{n}.{attn}.{qkv}.{p}"),
     ("mask_decoder.transformer.{final}.out_proj.{p}", "mask_decoder.transformer.{final}.o_proj.{p}"),
     ("mask_decoder.transformer.{final}.{qkv}.{p}", "mask_decoder.transformer.{final}.{qkv}.{p}"),

@@ -12,20 +12,19 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from anymask.checkpoints.mobile_sam import infer_tiny_vit, is_tiny_vit, with_classifier, without_leftovers
 from anymask.checkpoints.tensors import Shapes, State, shapes_of, stored_state
+from anymask.checkpoints.wrapped import log_extras, unwrapped
 from anymask.data.files import write_whole
 from anymask.errors import CheckpointError, UnknownModelError, UnsafeCheckpointError
 from anymask.model import DecoderConfig, Sam, SamConfig, TinyViTConfig, ViTConfig
 
 _PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+_SAM3 = ("detector.", "tracker.", "detector_model.", "tracker_model.")
 _TINY_VIT_IMAGE_SIZE = 1024
-_WRAPPERS = ("model", "state_dict")  # keys under which training scripts put the tensors
 _WANTED = re.compile(r"(?:GLOBAL|unrecognized function) ([\w.<>]+)")  # in torch's message
 _CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE"}  # pickle's instructions that reach for code
 
@@ -51,7 +50,7 @@ def read_tensors(path: Path) -> State:
         ) from error
     except Exception as error:  # a damaged file makes torch raise anything, from EOFError to AttributeError
         raise CheckpointError("is truncated or damaged, or is no checkpoint of torch's") from error
-    return _only_tensors(loaded)
+    return unwrapped(loaded)
 
 
 def _calls_code(path: Path) -> bool:
@@ -63,18 +62,6 @@ def _calls_code(path: Path) -> bool:
         return False
 
 
-def _only_tensors(loaded: Any) -> State:
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not loaded:
-        raise UnknownModelError("holds no tensors by name; a checkpoint was expected")
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UnknownModelError(f"holds {name!r}, which is no tensor; a checkpoint was expected")
-    return dict(loaded)
-
-
 def understand(state: State) -> tuple[SamConfig, State]:
     """Return the config of a state with Meta's names, and the state without what no model uses.
 
@@ -84,8 +71,14 @@ def understand(state: State) -> tuple[SamConfig, State]:
     """
     if not any(name.startswith(_PARTS) for name in state):
         example = next(iter(state), "none")
+        if any(name.startswith(_SAM3) for name in state):
+            raise UnknownModelError(
+                "is a SAM 3, whose network anymask does not have, and whose weights are under the SAM License, "
+                "not Apache-2.0; SAM 2.1's are read"
+            )
         raise UnknownModelError(f"is a checkpoint of no known kind (its tensors are called {example} and so on)")
-    state = without_leftovers(state)
+    log_extras(name for name in state if not name.startswith(_PARTS))
+    state = without_leftovers({name: tensor for name, tensor in state.items() if name.startswith(_PARTS)})
     return infer_config(shapes_of(state)), state
 
 

@@ -23,17 +23,20 @@ Device = Annotated[
 ]
 
 
-def open_model(name: str, *, offline: bool = False, device: str = "auto") -> Sam:
-    """Load a model by name or path, its download shown; raises CheckpointError, or InputError for the device."""
+def open_model(name: str, *, offline: bool = False, device: str = "auto", image_size: int | None = None) -> Sam:
+    """Load a model by name or path, its download shown; raises CheckpointError, or InputError for the device.
+
+    `image_size` is for images of another side than the file says.
+    """
     from anymask.checkpoints import load_model
     from anymask.checkpoints.hub import CATALOGUE, download
 
     target = pick_device(device)
     if name not in CATALOGUE:
-        return load_model(name, device=target)
+        return load_model(name, device=target, image_size=image_size)
     with download_progress() as report:
         path = download(name, progress=report, offline=offline)
-    return load_model(path, device=target)
+    return load_model(path, device=target, image_size=image_size)
 
 
 def embedded_path(name: str) -> Path | None:
