@@ -23,6 +23,7 @@ from anymask.data.sample import Sample
 from anymask.data.schedule import Schedule
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError
+from anymask.geometry.frames import Fit
 
 _MAX_TRIES = 50
 _CROPS = 3
@@ -99,6 +100,7 @@ class BatchStream(IterableDataset[Batch]):
         rank: int = 0,
         count: int = 1,
         deep: float = 0.0,
+        fit: Fit = "pad",
     ) -> None:
         super().__init__()
         if not sources or sum(s.weight for s in sources) <= 0:
@@ -107,7 +109,7 @@ class BatchStream(IterableDataset[Batch]):
         self._weights = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
         self._schedule = Schedule([len(s.files) for s in sources], [s.weight for s in sources], seed)
         self.batch_size, self.num_masks = batch_size, num_masks
-        self.image_size, self.mask_size = image_size, mask_size
+        self.image_size, self.mask_size, self.fit = image_size, mask_size, fit
         self.seed, self.start, self.rank, self.count = seed, start, rank, count
         self.deep, self.num_known = deep, num_masks * (8 if deep else 4)
         self.skipped = Skipped()
@@ -148,7 +150,12 @@ class BatchStream(IterableDataset[Batch]):
             else:
                 for _ in range(_CROPS):
                     item = transform(
-                        sample, source.transforms, image_size=self.image_size, mask_size=self.mask_size, rng=rng
+                        sample,
+                        source.transforms,
+                        image_size=self.image_size,
+                        mask_size=self.mask_size,
+                        rng=rng,
+                        fit=self.fit,
                     )
                     if item is not None:
                         return item

@@ -20,7 +20,7 @@ from anymask.data.images import ImageSource
 from anymask.geometry.frames import Frame
 from anymask.inference.prompts import ModelPrompt, join
 from anymask.inference.resize import resize_image, upsample_logits
-from anymask.model import MASK_THRESHOLD, Embedding, Sam
+from anymask.model import MASK_THRESHOLD, Answer, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
 """What the decoder may hold at a time, roughly."""
@@ -41,6 +41,9 @@ class Masks:
     """Predicted IoU of each, float32."""
     logits: Float[np.ndarray, "m hm wm"]
     """Before the threshold, low resolution, padded model frame, float32: the mask prompt of a next round."""
+    object_score: float | None = None
+    """Logit of there being an object where the prompt points: below 0, the masks are of nothing. None: the model does
+    not say (SAM 2 does)."""
 
     @property
     def best(self) -> Bool[np.ndarray, "h w"]:
@@ -87,7 +90,7 @@ def read(model: Sam, source: ImageSource) -> Pixels:
 
 def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
-    frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
+    frames = [model.frame((image.shape[0], image.shape[1])) for image in images]
     inputs = []
     for image, frame in zip(images, frames, strict=True):
         pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
@@ -157,8 +160,8 @@ def answer(
     """
     size = chunk_size(model)
     for start in range(0, len(prompts), size):
-        for logits, scores in _decode(model, image, prompts[start : start + size], multimask):
-            yield _masks(logits, scores, image.frame)
+        for found in _decode(model, image, prompts[start : start + size], multimask):
+            yield _masks(found, image.frame)
 
 
 def chunk_size(model: Sam) -> int:
@@ -168,8 +171,8 @@ def chunk_size(model: Sam) -> int:
 
 def _decode(
     model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None
-) -> list[tuple[Float[Tensor, "m hm wm"], Float[Tensor, " m"]]]:
-    """Decode one chunk; prompts with and without a mask or words, for three masks and for one, go separately.
+) -> list[Answer]:
+    """Decode one chunk to an answer a prompt, without batch axes; prompts with and without a mask or words, for three masks and for one, go separately.
 
     Without masks all prompts share the image embedding; one mask among them would unshare it for all.
     """
@@ -177,19 +180,20 @@ def _decode(
     for index, prompt in enumerate(prompts):
         three = prompt.is_lone_point if multimask is None else multimask
         groups[three, prompt.mask is not None, prompt.text is not None].append(index)
-    answers: dict[int, tuple[Tensor, Tensor]] = {}
+    answers: dict[int, Answer] = {}
     with evaluating(model):
         for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
-            logits, iou = model.decode(image.embedding, batch, multimask=three)
-            answers.update(zip(members, zip(logits[0].float(), iou[0].float(), strict=True), strict=True))
+            found = model.answer(image.embedding, batch, multimask=three)
+            for place, index in enumerate(members):
+                answers[index] = Answer(*(part if part is None else part[0, place].float() for part in found))
     return [answers[index] for index in range(len(prompts))]
 
 
 @torch.inference_mode()
-def _masks(logits: Float[Tensor, "m hm wm"], scores: Float[Tensor, " m"], frame: Frame) -> Masks:
+def _masks(answer: Answer, frame: Frame) -> Masks:
     """Sort by score, and bring one mask after the other to the original size."""
-    values = scores.cpu().numpy()
+    logits, values = answer.logits, answer.iou.cpu().numpy()
     order = np.argsort(-values, kind="stable")
     masks = np.empty((len(order), *frame.original), np.bool_)
     for mask, index in zip(masks, order.tolist(), strict=True):
@@ -197,7 +201,8 @@ def _masks(logits: Float[Tensor, "m hm wm"], scores: Float[Tensor, " m"], frame:
             logits[None, index, None], model_size=frame.model_size, resized=frame.resized, original=frame.original
         )
         mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
-    return Masks(masks=masks, scores=values[order], logits=logits.cpu().numpy()[order])
+    score = None if answer.object_score is None else float(answer.object_score)
+    return Masks(masks=masks, scores=values[order], logits=logits.cpu().numpy()[order], object_score=score)
 
 
 def _one(batch: Embedding, index: int) -> Embedding:

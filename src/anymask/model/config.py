@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from anymask.errors import CheckpointError
+from anymask.geometry.frames import Fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +191,7 @@ class SamConfig:
     """Of masks of everything, those of this stability and more are kept where nothing else is asked for."""
     text: TextConfig | None = None
     """For models that words prompt: whose embeddings they project; None: no words."""
-    fit: Literal["pad", "stretch"] = "pad"
+    fit: Fit = "pad"
     """How an image becomes a square: its long side as long, the rest padded (SAM); or both sides (SAM 2)."""
 
     pads_boxes: bool = False
@@ -238,6 +239,8 @@ class SamConfig:
             decoder = DecoderConfig(**_with_tuples(values.pop("decoder", {})))
             text = values.pop("text", None)
             text_config = None if text is None else TextConfig(**text)
+            if values.get("fit", "pad") not in get_args(Fit):
+                raise CheckpointError(f"fit is {values['fit']!r}; {' or '.join(get_args(Fit))} was expected")
             return cls(encoder=encoder_config, decoder=decoder, text=text_config, **_with_tuples(values))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"the model's configuration is not one of anymask's: {error}") from error

@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymask.geometry.frames import Frame
 from anymask.model.amortised import ImageSide
 from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import (
@@ -111,8 +112,12 @@ class Sam(nn.Module):
         """The parameters' type."""
         return self.prompt_encoder.no_mask_embed.weight.dtype
 
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """Return how an image of `size` = (height, width) becomes the model's square; raises InputError for none."""
+        return Frame(size, self.image_size, self.config.fit)
+
     def preprocess(self, images: Shaped[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
-        """Normalise RGB images of values 0…255, already resized to the long side, and pad them bottom and right."""
+        """Normalise RGB images of values 0…255, already resized as `frame` says, and pad them bottom and right."""
         height, width = images.shape[-2:]
         if max(height, width) > self.image_size:
             raise ValueError(f"an image is {height}×{width}; resize its long side to {self.image_size} first")
