@@ -278,7 +278,7 @@ def test_a_set_embedding_is_the_image(predictor: Predictor, small_sam: Sam) -> N
     other = Predictor(small_sam)
     other.set_embedding(predictor.image.embedding, (60, 100))
     assert_array_equal(other.predict(points=[(52, 37)]).masks, predictor.predict(points=[(52, 37)]).masks)
-    with pytest.raises(ImageError, match="embedding.s features have shape"):
+    with pytest.raises(ImageError, match="embedding's features have shape"):
         other.set_embedding(Embedding(features=torch.zeros(1, 4, 4, 4)), (60, 100))
     for size in ((0, 100), (60,)):
         with pytest.raises(ImageError, match="the image's size is"):
@@ -290,7 +290,7 @@ def test_fine_features_of_another_shape_are_refused(predictor: Predictor, small_
     config = small_sam.config
     fine = Predictor(build_sam(replace(config, decoder=replace(config.decoder, hq_feature_width=16))).eval())
     embedding = Embedding(features=predictor.image.embedding.features, hq=torch.zeros(1, 3, 8, 8))
-    with pytest.raises(ImageError, match=r"SAM-HQ features have shape \(1, 3, 8, 8\)"):
+    with pytest.raises(ImageError, match=r"embedding's hq have shape \(1, 3, 8, 8\)"):
         fine.set_embedding(embedding, (60, 100))
     expected = (1, config.width // 8, small_sam.mask_size, small_sam.mask_size)
     fine.set_embedding(replace(embedding, hq=torch.zeros(expected)), (60, 100))

@@ -21,11 +21,7 @@ def _model(config: SamConfig) -> Sam:
 
 
 def _embedding(model: Sam, images: int) -> Embedding:
-    side, width = model.embedding_size, model.config.width
-    hq = None
-    if model.config.decoder.hq_feature_width:
-        hq = torch.randn(images, width // 8, 4 * side, 4 * side)
-    return Embedding(features=torch.randn(images, width, side, side), hq=hq)
+    return Embedding.from_tensors({name: torch.randn(images, *s) for name, s in model.embedding_shapes().items()})
 
 
 @pytest.mark.parametrize(
@@ -34,8 +30,9 @@ def _embedding(model: Sam, images: int) -> Embedding:
         dataclasses.replace(SIZES["compact"], image_size=64),
         dataclasses.replace(SIZES["vit_b"], image_size=128),
         _SMALL_HQ,
+        dataclasses.replace(SIZES["lite0"], image_size=64),
     ],
-    ids=["width-128", "width-256", "hq"],
+    ids=["width-128", "width-256", "hq", "skips"],
 )
 @pytest.mark.parametrize("num_points", [1, 2, 9])
 @pytest.mark.parametrize("with_mask", [False, True])

@@ -139,7 +139,7 @@ def test_an_embedding_is_made_once_and_sent_compactly(
     until(client, "1", "ready")
     sent = client.get("/api/images/1/embedding")
     assert sent.headers["content-encoding"] == "gzip"
-    assert (sent.headers["x-shape"], sent.headers["x-original-size"]) == ("64,16,16", "60,80")
+    assert (sent.headers["x-shape"], sent.headers["x-original-size"]) == ("features=64,16,16", "60,80")
     features = np.frombuffer(sent.content, "<f2").reshape(64, 16, 16)  # the client has unpacked it
     expected = encode(smoke_sam, [read_image(image_file())])[0].embedding.features[0].half().numpy()
     np.testing.assert_array_equal(features, expected)

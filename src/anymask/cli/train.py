@@ -50,11 +50,15 @@ def run(
 
     The folder gets state.pt, log.jsonl, TensorBoard's files, sheets of predictions, and model.safetensors: the weights
     in float16, which `anymask segment --model` takes, as of the last save. A recipe of kind "mae" pre-trains the image
-    encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes.
+    encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes. One
+    of kind "distil" teaches an image encoder another model's embeddings.
     """
+    from anymask.checkpoints import load_model
     from anymask.training.config import read_recipe
+    from anymask.training.distil_step import train_distil
     from anymask.training.loop import train
     from anymask.training.mae_step import train_mae
+    from anymask.training.start import build_start
 
     plan = read_recipe(recipe)
     folder = output or Path("runs") / recipe.stem
@@ -65,35 +69,19 @@ def run(
         with training_progress(every.steps) as report:
             train_mae(plan, folder, callbacks=drawn, progress=report)
     else:
-        start = _start(plan)
+        start = build_start(plan.model, seed=every.seed)
         callbacks = [
             (every.save_every, _saver(folder)),
             (every.sheet_every, _sheet_drawer(plan, folder)),
             (plan.validation.every, _validator(plan)),
         ]
         with training_progress(every.steps) as report:
-            train(plan, folder, start=start, callbacks=callbacks, progress=report)
+            if plan.kind == "distil":
+                teacher = load_model(plan.distil.teacher, image_size=plan.model.image_size)
+                train_distil(plan, folder, teacher, start=start, callbacks=callbacks, progress=report)
+            else:
+                train(plan, folder, start=start, callbacks=callbacks, progress=report)
     typer.echo(folder / WEIGHTS)
-
-
-def _start(recipe: Recipe) -> Sam | None:
-    """Return the model that training begins with: a trained one, or a plain ViT's weights in one of random weights."""
-    import torch
-
-    from anymask.checkpoints import load_model
-    from anymask.checkpoints.mae import load_mae_encoder, read_mae
-    from anymask.model import build_sam
-
-    name = recipe.model.start
-    if not name:
-        return None
-    plain = read_mae(name)
-    if plain is None:
-        return load_model(name)
-    torch.manual_seed(recipe.run.seed)
-    model = build_sam(recipe.model.build())
-    load_mae_encoder(model, plain)
-    return model
 
 
 def _saver(folder: Path) -> Callback[Sam]:

@@ -102,12 +102,12 @@ class EfficientNetEncoder(nn.Module):
         self.trunk = EfficientNetLite(config)
         at4, at8, at16, at32 = (config.widths[stage] for stage in _LAST_OF_STRIDE[1:])
         width = config.merge_width
-        self.from32 = nn.Conv2d(at32, width, 1)
-        self.from16 = nn.Conv2d(at16, width, 1)
+        self.lateral32 = nn.Conv2d(at32, width, 1)
+        self.lateral16 = nn.Conv2d(at16, width, 1)
         self.stage16 = nn.Sequential(
             *[AttentionBlock(width, config.num_heads, config.drop_path) for _ in range(config.merge_depth)]
         )
-        self.down = nn.Conv2d(width, out_channels, 1)
+        self.from16 = nn.Conv2d(width, out_channels, 1)
         self.from8 = nn.Conv2d(at8, out_channels, 1)
         self.from4 = nn.Conv2d(at4, out_channels, 3, 2, 1)
         self.stage8 = ConvBlock(out_channels, config.drop_path)
@@ -119,8 +119,8 @@ class EfficientNetEncoder(nn.Module):
     ) -> tuple[Float[Tensor, "b c h w"], tuple[Float[Tensor, "b d h4 w4"], Float[Tensor, "b e h2 w2"]]]:
         """Return the image embedding, and the trunk's features at four times and at twice its size."""
         x2, x4, x8, x16, x32 = self.trunk(images_B3SS)
-        x16 = self.stage16(self.from16(x16) + _enlarged(self.from32(x32), x16))
-        x8 = self.from8(x8) + self.from4(x4) + _enlarged(self.down(x16), x8)
+        x16 = self.stage16(self.lateral16(x16) + _enlarged(self.lateral32(x32), x16))
+        x8 = self.from8(x8) + self.from4(x4) + _enlarged(self.from16(x16), x8)
         return self.norm(self.merge(self.stage8(x8))), (x2, x4)
 
 

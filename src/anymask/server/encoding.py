@@ -6,7 +6,7 @@ import gzip
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -96,7 +96,7 @@ class Encoding:
         future.add_done_callback(lambda done: self._set(image.id, "new") if done.cancelled() else None)
 
     def packed(self, image: StoredImage) -> bytes | None:
-        """Return the features as gzip of float16, little-endian, (c, h, w) in C order; None while there are none."""
+        """Return the embedding's arrays as gzip of float16, little-endian, in C order; None while there are none."""
         with self._lock:
             if self._states.get(image.id, ("new", None))[0] != "ready":
                 return None
@@ -109,7 +109,7 @@ class Encoding:
         if embedding is None:  # the cache had to make room for others
             self._set(image.id, "new")
             return None
-        packed = pack(embedding.features[0].numpy())
+        packed = pack([tensor[0].numpy() for tensor in embedding.tensors().values()])
         with self._lock:
             self._packed[image.id] = packed
             while len(self._packed) > _KEPT:
@@ -190,7 +190,7 @@ def embedding_cache(project: Project) -> EmbeddingCache:
     return EmbeddingCache(project.cache / "embeddings")
 
 
-def pack(features: Float16[np.ndarray, "c h w"]) -> bytes:
-    """Return float16 (c, h, w) features as gzip; the same features give the same bytes."""
-    plain = np.ascontiguousarray(features, "<f2")
-    return gzip.compress(plain.tobytes(), _LEVEL, mtime=0)
+def pack(arrays: Sequence[Float16[np.ndarray, "c h w"]]) -> bytes:
+    """Return float16 (c, h, w) arrays, one after the other, as gzip; the same arrays give the same bytes."""
+    plain = b"".join(np.ascontiguousarray(array, "<f2").tobytes() for array in arrays)
+    return gzip.compress(plain, _LEVEL, mtime=0)

@@ -55,6 +55,8 @@ class OptimConfig:
     """Steps after which the `steps` schedule divides by ten."""
     layer_decay: float = 1.0
     """Learning rate of a ViT's block relative to the next one's (`anymask.training.optim.layer_scale`); 1 for none."""
+    trunk_scale: float = 1.0
+    """Learning rate of a pre-trained trunk relative to the rest's; 0 leaves it as it is."""
     clip_norm: float = 1.0
     accumulate: int = 1
     """Batches whose gradients make one step."""
@@ -63,7 +65,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with."""
-        _at_least(self, 0, "learning_rate", "weight_decay", "warmup", "final_factor")
+        _at_least(self, 0, "learning_rate", "weight_decay", "warmup", "final_factor", "trunk_scale")
         _at_least(self, 1, "accumulate")
         if self.clip_norm <= 0:
             raise ValueError(f"clip_norm is {self.clip_norm}; it must be above 0")
@@ -80,6 +82,10 @@ class ModelConfig:
     size: str = "compact"
     image_size: int = 512
     start: str = ""
+    """A model's name or file, a public MAE's file, or for a size on a trunk of that name, `efficientnet-lite0` to
+    `efficientnet-lite2`: the installed package of its weights, or their file."""
+    rest: str = ""
+    """A model whose weights begin what `start` leaves at random, where their names and shapes agree; '': none."""
     drop_path: float = 0.0
     """Chance that the encoder's last block is left out for an image, falling to none at the first; 0: the size's."""
     pred_iou_thresh: float | None = None
@@ -180,14 +186,24 @@ def _at_least(config: Any, least: int, *names: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DistilConfig:
+    """Whose embeddings an image encoder learns to give."""
+
+    teacher: str = "anymask-s"
+    """A model's name or file; its embedding has the width and stride of the model's that learns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A whole training run."""
 
     run: RunConfig
     sources: tuple[SourceConfig, ...]
-    kind: Literal["sam", "mae"] = "sam"
-    """The promptable task, or the pre-training of its image encoder (`anymask.model.mae`), which reads images alone."""
+    kind: Literal["sam", "mae", "distil"] = "sam"
+    """The promptable task, or what prepares its image encoder: masked pre-training (`anymask.model.mae`), which reads
+    images alone, or the embeddings of another model (`anymask.training.distil_step`)."""
     mae: MaeConfig = field(default_factory=MaeConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)

@@ -21,6 +21,7 @@ _DECAYED = (nn.Linear, nn.modules.conv._ConvNd)
 _NARROW = 16
 """Matrices with fewer inputs or outputs have no directions to balance."""
 _BLOCK = re.compile(r"\bimage_encoder\.blocks\.(\d+)\.")
+_TRUNK = re.compile(r"\bimage_encoder\.trunk\.")
 _FIRST = re.compile(r"\bimage_encoder\.(?:patch_embed|pos_embed)\b")
 
 
@@ -38,8 +39,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Matrices and kernels decay; biases, norms, embeddings and positions do not.
 
-    Muon orthogonalises the steps of all matrices but those of a few inputs or outputs, in `precision`. Each group's
-    `lr_scale` is what `layer_scale` says of its parameters; the groups of the highest come first.
+    Muon orthogonalises the steps of all matrices but those of a few inputs or outputs, in `precision`; kernels that
+    filter each channel by itself are no matrices. Each group's `lr_scale` is what `layer_scale` says of its parameters,
+    times `trunk_scale` in a pre-trained trunk; the groups of the highest come first.
     """
     depth = count_blocks(model) if config.layer_decay < 1 else 0
     shares: defaultdict[float, _Share] = defaultdict(_Share)
@@ -47,11 +49,13 @@ def build_optimizer(
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            share = shares[layer_scale(f"{path}.{name}", depth, config.layer_decay)]
+            full_name = f"{path}.{name}"
+            scale = layer_scale(full_name, depth, config.layer_decay)
+            share = shares[scale * config.trunk_scale if _TRUNK.search(full_name) else scale]
             if name != "weight" or not isinstance(module, _DECAYED):
                 share.kept.append(parameter)
             else:
-                is_narrow = min(parameter.flatten(1).shape) < _NARROW
+                is_narrow = min(parameter.flatten(1).shape) < _NARROW or getattr(module, "groups", 1) > 1
                 (share.narrow if is_narrow else share.matrices).append(parameter)
     groups: list[dict[str, Any]] = []
     for scale, share in sorted(shares.items(), reverse=True):

@@ -1968,7 +1968,7 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
-                    /** @description c,h,w of the float16 features, C order */
+                    /** @description name=c,h,w of each float16 array, C order, one after the other; joined by ; */
                     "X-Shape"?: string;
                     /** @description h,w of the image */
                     "X-Original-Size"?: string;

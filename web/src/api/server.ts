@@ -87,9 +87,15 @@ export class ServerBackend implements Backend {
 
   async embedding(id: string): Promise<EmbeddingData> {
     const response = await this.send("GET", `images/${id}/embedding`);
-    const [channels, height, width] = (response.headers.get("X-Shape") ?? "").split(",").map(Number);
-    if (!channels || !height || !width) throw new ApiError(500, "The server sent an embedding without its shape.");
-    return { data: new Uint16Array(await response.arrayBuffer()), shape: [channels, height, width] };
+    const shapes: Record<string, [number, number, number]> = {};
+    for (const part of (response.headers.get("X-Shape") ?? "").split(";")) {
+      const [name, sides = ""] = part.split("=");
+      const [channels, height, width] = sides.split(",").map(Number);
+      if (!name || !channels || !height || !width)
+        throw new ApiError(500, "The server sent an embedding without its shape.");
+      shapes[name] = [channels, height, width];
+    }
+    return { data: new Uint16Array(await response.arrayBuffer()), shapes };
   }
 
   keepApart(id: string, apart: Apart | null): void {

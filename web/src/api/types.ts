@@ -60,9 +60,10 @@ export interface Found {
 }
 
 export interface EmbeddingData {
-  /** Float16 bits, (channels, height, width), C order. */
+  /** Float16 bits of all arrays, C order, one after the other. */
   readonly data: Uint16Array;
-  readonly shape: readonly [number, number, number];
+  /** (channels, height, width) of each array by name, in the order of the data. */
+  readonly shapes: Readonly<Record<string, readonly [number, number, number]>>;
 }
 
 export type ServerEvent = Readonly<

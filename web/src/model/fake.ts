@@ -9,7 +9,7 @@ const RADII = [0.2, 0.11, 0.05];
 
 export class FakeDecoder implements Decoder {
   readonly device = "fake";
-  readonly encode = async (): Promise<EmbeddingData> => ({ data: new Uint16Array(4), shape: [1, 2, 2] });
+  readonly encode = async (): Promise<EmbeddingData> => ({ data: new Uint16Array(4), shapes: { features: [1, 2, 2] } });
   constructor(
     private readonly imageSize: number,
     private readonly side: number,

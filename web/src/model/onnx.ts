@@ -2,7 +2,7 @@
  * The exported model in ONNX Runtime: `image` once an image, `prompt` once a click, and `encoder` where the page encodes.
  *
  * Files and names are those of `anymask export onnx`: what `image` gives, `prompt` takes by the same names, beside the
- * embedding's `features` and a prompt's `points`, `labels`, `mask_input` and `has_mask_input`.
+ * embedding's arrays and a prompt's `points`, `labels`, `mask_input` and `has_mask_input`.
  */
 
 import type { InferenceSession, Tensor } from "onnxruntime-web";
@@ -79,10 +79,16 @@ export class OnnxDecoder implements Decoder {
     return new OnnxDecoder(runtime, device, sidecar.image_size, sidecar.mask_size, image, prompt, encoder ?? null);
   }
 
-  async prepare({ data, shape }: EmbeddingData): Promise<Tensors> {
-    const features = new this.runtime.Tensor("float32", fromFloat16(data), [1, ...shape]);
-    const shared = await this.image.run({ features });
-    return { features, ...shared };
+  async prepare({ data, shapes }: EmbeddingData): Promise<Tensors> {
+    const embedding: Tensors = {};
+    let start = 0;
+    for (const [name, shape] of Object.entries(shapes)) {
+      const end = start + shape[0] * shape[1] * shape[2];
+      embedding[name] = new this.runtime.Tensor("float32", fromFloat16(data.subarray(start, end)), [1, ...shape]);
+      start = end;
+    }
+    const shared = await this.image.run(taken(this.image, embedding));
+    return { ...embedding, ...shared };
   }
 
   async decode(image: unknown, prompt: ModelPrompt): Promise<Answer> {
@@ -96,9 +102,7 @@ export class OnnxDecoder implements Decoder {
       mask_input: new Tensor("float32", prompt.mask ?? new Float32Array(side * side), [1, side, side]),
       has_mask_input: new Tensor("float32", Float32Array.of(prompt.mask ? 1 : 0), [1]),
     };
-    const known = new Set(this.prompt.inputNames);
-    const taken = Object.fromEntries(Object.entries(feeds).filter(([name]) => known.has(name)));
-    const { logits, iou } = await this.prompt.run(taken);
+    const { logits, iou } = await this.prompt.run(taken(this.prompt, feeds));
     if (!logits || !iou) throw new Error("prompt.onnx has no outputs named logits and iou: export it again.");
     // The first of four candidates answers a clear prompt, the others an ambiguous one.
     const [first, past] = prompt.isLonePoint ? [1, 4] : [0, 1];
@@ -117,11 +121,24 @@ export class OnnxDecoder implements Decoder {
   private async encodePicture(encoder: InferenceSession, picture: ImageBitmap): Promise<EmbeddingData> {
     const size: Size = resizedSize([picture.height, picture.width], this.imageSize);
     const image = new this.runtime.Tensor("uint8", await pixelsOf(picture, size), [...size, 3]);
-    const { features } = await encoder.run({ image });
-    if (!features) throw new Error("encoder.onnx has no output named features: export it again.");
-    const [, channels, height, width] = features.dims as [number, number, number, number];
-    return { data: toFloat16(features.data as Float32Array), shape: [channels, height, width] };
+    const outputs = Object.entries(await encoder.run({ image }));
+    if (!outputs.some(([name]) => name === "features"))
+      throw new Error("encoder.onnx has no output named features: export it again.");
+    const parts = outputs.map(([, { data }]) => toFloat16(data as Float32Array));
+    const data = new Uint16Array(parts.reduce((length, part) => length + part.length, 0));
+    let start = 0;
+    for (const part of parts) {
+      data.set(part, start);
+      start += part.length;
+    }
+    const shapes = outputs.map(([name, { dims }]) => [name, dims.slice(1)] as [string, [number, number, number]]);
+    return { data, shapes: Object.fromEntries(shapes) };
   }
+}
+
+/** Of tensors by name, those that a graph takes. */
+function taken({ inputNames }: InferenceSession, tensors: Tensors): Tensors {
+  return Object.fromEntries(Object.entries(tensors).filter(([name]) => inputNames.includes(name)));
 }
 
 /** Return RGB pixels at a size, halving first: a single far step would skip pixels. */

@@ -25,7 +25,7 @@ test("prompts get the tokens that the server's get", () => {
 
 test("candidates are ranked from whole to subpart", async () => {
   const decoder = new FakeDecoder(64, 16);
-  const image = await decoder.prepare({ data: new Uint16Array(0), shape: [1, 1, 1] }, [64, 64]);
+  const image = await decoder.prepare({ data: new Uint16Array(0), shapes: { features: [1, 1, 1] } }, [64, 64]);
   const prompt = toModelPrompt({ points: [{ x: 32, y: 32, label: 1 }], box: null, mask: null }, [64, 64], 64);
   const { logits, scores, side } = await decoder.decode(image, prompt);
   const backwards = new Float32Array([...logits.slice(512), ...logits.slice(256, 512), ...logits.slice(0, 256)]);

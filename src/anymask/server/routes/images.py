@@ -119,7 +119,10 @@ def encode_image(
         200: {
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
             "headers": {
-                "X-Shape": {"schema": {"type": "string"}, "description": "c,h,w of the float16 features, C order"},
+                "X-Shape": {
+                    "schema": {"type": "string"},
+                    "description": "name=c,h,w of each float16 array, C order, one after the other; joined by ;",
+                },
                 "X-Original-Size": {"schema": {"type": "string"}, "description": "h,w of the image"},
             },
         },
@@ -127,14 +130,14 @@ def encode_image(
     },
 )
 def image_embedding(bench: AtBench, image: OfImage) -> Response:
-    """Send an image's embedding: float16, little-endian, (c, h, w) in C order, compressed on the way."""
+    """Send an image's embedding: float16, little-endian arrays in C order, compressed on the way."""
     packed = bench.encoding.packed(image)
     if packed is None:
         raise Refused(409, f"image {image.id} is not encoded yet; ask for it and wait until its state is ready")
-    side = bench.model.embedding_size
+    shapes = bench.model.embedding_shapes()
     headers = {
         "Content-Encoding": "gzip",
-        "X-Shape": f"{bench.model.config.width},{side},{side}",
+        "X-Shape": ";".join(f"{name}={','.join(map(str, shape))}" for name, shape in shapes.items()),
         "X-Original-Size": f"{image.size[0]},{image.size[1]}",
     }
     return Response(packed, media_type="application/octet-stream", headers=headers)

@@ -1,0 +1,86 @@
+"""One step of distilling an image encoder: it learns to give another model's embedding of the same picture.
+
+A new encoder under a decoder that is trained already: once it speaks the embedding that the decoder reads, training on
+the promptable task goes on from there instead of from nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anymask.data.loader import Batch
+from anymask.errors import CheckpointError
+from anymask.model import Sam
+from anymask.training.config import Recipe
+from anymask.training.loop import Callback, new_state, run
+from anymask.training.sam_step import preprocess
+from anymask.training.sources import build_stream
+from anymask.training.state import TrainingState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistilResult:
+    """Mean squared error of a batch's embeddings over the variance of the teacher's, inside the images."""
+
+    loss: Tensor
+
+
+def distil_step(
+    model: Sam, teacher: Sam, batch: Batch, *, precision: torch.dtype = torch.float32, scale: float = 1.0
+) -> DistilResult:
+    """Leave `scale` times the gradient of a batch's error in the parameters of the image encoder."""
+    autocast = torch.autocast(batch.images.device.type, precision, enabled=precision != torch.float32)
+    with autocast, torch.no_grad():
+        wanted = teacher.encode(preprocess(teacher, batch)).features.float()
+    with autocast:
+        given = model.encode(preprocess(model, batch)).features.float()
+    inside = F.interpolate(batch.valid[:, None].float(), wanted.shape[-2:], mode="area")
+    error = ((given - wanted).square() * inside).sum() / (inside.sum() * wanted.shape[1])
+    loss = error / wanted.var()
+    (loss * scale).backward()
+    return DistilResult(loss=loss.detach())
+
+
+def train_distil(
+    recipe: Recipe,
+    folder: Path,
+    teacher: Sam,
+    *,
+    start: Sam | None = None,
+    callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> TrainingState[Sam]:
+    """Distil to the recipe's last step (see `anymask.training.loop.run`).
+
+    Raises:
+        CheckpointError: the teacher's embedding has another shape than the model's.
+    """
+    config = recipe.model.build()
+    wanted, given = (teacher.config.width, teacher.embedding_size), (config.width, config.embedding_size)
+    if wanted != given:
+        raise CheckpointError(
+            f"the teacher's embedding has {wanted[0]} channels of side {wanted[1]}, the model's {given[0]} of "
+            f"{given[1]}"
+        )
+
+    def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> DistilResult:
+        return distil_step(model, teacher, batch, precision=getattr(torch, recipe.run.precision), scale=scale)
+
+    return run(
+        recipe,
+        folder,
+        build=lambda: new_state(recipe, start),
+        stream_from=lambda step: build_stream(recipe, start=step),
+        take=take,
+        callbacks=callbacks,
+        progress=progress,
+        clock=clock,
+    )
