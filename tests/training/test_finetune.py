@@ -75,7 +75,7 @@ def test_an_embedding_is_what_the_predictor_makes_of_the_image(
     batch = views.batch([2], 3, np.random.default_rng(0))
     predictor = Predictor(smoke)
     predictor.set_image(scenes.sample(2).image)
-    torch.testing.assert_close(batch.features, predictor.image.embedding.features, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(batch.embedding.features, predictor.image.embedding.features, atol=2e-2, rtol=2e-2)
     assert batch.masks.shape == (1, 3, smoke.mask_size, smoke.mask_size)
     whole = {mask.tobytes() for mask in _halved(scenes.sample(2).masks, smoke.mask_size)}
     assert {mask.numpy().tobytes() for mask in batch.masks[0]} <= whole
@@ -118,7 +118,7 @@ def test_a_batch_depends_on_its_number_alone(smoke: Sam, scenes: GeneratedScenes
     first = [next(batches) for batches in [iter(stream)] for _ in range(3)][2]
     again = next(iter(EmbeddedStream(stream.sets, batch_size=3, num_masks=2, seed=1, start=2)))
     assert first.keys == again.keys
-    assert torch.equal(first.masks, again.masks) and torch.equal(first.features, again.features)
+    assert torch.equal(first.masks, again.masks) and torch.equal(first.embedding.features, again.embedding.features)
 
 
 @pytest.mark.parametrize(

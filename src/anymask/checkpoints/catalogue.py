@@ -92,9 +92,7 @@ def _entry(name: str, kind: CheckpointKind, description: str, files: tuple[Remot
     return ModelEntry(name=name, kind=kind, files=files, licence="Apache-2.0", description=description)
 
 
-def _sam2(
-    name: str, family: str, url: str, files: dict[str, tuple[str, int | None]]
-) -> tuple[ModelEntry, ...]:
+def _sam2(name: str, family: str, url: str, files: dict[str, tuple[str, int | None]]) -> tuple[ModelEntry, ...]:
     """The sizes of one release of SAM 2, by the ends of their files' names."""
     return tuple(
         _entry(

@@ -169,9 +169,7 @@ def chunk_size(model: Sam) -> int:
     return max(1, _DECODER_BYTES // (_COPIES * 4 * model.embedding_size**2 * model.config.width))
 
 
-def _decode(
-    model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None
-) -> list[Answer]:
+def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> list[Answer]:
     """Decode one chunk to an answer a prompt, without batch axes; prompts with and without a mask or words, for three masks and for one, go separately.
 
     Without masks all prompts share the image embedding; one mask among them would unshare it for all.

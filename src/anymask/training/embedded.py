@@ -7,6 +7,7 @@ and then read through a memory map: float16, for anymask-s 400 KiB a view, for M
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from anymask.data.loader import Batch, SampleSet
 from anymask.data.sa1b import Skipped
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError, OutputError
-from anymask.model import Sam
+from anymask.model import Embedding, Sam
 
 Progress = Callable[[int, int], None]
 """Hears how many views are made, and of how many."""
@@ -38,8 +39,7 @@ _OBJECTS_DRAWN = 3
 class EmbeddedBatch(Batch):
     """A batch whose images are encoded already; its `images` have no pixels."""
 
-    features: Float[Tensor, "b c h w"]
-    hq: Float[Tensor, "b e hm wm"] | None = None
+    embedding: Embedding
 
     def to(self, device: torch.device | str) -> EmbeddedBatch:
         """Move every tensor."""
@@ -95,7 +95,7 @@ class EmbeddedViews:
                     progress(done * self.views, len(order) * self.views)
         if not self._views:
             raise DataError(f"none of {len(files)} images shows a mask that can be learned from")
-        self._features, self._hq = writers.mapped(len(self._views))
+        self._embeddings = writers.mapped(len(self._views))
 
     def __len__(self) -> int:
         """Return the number of views."""
@@ -119,8 +119,9 @@ class EmbeddedViews:
             known=torch.from_numpy(known),
             valid=torch.from_numpy(valid),
             keys=tuple(view.key for view in views),
-            features=torch.from_numpy(self._features[places]).float(),
-            hq=None if self._hq is None else torch.from_numpy(self._hq[places]).float(),
+            embedding=Embedding.from_tensors(
+                {name: torch.from_numpy(values[places]).float() for name, values in self._embeddings.items()}
+            ),
         )
 
     def _items(
@@ -151,9 +152,7 @@ class EmbeddedViews:
 
 def view_bytes(model: Sam) -> int:
     """Return the bytes that a view's embedding takes on disk."""
-    config, side = model.config, model.embedding_size
-    hq = 0 if config.decoder.hq_feature_width is None else config.width // 8 * model.mask_size**2
-    return 2 * (config.width * side**2 + hq)
+    return 2 * sum(math.prod(shape) for shape in model.embedding_shapes().values())
 
 
 def plan_views(model: Sam, num_images: int, views: int, max_bytes: int) -> tuple[int, int]:
@@ -214,11 +213,13 @@ def _joined(parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
 
 def _tensors(batch: EmbeddedBatch) -> dict[str, Tensor]:
     values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    own = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    return own | batch.embedding.tensors()
 
 
 def _with_tensors(batch: EmbeddedBatch, tensors: dict[str, Any]) -> EmbeddedBatch:
-    return dataclasses.replace(batch, **tensors)
+    own = {field.name: tensors[field.name] for field in dataclasses.fields(batch) if field.name in tensors}
+    return dataclasses.replace(batch, embedding=Embedding.from_tensors(tensors), **own)
 
 
 def _packed(item: Item) -> _View:
@@ -243,7 +244,7 @@ class _Writers:
 
     def __enter__(self) -> _Writers:
         """Open no file yet: what there was is written over."""
-        for name in ("features", "hq"):
+        for name in self.model.embedding_shapes():
             self._file(name).unlink(missing_ok=True)
         return self
 
@@ -258,14 +259,12 @@ class _Writers:
         if len(self._waiting) == self._AT_ONCE:
             self._flush()
 
-    def mapped(self, count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
-        """Return the embeddings, float16, as maps of the files."""
-        found = [
-            np.memmap(self._file(name), np.float16, "r", shape=(count, *self._shapes[name]))
-            for name in ("features", "hq")
-            if name in self._shapes
-        ]
-        return found[0], found[1] if len(found) > 1 else None
+    def mapped(self, count: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the embeddings' tensors by name, float16, as maps of the files."""
+        return {
+            name: np.memmap(self._file(name), np.float16, "r", shape=(count, *shape))
+            for name, shape in self._shapes.items()
+        }
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.f16"
@@ -286,13 +285,10 @@ class _Writers:
 
 @torch.inference_mode()
 def encode_items(model: Sam, items: Sequence[Item]) -> dict[str, Tensor]:
-    """Return the embeddings of views, `features` and, of SAM-HQ, `hq`, in float32."""
+    """Return the embeddings of views, by the names of `Embedding.tensors`, in float32."""
     pixels = np.ascontiguousarray(np.stack([item.image for item in items]).transpose(0, 3, 1, 2))
     valid = torch.from_numpy(np.stack([item.valid for item in items]))
     images = model.preprocess(torch.from_numpy(pixels).to(model.device))
     inside = F.interpolate(valid[:, None].float(), images.shape[-2:], mode="nearest").to(images.device)
     embedding = model.encode(images * inside.to(images.dtype))
-    found = {"features": embedding.features.float()}
-    if embedding.hq is not None:
-        found["hq"] = embedding.hq.float()
-    return found
+    return {name: tensor.float() for name, tensor in embedding.tensors().items()}

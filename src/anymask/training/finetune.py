@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset
 from anymask.data.labelled import Subset
 from anymask.data.loader import Batch, BatchStream, SampleSet, Source
 from anymask.data.transforms import TransformConfig
-from anymask.model import Embedding, Sam
+from anymask.model import Sam
 from anymask.task import LossConfig, PromptConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
 from anymask.training.embedded import EmbeddedBatch, EmbeddedStream, EmbeddedViews, Progress
@@ -146,7 +146,7 @@ def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float, con
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-    embedding = Embedding(features=batch.features, hq=batch.hq) if isinstance(batch, EmbeddedBatch) else None
+    embedding = batch.embedding if isinstance(batch, EmbeddedBatch) else None
     return sam_step(
         model,
         batch,
