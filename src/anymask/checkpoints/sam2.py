@@ -1,4 +1,4 @@
-"""SAM 2's checkpoints: Meta's `.pt` of 2.0 and 2.1, and what was fine-tuned from them.
+"""SAM 2's checkpoints: Meta's `.pt` of 2.0 and 2.1, EdgeTAM's, and what was fine-tuned from them.
 
 Such a file holds tensors under "model". Encoder, prompts and decoder are ours but for a few names; the rest is the
 memory of videos. Windows, heads and global blocks are in no tensor: they are those of the published size of the same
@@ -7,6 +7,7 @@ width and depth. The size of images is in no tensor either, and is 1024 or what 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from anymask.checkpoints.tensors import Shapes, State, shapes_of, stored_state
 from anymask.checkpoints.wrapped import log_extras
 from anymask.data.files import write_whole
 from anymask.errors import CheckpointError
-from anymask.model import SIZES, DecoderConfig, HieraConfig, Sam, SamConfig
+from anymask.model import SIZES, DecoderConfig, HieraConfig, RepViTConfig, Sam, SamConfig
 
 _RENAMED = (
     ("sam_prompt_encoder.", "prompt_encoder."),
@@ -30,6 +31,7 @@ _RENAMED = (
 _MLPS = ((".mlp.layers.0.", ".mlp.lin1."), (".mlp.layers.1.", ".mlp.lin2."))
 """Parts of names in the decoder's transformer, Meta's and ours."""
 _TRANSFORMER = "mask_decoder.transformer."
+_BODY = "image_encoder.trunk.body"
 _OURS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 _PUBLISHED = tuple(config for config in SIZES.values() if isinstance(config.encoder, HieraConfig))
 _SIDES = re.compile(r"(?<!\d)(256|384|512|640|768)(?!\d)")
@@ -91,8 +93,9 @@ def meta_name(name: str) -> str:
 
 def infer_config(shapes: Shapes, *, image_size: int) -> SamConfig:
     """Read a config off the shapes of tensors of our names, and what they do not tell off the published sizes."""
+    is_repvit = f"{_BODY}.stem.conv2.c.weight" in shapes
     return SamConfig(
-        encoder=_infer_hiera(shapes),
+        encoder=_infer_repvit(shapes) if is_repvit else _infer_hiera(shapes),
         decoder=infer_decoder(shapes),
         width=shapes.side("mask_decoder.iou_token.weight", 1),
         image_size=image_size,
@@ -116,6 +119,19 @@ def infer_decoder(shapes: Shapes) -> DecoderConfig:
         iou_hidden=shapes.side("mask_decoder.iou_prediction_head.layers.0.weight", 0),
         skip_widths=(shapes.side(skips[0], 1), shapes.side(skips[1], 1)) if has_skips else None,
         object_score="mask_decoder.obj_score_token.weight" in shapes,
+    )
+
+
+def _infer_repvit(shapes: Shapes) -> RepViTConfig:
+    """Read EdgeTAM's encoder off its tensors, which tell all of it."""
+    first = shapes.side(f"{_BODY}.stem.conv2.c.weight", 0)
+    later = [shapes.side(f"{_BODY}.stages_{i}.downsample.channel_downsample.c.weight", 0) for i in (1, 2, 3)]
+    depths = [shapes.count(f"{_BODY}.stages_{i}.blocks") for i in range(4)]
+    hidden = shapes.side(f"{_BODY}.stages_0.blocks.0.channel_mixer.conv1.c.weight", 0)
+    return RepViTConfig(
+        widths=(first, later[0], later[1], later[2]),
+        depths=(depths[0], depths[1], depths[2], depths[3]),
+        mlp_ratio=hidden / first,
     )
 
 
@@ -147,7 +163,7 @@ def check_expressible(config: SamConfig, shapes: Shapes, name: str) -> None:
             f"SAM 2's format keeps the size of images in the file's name, and {name} says {side}, not "
             f"{config.image_size}; call it so, or save the model as native"
         )
-    read, wanted = (_flat(each.to_dict()) for each in (infer_config(shapes, image_size=side), config))
+    read, wanted = (_flat(dataclasses.asdict(each)) for each in (infer_config(shapes, image_size=side), config))
     for setting, value in wanted.items():
         if read.get(setting) != value and setting != "encoder.drop_path":
             raise CheckpointError(

@@ -15,7 +15,6 @@ from jaxtyping import Float, Shaped
 
 from anymask.errors import InputError
 
-
 Fit: TypeAlias = Literal["pad", "stretch"]
 """How an image becomes a square: its long side as long, the rest padded; or both sides."""
 

@@ -13,7 +13,6 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
 
 from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.images import ImageSource
@@ -170,8 +169,9 @@ def chunk_size(model: Sam) -> int:
 
 
 def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> list[Answer]:
-    """Decode one chunk to an answer a prompt, without batch axes; prompts with and without a mask or words, for three masks and for one, go separately.
+    """Decode one chunk to an answer a prompt, without batch axes.
 
+    Prompts with and without a mask or words, for three masks and for one, go separately.
     Without masks all prompts share the image embedding; one mask among them would unshare it for all.
     """
     groups: dict[tuple[bool, bool, bool], list[int]] = defaultdict(list)

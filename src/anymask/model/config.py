@@ -125,7 +125,23 @@ class HieraConfig:
         return tuple(end - 1 for end in accumulate(self.depths))
 
 
-EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig | EfficientNetLiteConfig | HieraConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepViTConfig:
+    """RepViT as EdgeTAM has it, four stages of convolutions; M1's sizes by default."""
+
+    kind: Literal["repvit"] = "repvit"
+    widths: tuple[int, int, int, int] = (48, 96, 192, 384)
+    depths: tuple[int, int, int, int] = (2, 2, 14, 2)
+    mlp_ratio: float = 2.0
+    drop_path: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a side of one embedding cell."""
+        return 16
+
+
+EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig | EfficientNetLiteConfig | HieraConfig | RepViTConfig
 
 _ENCODERS: dict[str, type[EncoderConfig]] = {
     "vit": ViTConfig,
@@ -133,6 +149,7 @@ _ENCODERS: dict[str, type[EncoderConfig]] = {
     "tiny_vit": TinyViTConfig,
     "efficientnet_lite": EfficientNetLiteConfig,
     "hiera": HieraConfig,
+    "repvit": RepViTConfig,
 }
 
 
@@ -199,7 +216,7 @@ class SamConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
-        step = 2 * self.encoder.stride if isinstance(self.encoder, HieraConfig) else self.encoder.stride
+        step = 2 * self.encoder.stride if isinstance(self.encoder, HieraConfig | RepViTConfig) else self.encoder.stride
         if self.image_size <= 0 or self.image_size % step:
             raise CheckpointError(
                 f"image_size is {self.image_size}; it must be a positive multiple of {step}, the encoder's largest "
@@ -266,7 +283,7 @@ def _lite(encoder: EfficientNetLiteConfig) -> SamConfig:
     )
 
 
-def _sam2(encoder: HieraConfig) -> SamConfig:
+def _sam2(encoder: HieraConfig | RepViTConfig) -> SamConfig:
     """Put SAM 2's decoder behind its encoder."""
     return SamConfig(
         encoder=encoder,
@@ -307,6 +324,7 @@ SIZES: dict[str, SamConfig] = {
             width=144, depths=(2, 6, 36, 4), num_heads=2, global_blocks=(23, 33, 43), window_sizes=(8, 4, 16, 8)
         )
     ),
+    "repvit_m1": _sam2(RepViTConfig()),
     "smoke": SamConfig(
         encoder=CompactConfig(widths=(16, 24, 32, 48), depths=(1, 1, 2), num_heads=4),
         decoder=DecoderConfig(num_heads=4, mlp_dim=128, iou_hidden=64),
@@ -315,4 +333,4 @@ SIZES: dict[str, SamConfig] = {
     ),
 }
 """Named sizes: Meta's `vit_b`, `vit_l`, `vit_h`; MobileSAM's `vit_t`; our own `compact`, `lite0` to `lite2` (on a trunk
-that has seen ImageNet); SAM 2's `hiera_t` to `hiera_l`; and, for tests, `smoke`."""
+that has seen ImageNet); SAM 2's `hiera_t` to `hiera_l`, EdgeTAM's `repvit_m1`; and, for tests, `smoke`."""

@@ -23,6 +23,7 @@ from anymask.model.config import (
     EfficientNetLiteConfig,
     EncoderConfig,
     HieraConfig,
+    RepViTConfig,
     SamConfig,
     TinyViTConfig,
     ViTConfig,
@@ -34,6 +35,7 @@ from anymask.model.image_encoder import ImageEncoderViT
 from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
 from anymask.model.pyramid import PyramidEncoder
+from anymask.model.repvit import RepViT
 from anymask.model.tiny_vit import TinyViTEncoder
 
 MASK_THRESHOLD = 0.0
@@ -219,6 +221,8 @@ def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:
             return EfficientNetEncoder(config, width)
         case HieraConfig():
             return PyramidEncoder(Hiera(config), config.stage_widths, width)
+        case RepViTConfig():
+            return PyramidEncoder(RepViT(config), config.widths, width)
 
 
 def build_sam(config: SamConfig) -> Sam:
