@@ -16,7 +16,7 @@ from typing import Literal
 
 from anymask.errors import UnknownModelError
 
-CheckpointKind = Literal["meta", "mobile_sam", "sam_hq", "sam2", "huggingface"]
+CheckpointKind = Literal["meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "efficienttam", "huggingface"]
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
 _SAM2, _SAM21 = f"{_META}_2/072824", f"{_META}_2/092824"

@@ -47,7 +47,7 @@ def read_folder(folder: Path) -> tuple[SamConfig, State]:
             "License, not Apache-2.0; SAM 2.1's are read"
         )
     if kind not in ("sam", "sam_hq") and not is_sam2:
-        raise UnknownModelError(f"its {_CONFIG} is of model type {kind!r}; sam, sam_hq or sam2 would do")
+        raise UnknownModelError(f"its {_CONFIG} is of model type {kind!r}; sam, sam_hq, sam2 or edgetam would do")
     config = huggingface_sam2.parse_config(values) if is_sam2 else parse_config(values)
     state = _read_weights(folder)
     if TIED in state:

@@ -1,4 +1,4 @@
-"""The config.json of transformers' Sam2Model and Sam2VideoModel, and the few tensors that are cut otherwise there.
+"""The config.json of transformers' Sam2Model and EdgeTamModel, and the few tensors that are cut otherwise there.
 
 What a video's memory has in such a folder is left: names that begin otherwise than an image's parts.
 """
@@ -15,9 +15,9 @@ from anymask.checkpoints.key_map import SHARED
 from anymask.checkpoints.tensors import State
 from anymask.checkpoints.wrapped import log_extras
 from anymask.errors import CheckpointError
-from anymask.model import SIZES, DecoderConfig, HieraConfig, SamConfig
+from anymask.model import SIZES, DecoderConfig, HieraConfig, RepViTConfig, SamConfig
 
-MODEL_TYPES = ("sam2", "sam2_video")
+MODEL_TYPES = ("sam2", "sam2_video", "edgetam", "edgetam_video")
 
 _PARTS = ("vision_encoder.", "prompt_encoder.", "mask_decoder.", "no_memory_embedding", SHARED)
 _POINTS = "prompt_encoder.point_embed.weight"
@@ -74,7 +74,7 @@ def parse_config(values: Mapping[str, Any]) -> SamConfig:
         decoder = replace(_parse_decoder(mask), skip_widths=(int(vision.get("fpn_hidden_size", usual.width)),) * 2)
         return replace(
             usual,
-            encoder=_parse_hiera(backbone),
+            encoder=_parse_repvit(backbone) if "edgetam" in values["model_type"] else _parse_hiera(backbone),
             decoder=decoder,
             width=int(vision.get("fpn_hidden_size", usual.width)),
             image_size=_side(prompt.get("image_size", usual.image_size)),
@@ -117,6 +117,13 @@ def _parse_hiera(values: Mapping[str, Any]) -> HieraConfig:
     if widths != encoder.stage_widths or heads != tuple(encoder.num_heads * 2**stage for stage in range(4)):
         raise ValueError(f"widths {list(widths)} and heads {list(heads)}, which do not double from stage to stage")
     return encoder
+
+
+def _parse_repvit(values: Mapping[str, Any]) -> RepViTConfig:
+    architecture = str(values.get("architecture", "repvit_m1"))
+    if "repvit_m1" not in architecture or "repvit_m1_" in architecture:
+        raise ValueError(f"a trunk called {architecture!r}, where repvit_m1 is known")
+    return RepViTConfig()
 
 
 def _four(values: Any) -> tuple[int, int, int, int]:

@@ -58,6 +58,7 @@ _SAM2_PAIRS = (
     ("image_encoder.trunk.pos_embed", "vision_encoder.backbone.pos_embed"),
     ("image_encoder.trunk.pos_embed_window", "vision_encoder.backbone.pos_embed_window"),
     ("image_encoder.trunk.patch_embed.proj.{p}", "vision_encoder.backbone.patch_embed.projection.{p}"),
+    ("image_encoder.trunk.body.{rest}", "vision_encoder.backbone.timm_model.{rest}"),
     ("image_encoder.trunk.blocks.{n}.norm{m}.{p}", "vision_encoder.backbone.blocks.{n}.layer_norm{m}.{p}"),
     ("image_encoder.trunk.blocks.{n}.attn.{rest}", "vision_encoder.backbone.blocks.{n}.attn.{rest}"),
     ("image_encoder.trunk.blocks.{n}.mlp.layers.0.{p}", "vision_encoder.backbone.blocks.{n}.mlp.proj_in.{p}"),

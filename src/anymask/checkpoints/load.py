@@ -17,9 +17,9 @@ from anymask.checkpoints.hub import CATALOGUE, download, find_entry
 from anymask.checkpoints.tensors import State, check_state, empty_model
 from anymask.checkpoints.wrapped import without_prefix
 from anymask.errors import CheckpointError, UnknownModelError
-from anymask.model import HieraConfig, RepViTConfig, Sam, SamConfig, TinyViTConfig
+from anymask.model import HieraConfig, PlainViTConfig, RepViTConfig, Sam, SamConfig, TinyViTConfig
 
-Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "huggingface"]
+Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "efficienttam", "huggingface"]
 Format: TypeAlias = Literal["native", "meta", "huggingface"]
 
 EMBEDDED = {"anymask-s": "anymask-s.safetensors"}
@@ -86,6 +86,8 @@ def _kind(config: SamConfig) -> Kind:
             return "sam2"
         case RepViTConfig():
             return "edgetam"
+        case PlainViTConfig():
+            return "efficienttam"
     return "meta"
 
 
@@ -188,7 +190,7 @@ def save_model(
         raise CheckpointError(f"weights cannot be stored as {dtype}; float32, bfloat16 or float16 would do")
     if model.channels is not None and format != "native":
         raise CheckpointError(f"{path}: the format {format} cannot keep the model's mapping of channels; native can")
-    is_sam2 = isinstance(model.config.encoder, HieraConfig | RepViTConfig)
+    is_sam2 = isinstance(model.config.encoder, HieraConfig | RepViTConfig | PlainViTConfig)
     if memory and (format == "huggingface" or not (is_sam2 or format == "native")):
         raise CheckpointError(f"{path}: the format {format} cannot keep a video's memory; native can")
     if format == "native":

@@ -1,4 +1,4 @@
-"""SAM 2's checkpoints: Meta's `.pt` of 2.0 and 2.1, EdgeTAM's, and what was fine-tuned from them.
+"""SAM 2's checkpoints: Meta's `.pt` of 2.0 and 2.1, EdgeTAM's, EfficientTAM's, and what was fine-tuned from them.
 
 Such a file holds tensors under "model". Encoder, prompts and decoder are ours but for a few names; the rest is the
 memory of videos. Windows, heads and global blocks are in no tensor: they are those of the published size of the same
@@ -8,6 +8,7 @@ width and depth. The size of images is in no tensor either, and is 1024 or what 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from anymask.checkpoints.tensors import Shapes, State, shapes_of, stored_state
 from anymask.checkpoints.wrapped import log_extras
 from anymask.data.files import write_whole
 from anymask.errors import CheckpointError
-from anymask.model import SIZES, DecoderConfig, HieraConfig, RepViTConfig, Sam, SamConfig
+from anymask.model import SIZES, DecoderConfig, HieraConfig, PlainViTConfig, RepViTConfig, Sam, SamConfig
 
 _RENAMED = (
     ("sam_prompt_encoder.", "prompt_encoder."),
@@ -93,9 +94,8 @@ def meta_name(name: str) -> str:
 
 def infer_config(shapes: Shapes, *, image_size: int) -> SamConfig:
     """Read a config off the shapes of tensors of our names, and what they do not tell off the published sizes."""
-    is_repvit = f"{_BODY}.stem.conv2.c.weight" in shapes
     return SamConfig(
-        encoder=_infer_repvit(shapes) if is_repvit else _infer_hiera(shapes),
+        encoder=_infer_encoder(shapes),
         decoder=infer_decoder(shapes),
         width=shapes.side("mask_decoder.iou_token.weight", 1),
         image_size=image_size,
@@ -119,6 +119,32 @@ def infer_decoder(shapes: Shapes) -> DecoderConfig:
         iou_hidden=shapes.side("mask_decoder.iou_prediction_head.layers.0.weight", 0),
         skip_widths=(shapes.side(skips[0], 1), shapes.side(skips[1], 1)) if has_skips else None,
         object_score="mask_decoder.obj_score_token.weight" in shapes,
+    )
+
+
+def _infer_encoder(shapes: Shapes) -> HieraConfig | RepViTConfig | PlainViTConfig:
+    if f"{_BODY}.stem.conv2.c.weight" in shapes:
+        return _infer_repvit(shapes)
+    if "image_encoder.neck.convs.0.conv_1x1.weight" in shapes:
+        return _infer_plain_vit(shapes)
+    return _infer_hiera(shapes)
+
+
+def _infer_plain_vit(shapes: Shapes) -> PlainViTConfig:
+    """Read EfficientTAM's encoder off its tensors; windows and the heads' 64 channels are those of its two sizes."""
+    width, depth = shapes.side("image_encoder.trunk.pos_embed", 2), shapes.count("image_encoder.trunk.blocks")
+    usual = PlainViTConfig()
+    if depth != usual.depth:
+        raise CheckpointError(
+            f"has a plain encoder of {depth} blocks; those of EfficientTAM, of {usual.depth}, are known"
+        )
+    return replace(
+        usual,
+        width=width,
+        num_heads=width // 64,
+        patch_size=shapes.side("image_encoder.trunk.patch_embed.proj.weight", 2),
+        mlp_ratio=shapes.side("image_encoder.trunk.blocks.0.mlp.layers.0.weight", 0) / width,
+        position_grid=math.isqrt(shapes.side("image_encoder.trunk.pos_embed", 1) - 1),
     )
 
 

@@ -141,7 +141,31 @@ class RepViTConfig:
         return 16
 
 
-EncoderConfig = ViTConfig | CompactConfig | TinyViTConfig | EfficientNetLiteConfig | HieraConfig | RepViTConfig
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainViTConfig:
+    """A plain vision transformer without relative positions, as EfficientTAM has it; its tiny size by default."""
+
+    kind: Literal["plain_vit"] = "plain_vit"
+    width: int = 192
+    depth: int = 12
+    num_heads: int = 3
+    global_blocks: tuple[int, ...] = (2, 5, 8, 11)
+    patch_size: int = 16
+    window_size: int = 14
+    mlp_ratio: float = 4.0
+    position_grid: int = 14
+    """Side of the grid of positions, which is stretched over the image."""
+    drop_path: float = 0.0
+
+    @property
+    def stride(self) -> int:
+        """Input pixels a side of one embedding cell."""
+        return self.patch_size
+
+
+EncoderConfig = (
+    ViTConfig | CompactConfig | TinyViTConfig | EfficientNetLiteConfig | HieraConfig | RepViTConfig | PlainViTConfig
+)
 
 _ENCODERS: dict[str, type[EncoderConfig]] = {
     "vit": ViTConfig,
@@ -150,6 +174,7 @@ _ENCODERS: dict[str, type[EncoderConfig]] = {
     "efficientnet_lite": EfficientNetLiteConfig,
     "hiera": HieraConfig,
     "repvit": RepViTConfig,
+    "plain_vit": PlainViTConfig,
 }
 
 
@@ -283,11 +308,12 @@ def _lite(encoder: EfficientNetLiteConfig) -> SamConfig:
     )
 
 
-def _sam2(encoder: HieraConfig | RepViTConfig) -> SamConfig:
-    """Put SAM 2's decoder behind its encoder."""
+def _sam2(encoder: HieraConfig | RepViTConfig | PlainViTConfig) -> SamConfig:
+    """Put SAM 2's decoder behind an encoder; a plain one has no levels for its skips."""
+    skips = None if isinstance(encoder, PlainViTConfig) else (256, 256)
     return SamConfig(
         encoder=encoder,
-        decoder=DecoderConfig(skip_widths=(256, 256), object_score=True, sigmoid_iou=True, min_stability=0.98),
+        decoder=DecoderConfig(skip_widths=skips, object_score=True, sigmoid_iou=True, min_stability=0.98),
         pred_iou_thresh=0.8,
         fit="stretch",
         pads_boxes=True,
@@ -325,6 +351,8 @@ SIZES: dict[str, SamConfig] = {
         )
     ),
     "repvit_m1": _sam2(RepViTConfig()),
+    "efficienttam_ti": _sam2(PlainViTConfig()),
+    "efficienttam_s": _sam2(PlainViTConfig(width=384, num_heads=6)),
     "smoke": SamConfig(
         encoder=CompactConfig(widths=(16, 24, 32, 48), depths=(1, 1, 2), num_heads=4),
         decoder=DecoderConfig(num_heads=4, mlp_dim=128, iou_hidden=64),
@@ -333,4 +361,5 @@ SIZES: dict[str, SamConfig] = {
     ),
 }
 """Named sizes: Meta's `vit_b`, `vit_l`, `vit_h`; MobileSAM's `vit_t`; our own `compact`, `lite0` to `lite2` (on a trunk
-that has seen ImageNet); SAM 2's `hiera_t` to `hiera_l`, EdgeTAM's `repvit_m1`; and, for tests, `smoke`."""
+that has seen ImageNet); SAM 2's `hiera_t` to `hiera_l`, EdgeTAM's `repvit_m1`, EfficientTAM's `efficienttam_ti` and `_s`;
+and, for tests, `smoke`."""

@@ -23,6 +23,7 @@ from anymask.model.config import (
     EfficientNetLiteConfig,
     EncoderConfig,
     HieraConfig,
+    PlainViTConfig,
     RepViTConfig,
     SamConfig,
     TinyViTConfig,
@@ -33,6 +34,7 @@ from anymask.model.hiera import Hiera
 from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
 from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
+from anymask.model.plain_vit import PlainViTEncoder
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
 from anymask.model.pyramid import PyramidEncoder
 from anymask.model.repvit import RepViT
@@ -223,6 +225,8 @@ def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:
             return PyramidEncoder(Hiera(config), config.stage_widths, width)
         case RepViTConfig():
             return PyramidEncoder(RepViT(config), config.widths, width)
+        case PlainViTConfig():
+            return PlainViTEncoder(config, width)
 
 
 def build_sam(config: SamConfig) -> Sam:
