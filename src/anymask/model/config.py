@@ -361,5 +361,5 @@ SIZES: dict[str, SamConfig] = {
     ),
 }
 """Named sizes: Meta's `vit_b`, `vit_l`, `vit_h`; MobileSAM's `vit_t`; our own `compact`, `lite0` to `lite2` (on a trunk
-that has seen ImageNet); SAM 2's `hiera_t` to `hiera_l`, EdgeTAM's `repvit_m1`, EfficientTAM's `efficienttam_ti` and `_s`;
-and, for tests, `smoke`."""
+that has seen ImageNet); SAM 2's `hiera_t` to `hiera_l`, EdgeTAM's `repvit_m1`, EfficientTAM's `efficienttam_ti` and
+`efficienttam_s`; and, for tests, `smoke`."""
