@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
+from enum import Enum
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import numpy as np
@@ -164,3 +168,51 @@ def sam2_package() -> Iterator[ModuleType]:
             patch.setitem(sys.modules, name, module)
         patch.setattr(torch.jit, "script", lambda module: module)
         yield importlib.import_module("sam2")
+
+
+class _Anything(ModuleType):
+    """A module that has whatever is asked of it: classes by capital names, modules by others."""
+
+    __path__: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "InterpolationMode":
+            value: object = Enum(name, "NEAREST BILINEAR BICUBIC BOX HAMMING LANCZOS NEAREST_EXACT")
+        else:
+            value = type(name, (), {}) if name[0].isupper() else _Anything(f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+
+class _TorchvisionOfAnything(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds torchvision and all in it, for timm, which reads its names when it is imported and needs none here."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        is_torchvision = fullname.partition(".")[0] == "torchvision"
+        return ModuleSpec(fullname, self, is_package=True) if is_torchvision else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Anything(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave it as it is."""
+
+
+@pytest.fixture(scope="module")
+def timm() -> Iterator[ModuleType]:
+    """The package `timm`, with torchvision stood in for where it is absent; gone again when the tests are done."""
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    if importlib.util.find_spec("torchvision") is not None:
+        yield importlib.import_module("timm")
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "meta_path", [_TorchvisionOfAnything(), *sys.meta_path])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what torch means to drop
+            package = importlib.import_module("timm")
+        yield package
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
+            patch.delitem(sys.modules, name)

@@ -2,7 +2,8 @@
 
 The hexadecimal digits in the names of Meta's files are the start of their MD5, which no longer proves anything. The
 SHA-256 below are those that Hugging Face records for its own files (Git LFS), and for Meta's and MobileSAM's files
-those on which independent public sources agree (copies stored under Git LFS, registries of other packages).
+those on which independent public sources agree (copies stored under Git LFS, registries of other packages). For EdgeTAM
+and EfficientTAM no source gives any.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ CheckpointKind = Literal["meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "eff
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
 _SAM2, _SAM21 = f"{_META}_2/072824", f"{_META}_2/092824"
 _MOBILE = "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights"
+_EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints"
 _HUGGING_FACE = "https://huggingface.co"
 
 
@@ -76,7 +78,7 @@ class ModelEntry:
         return sum(file.size or 0 for file in self.files) or None
 
 
-def _file(url: str, sha256: str, size: int | None = None) -> tuple[RemoteFile, ...]:
+def _file(url: str, sha256: str | None = None, size: int | None = None) -> tuple[RemoteFile, ...]:
     return (RemoteFile(url=url, sha256=sha256, size=size),)
 
 
@@ -102,6 +104,24 @@ def _sam2(name: str, family: str, url: str, files: dict[str, tuple[str, int | No
             _file(f"{url}_{size}.pt", *published),
         )
         for size, published in files.items()
+    )
+
+
+def _efficienttam() -> tuple[ModelEntry, ...]:
+    base = f"{_HUGGING_FACE}/yunyangx/efficient-track-anything/resolve/main"
+    return tuple(
+        _entry(
+            f"efficienttam-{name}",
+            "efficienttam",
+            f"EfficientTAM, image part, {what}",
+            _file(f"{base}/efficienttam_{name.replace('-512', '_512x512')}.pt"),
+        )
+        for name, what in {
+            "ti": "its tiny plain transformer",
+            "s": "its small plain transformer",
+            "ti-512": "tiny, for images of 512 pixels",
+            "s-512": "small, for images of 512 pixels",
+        }.items()
     )
 
 
@@ -201,6 +221,10 @@ _ENTRIES = (
     ),
     *_sam2("sam2.1-hiera", "SAM 2.1", f"{_SAM21}/sam2.1_hiera", _SAM21_FILES),
     *_sam2("sam2-hiera", "SAM 2", f"{_SAM2}/sam2_hiera", _SAM2_FILES),
+    _entry(
+        "edgetam", "edgetam", "EdgeTAM, image part: RepViT-M1 before SAM 2's decoder", _file(f"{_EDGETAM}/edgetam.pt")
+    ),
+    *_efficienttam(),
     _entry(
         "facebook/sam-vit-base",
         "huggingface",
