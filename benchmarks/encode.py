@@ -3,8 +3,9 @@
     python benchmarks/encode.py [--size vit_b] [--blocks 4] [--rounds 5] [--threads 2] [--skip openvino]
 
 Sizes: vit_b, vit_l and vit_h at 1024×1024, with Meta's code (segment-anything-py), transformers' SamVisionModel and
-OpenVINO as peers; hiera_t, _s, _b+ and _l, SAM 2's, at 1024×1024, with transformers' Sam2Model and OpenVINO; vit_t at 1024×1024, with SAM-HQ's code (segment-anything-hq) and OpenVINO; compact, which is ours
-alone, at 512×512 with OpenVINO. `--blocks` takes only the first blocks of a ViT: vit_h whole needs 3 GB a peer.
+OpenVINO as peers; hiera_t, hiera_s, hiera_b+ and hiera_l, SAM 2's, at 1024×1024, with transformers' Sam2Model and
+OpenVINO; vit_t at 1024×1024, with SAM-HQ's code (segment-anything-hq) and OpenVINO; compact, which is ours alone, at
+512×512 with OpenVINO. `--blocks` takes only the first blocks of a ViT: vit_h whole needs 3 GB a peer.
 OpenVINO is given both the peer's graph and ours and held to float32, as it would otherwise compute in bfloat16 where
 the processor can. "anymask, bfloat16" is our choice of the same: `accelerate(model, encoder_dtype=torch.bfloat16)`.
 """

@@ -3,9 +3,9 @@
     python benchmarks/one_click.py [--decoder sam] [--rounds 60] [--threads 2]
 
 Decoders: sam is vit_b's, and with it vit_l's, vit_h's and vit_t's; peers are Meta's code (segment-anything-py) and
-transformers' SamModel, with the same weights. hq is SAM-HQ's light model's, against its own code
-(segment-anything-hq); sam2 is SAM 2's, with its skips, against transformers' Sam2Model; compact is our own model's, half as wide, against Meta's classes at that width. Ours has been
-told of the image beforehand, as by `Predictor.set_image`.
+transformers' SamModel, with the same weights. sam2 is SAM 2's, with its skips, against transformers' Sam2Model; hq is
+SAM-HQ's light model's, against its own code (segment-anything-hq); compact is our own model's, half as wide, against
+Meta's classes at that width. Ours has been told of the image beforehand, as by `Predictor.set_image`.
 """
 
 from __future__ import annotations
