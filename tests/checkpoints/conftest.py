@@ -22,7 +22,7 @@ _DECODER = DecoderConfig(mlp_dim=64, iou_hidden=32)
 _VIT = ViTConfig(width=32, depth=4, num_heads=2, global_blocks=(1, 3), window_size=3, position_grid=4)
 _TINY = TinyViTConfig(widths=(32, 32, 48, 64), depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2))
 
-_HIERA = HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), window_sizes=(4, 2, 3, 2), position_grid=3)
+_HIERA = HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), window_sizes=(4, 2, 4, 2), position_grid=3)
 _SAM2 = replace(_DECODER, skip_widths=(64, 64), object_score=True, sigmoid_iou=True, min_stability=0.98)
 
 CONFIGS = {
@@ -67,8 +67,14 @@ def public_model(request: pytest.FixtureRequest, randomise: Callable[..., None])
     return build(request.param, randomise)
 
 
+@pytest.fixture(params=["vit", "vit with one block", "hq"])
+def vit_model(request: pytest.FixtureRequest, randomise: Callable[..., None]) -> Sam:
+    return build(request.param, randomise)
+
+
 @pytest.fixture(params=["vit", "vit with one block", "hq", "hiera"])
 def folder_model(request: pytest.FixtureRequest, randomise: Callable[..., None]) -> Sam:
+    """Of which there are Hugging Face folders."""
     return build(request.param, randomise)
 
 

@@ -47,13 +47,13 @@ def test_huggingface(folder_model: Sam, tmp_path: Path) -> None:
     assert same(load_model(tmp_path / "folder"), folder_model)
 
 
-def test_round_the_formats_and_back(folder_model: Sam, tmp_path: Path) -> None:
-    current = folder_model
+def test_round_the_formats_and_back(vit_model: Sam, tmp_path: Path) -> None:
+    current = vit_model
     for i, format in enumerate(("meta", "huggingface", "native", "huggingface", "meta", "native")):
         save_model(current, tmp_path / str(i), format)
         current = load_model(tmp_path / str(i))
-    assert same(current, folder_model)
-    assert model_hash(current) == model_hash(folder_model)
+    assert same(current, vit_model)
+    assert model_hash(current) == model_hash(vit_model)
 
 
 def test_legacy_pickles_and_wrapped_states_are_read(model: Sam, tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_loading_in_half_precision_keeps_positions(model: Sam, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("image_size", [48, 80, 128])
-def test_another_image_size_gives_finite_masks(folder_model: Sam, tmp_path: Path, image_size: int) -> None:
-    save_model(folder_model, tmp_path / "file", "meta")
+def test_another_image_size_gives_finite_masks(vit_model: Sam, tmp_path: Path, image_size: int) -> None:
+    save_model(vit_model, tmp_path / "file", "meta")
     other = load_model(tmp_path / "file", image_size=image_size)
     assert other.image_size == image_size
     boxes = torch.tensor([[[1.0, 2.0, 30.0, 40.0]]])

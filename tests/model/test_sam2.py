@@ -25,7 +25,7 @@ from anymask.model import (
 from anymask.model.mask_decoder import settled
 
 ENCODERS = {
-    "hiera": HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), window_sizes=(4, 2, 3, 2), position_grid=3),
+    "hiera": HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), window_sizes=(4, 2, 4, 2), position_grid=3),
     "repvit": RepViTConfig(widths=(16, 24, 32, 40), depths=(1, 2, 2, 1)),
     "plain_vit": PlainViTConfig(width=32, depth=3, num_heads=2, global_blocks=(2,), window_size=3, position_grid=3),
 }

@@ -109,6 +109,11 @@ class HieraConfig:
     mlp_ratio: float = 4.0
     drop_path: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse windows that cannot be halved where the next stage begins."""
+        if any(side % 2 for side in self.window_sizes[:3]):
+            raise CheckpointError(f"window_sizes are {self.window_sizes}; those of the first three stages must be even")
+
     @property
     def stride(self) -> int:
         """Input pixels a side of one embedding cell."""
