@@ -58,6 +58,7 @@ def folder(
             "backbone_config": {
                 "model_type": "timm_wrapper",
                 "architecture": "repvit_m1",
+                "num_classes": 2,
                 "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
             },
             "backbone_feature_sizes": [[SIDE // stride] * 2 for stride in (4, 8, 16)],
