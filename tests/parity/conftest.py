@@ -200,19 +200,17 @@ class _TorchvisionOfAnything(importlib.abc.MetaPathFinder, importlib.abc.Loader)
         """Leave it as it is."""
 
 
-@pytest.fixture(scope="module")
-def timm() -> Iterator[ModuleType]:
-    """The package `timm`, with torchvision stood in for where it is absent; gone again when the tests are done."""
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """The package `timm`; where torchvision is absent, it is stood in for while timm is imported, and gone at once."""
     if importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed")
-    if importlib.util.find_spec("torchvision") is not None:
-        yield importlib.import_module("timm")
-        return
-    with pytest.MonkeyPatch.context() as patch:
+    if "timm" in sys.modules or importlib.util.find_spec("torchvision") is not None:
+        return importlib.import_module("timm")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(sys, "meta_path", [_TorchvisionOfAnything(), *sys.meta_path])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what torch means to drop
-            package = importlib.import_module("timm")
-        yield package
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("torchvision", "timm")]:
-            patch.delitem(sys.modules, name)
+        warnings.simplefilter("ignore")  # of what torch means to drop
+        package = importlib.import_module("timm")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    return package
