@@ -1,8 +1,10 @@
 # make run     segment the sample photograph
-# make test    run every test            make check   ruff, mypy, import-linter
+# make test    run the tests, but for those marked `long`: in less than ten minutes on two cores
+# make test-all  run every test          make check   ruff, mypy, import-linter
 # make smoke   train, kill, resume, save and predict in small
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
+# make docs    the documentation site, into out/docs; a broken link fails
 # make engine-demo  a lap of the data engine in small, with simulated people
 # make web     build the browser's page, and the model for it, into the package (Node 20.19 or later, and npm)
 # make web-test  check and test the page, in Chromium too where there is one
@@ -15,13 +17,19 @@ BIN := $(VENV)/bin
 READYMADE := src/anymask/weights/onnx/model.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test check smoke bench engine-demo picture web web-test clean
+# A worker a core, each with one thread: threads that wait for each other waste the cores of the other workers.
+PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+.PHONY: run test test-all check smoke bench docs engine-demo picture web web-test clean
 
 run: $(VENV)/.package
 	$(BIN)/anymask segment src/anymask/samples/coffee.jpg --point 290,130 -o out
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not long"
+
+test-all: $(VENV)/.tests
+	$(PYTEST)
 
 check: $(VENV)/.tests
 	$(BIN)/ruff check .
@@ -40,6 +48,10 @@ bench: $(VENV)/.bench
 engine-demo: $(VENV)/.tests
 	rm -rf out/engine-demo out/engine-demo-sheets
 	$(BIN)/anymask engine demo -o out/engine-demo
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "The site is in out/docs; to look at it: $(BIN)/python -m mkdocs serve"
 
 picture: $(VENV)/.package
 	$(BIN)/python docs/images/make_picture.py
@@ -81,6 +93,10 @@ $(VENV)/.tests: $(VENV)/.package
 	$(PIP) --editable ".[train,server,engine,postgres,ray]" --group test --group check
 	$(PIP) --no-deps --group parity
 	SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation --group parity-source
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	$(PIP) --group docs
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.tests

@@ -31,6 +31,7 @@ import torch
 import anymask
 import baselines
 from anymask.data.files import write_text_atomic
+from anymask.data.open import open_sets
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
 from anymask.evaluation.model_segmenter import ModelSegmenter
@@ -41,11 +42,11 @@ from anymask.evaluation.single_point import (
     SinglePointConfig,
     SinglePointResult,
     evaluate_set,
-    open_sets,
     summarise,
 )
 from anymask.model import SIZES, Sam, build_sam
 from anymask.plots import curves
+from machine import machine
 
 PROMPTS = ("1", "3", "5", "box")
 """The columns compared: clicks, and the box."""
@@ -228,6 +229,7 @@ def _summary(model: str, results: Mapping[str, SinglePointResult], outcomes: Out
     }
     return {
         "benchmark": "accuracy",
+        **machine(),
         "model": model,
         "part": _drawn(ours.config),
         "masks": sum(found.num_masks for found in ours.sets),

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import anymask
-from anymask.data.synthetic import SceneConfig, generate, load_tar_images
+from anymask.data.synthetic import SceneConfig, generate, load_pictures
 from anymask.evaluation.ambiguity import measure_ambiguity
+from machine import machine
 
 SEED = 987_654_321
 
@@ -31,18 +32,18 @@ def main() -> None:
     arguments = parser.parse_args()
     config = SceneConfig(size=256)
     if arguments.data:
-        photographs = load_tar_images(arguments.data / "photos" / "clothing.tar", limit=300)
+        photographs = load_pictures(arguments.data / "photos" / "clothing.tar", limit=300)
         cutouts = [
             image
             for name in ("noto", "fluent")
-            for image in load_tar_images(arguments.data / "cutouts" / f"{name}.tar", alpha=True, limit=300)
+            for image in load_pictures(arguments.data / "cutouts" / f"{name}.tar", alpha=True, limit=300)
         ]
         config = dataclasses.replace(config, photographs=photographs, cutouts=cutouts)
     scenes = (generate(np.random.default_rng((SEED, index)), config) for index in range(arguments.scenes))
     result = measure_ambiguity(anymask.load(arguments.model), scenes, iou=arguments.iou)
     for name, value in dataclasses.asdict(result).items():
         print(f"{name:12s} {value:.3f}" if isinstance(value, float) else f"{name:12s} {value}")
-    print(json.dumps({"benchmark": "ambiguity", "iou": arguments.iou, **dataclasses.asdict(result)}))
+    print(json.dumps({"benchmark": "ambiguity", "iou": arguments.iou, **dataclasses.asdict(result), **machine()}))
 
 
 if __name__ == "__main__":

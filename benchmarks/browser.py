@@ -43,6 +43,7 @@ LABELS = {"decode": "ours, decode", "draw": "ours, draw", "shown": "ours, hover 
 
 _WORKER = """
 import * as ort from "./ort.wasm.min.mjs";
+from machine import machine
 let session, feeds;
 const tensor = (data, dims) => new ort.Tensor("float32", Float32Array.from(data), dims);
 const noise = (n) => Float32Array.from({ length: n }, (_, i) => 0.1 * Math.sin(0.7 * i));
@@ -215,7 +216,7 @@ def measure_frames() -> dict[str, Any]:
     print(f"{'':40s} {'frames/s':>8s} {'median ms':>10s} {'95 %':>8s}")
     for name, row in rows.items():
         print(f"{name:40s} {row['frames_per_second']:8.1f} {row['median_ms']:10.1f} {row['p95_ms']:8.1f}")
-    return {"benchmark": "browser frames", "size": told["size"], "masks": told["masks"], **rows, "cpus": os.cpu_count()}
+    return {"benchmark": "browser frames", "size": told["size"], "masks": told["masks"], **rows, **machine()}
 
 
 def relative_error(site: Path, width: int, cells: int) -> float:
@@ -279,7 +280,7 @@ def as_record(results: dict[str, dict[str, Any]], hovers: int) -> dict[str, Any]
         "relative_error": of(lambda timed: timed["relative_error"]),
         "device": of(lambda timed: timed["device"]),
         "hovers": hovers,
-        "cpus": os.cpu_count(),
+        **machine(),
     }
 
 

@@ -24,6 +24,7 @@ from anymask.engine.release import ReleasePlan, release
 from anymask.engine.release.making import FORMATS
 from anymask.engine.store import NewImage, Project, init_project, open_project
 from engine_store import SIZE, example
+from machine import machine
 
 
 def main() -> None:
@@ -50,6 +51,7 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "engine_release",
+                **machine(),
                 "images": arguments.images,
                 "masks": arguments.images * arguments.masks,
                 "short_side": arguments.short_side,
@@ -69,7 +71,7 @@ def fill(project: Project, images: int, masks: int) -> None:
     new = []
     for number in range(images):
         name = f"{number:06d}.jpg"
-        (project.uploads / name).write_bytes(encoded)
+        (project.folder / "images" / name).write_bytes(encoded)
         new.append(NewImage(name=name, location=f"images/{name}", size=SIZE))
     puts = example(masks)
     for image in project.images.add(new):

@@ -28,6 +28,7 @@ from anymask.engine.store import (
     open_project,
 )
 from anymask.geometry import rle
+from machine import machine
 
 SIZE = (1500, 2250)
 ROUNDS = 200
@@ -46,7 +47,12 @@ def main() -> None:
             result = measure(project, arguments.images, arguments.masks, arguments.seconds)
     print(
         json.dumps(
-            {"benchmark": "engine_store", "database": "sqlite" if not arguments.database else "postgresql", **result}
+            {
+                "benchmark": "engine_store",
+                "database": "sqlite" if not arguments.database else "postgresql",
+                **result,
+                **machine(),
+            }
         )
     )
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import signal
 import statistics
 import time
@@ -36,6 +35,7 @@ import widened
 from anymask.geometry import rle
 from anymask.geometry.rle import RLE
 from anymask.samples import sample_path
+from machine import machine
 from peers import forget_peak, peak_mib, stand_in_for_torchvision
 
 OURS, ADAPTIVE, META, TRANSFORMERS = "anymask", "anymask, adaptive", "segment-anything", "transformers"
@@ -278,7 +278,7 @@ def main() -> None:
         "thresholds": {"predicted IoU": arguments.pred_iou, "stability": arguments.stability},
         "rounds": arguments.rounds,
         "threads": arguments.threads,
-        "cpus": os.cpu_count(),
+        **machine(),
     }
     print(json.dumps(result))
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import widened
 from everything import matched_share, picture
+from machine import machine
 from peers import meta_decoder, meta_model, our_model, size_of
 
 OURS, META, META_HALF = "anymask", "segment-anything, float32", "segment-anything, autocast"
@@ -218,6 +219,7 @@ def report(found: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> N
     tasks = ("encode", "encode an image of a batch", "click", "everything")
     result = {
         "benchmark": "gpu",
+        **machine(),
         "ratio": {
             name: {task: round(row[task] / found[OURS][task], 3) for task in tasks}
             for name, row in found.items()

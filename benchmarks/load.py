@@ -32,6 +32,7 @@ from PIL import Image
 
 from anymask.geometry import rle
 from anymask.samples import sample_path
+from machine import machine
 
 ENCODING = ("encode", "embedding")
 SIZE = (400, 600)
@@ -188,6 +189,7 @@ def report(record: Record, lost: int, arguments: argparse.Namespace) -> None:
     print(f"statuses: {dict(sorted(record.statuses.items()))}")
     result = {
         "benchmark": "load",
+        **machine(),
         "users": arguments.users,
         "encoders": arguments.encoders,
         "seconds": {"p95_not_encoding": round(p95, 4), "median_not_encoding": round(float(np.median(quick)), 4)},

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from machine import machine
+
 _COMMON = """
 [model]
 size = "compact"
@@ -91,7 +93,9 @@ def main() -> None:
     train(folder / "from-random", _SAM.format(steps=arguments.steps, start=""))
     logs = {name: read_log(folder / name) for name in ("from-mae", "from-random")}
     draw(logs, folder / "curves.png")
-    print(json.dumps({"benchmark": "mae", "mae_loss": ends(read_log(folder / "mae"), "loss")} | summary(logs)))
+    print(
+        json.dumps({"benchmark": "mae", "mae_loss": ends(read_log(folder / "mae"), "loss")} | summary(logs) | machine())
+    )
 
 
 def train(folder: Path, recipe: str) -> None:

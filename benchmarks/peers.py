@@ -11,7 +11,6 @@ import gc
 import importlib.machinery
 import json
 import multiprocessing
-import os
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+import anymask  # noqa: F401 (all peers' threads wait as its do: the processes started here inherit the policy)
+from machine import machine
 
 Build = Callable[[], Callable[[], Any]]
 """Makes the peer, outside the clock; what it returns is what is timed."""
@@ -273,7 +275,7 @@ def report(benchmark: str, timings: dict[str, Timing], *, ours: str, unit: float
         "peak_mib": {name: round(t.peak_mib) for name, t in timings.items()},
         "rounds": len(timings[ours].seconds),
         "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
+        **machine(),
         **extra,
     }
     print(json.dumps(result))

@@ -28,6 +28,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from anymask.engine.ray_shards import Annotate, Shard, annotate_on_ray, plan_shards
 from anymask.geometry import rle
 from anymask.inference.mask_record import MaskRecord
+from machine import machine
 
 ASKED = 1.8
 SIZE = (120, 160)
@@ -78,6 +79,7 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "ray_workers",
+                **machine(),
                 "ratio": round(ratio, 3),
                 "asked": ASKED,
                 "images": arguments.images,

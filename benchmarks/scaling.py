@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from everything import META, OURS, Job, Outcome, add_common, job_of, picture, run
+from machine import machine
 
 UNITS = {"points": 1000.0, "megapixels": 1.0, "masks": 100.0}
 
@@ -124,7 +124,7 @@ def main() -> None:
         "weights": "anymask-s in vit_b's shapes",
         "rounds": arguments.rounds,
         "threads": arguments.threads,
-        "cpus": os.cpu_count(),
+        **machine(),
     }
     print(json.dumps(result))
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,11 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
+import anymask  # noqa: F401 (before torch, whose threads then wait as anymask's do)
+
+# isort: split
 import torch
 
 from anymask.data.cache import ImageCache
 from anymask.data.loader import Batch, BatchStream, Source
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.synthetic import SceneConfig, generate, render_shards
 from anymask.data.transforms import TransformConfig, transform
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
@@ -32,6 +35,7 @@ from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, simulate
 from anymask.training.config import OptimConfig
 from anymask.training.optim import build_optimizer
 from anymask.training.sam_step import preprocess, sam_step
+from machine import machine
 
 SCENES = 64
 VARIED = TransformConfig(scale=(0.9, 2.0), aspect=0.3, flip=True, turn=0.3, color=0.4)
@@ -161,7 +165,7 @@ def report(seconds: dict[str, float], arguments: argparse.Namespace, rounds: int
         "masks": arguments.masks,
         "rounds": rounds,
         "threads": arguments.threads,
-        "cpus": os.cpu_count(),
+        **machine(),
     }
     print(json.dumps(result))
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+import anymask  # noqa: F401 (before torch, whose threads then wait without spinning)
+
+# isort: split
 import torch
 from torch import nn
+
+from anymask.checkpoints import save_model
+from anymask.model import SIZES, Sam, build_sam
 
 
 def _randomise(model: nn.Module, seed: int = 0) -> None:
@@ -38,6 +45,40 @@ def _randomise(model: nn.Module, seed: int = 0) -> None:
 def randomise() -> Callable[..., None]:
     """Fill a model so that no part of it is silent: positions are far from zero, activations stay near one."""
     return _randomise
+
+
+@pytest.fixture(scope="session")
+def folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of pytest-xdist share, and no other run of the tests."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def kept_traces(folder_of_the_run: Path) -> Iterator[None]:
+    """Let exports take graphs that another test has had traced already."""
+    from kept_traces import KeptTraces
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anymask.export.onnx.trace", KeptTraces(folder_of_the_run / "traces"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def stirred(randomise: Callable[..., None]) -> Sam:
+    """A small model of random weights, none of whose parts is silent."""
+    torch.manual_seed(0)
+    sam = build_sam(SIZES["smoke"]).eval()
+    randomise(sam)
+    return sam
+
+
+@pytest.fixture(scope="session")
+def stirred_weights(stirred: Sam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of that model."""
+    path = tmp_path_factory.mktemp("stirred") / "stirred.safetensors"
+    save_model(stirred, path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ def test_what_is_exported() -> None:
         "Masks",
         "Predictor",
         "Prompt",
+        "Refinement",
         "Session",
         "__version__",
         "load",
@@ -37,9 +38,9 @@ def test_what_is_exported() -> None:
 
 
 def test_every_name_is_there_and_is_its_homes() -> None:
-    from anymask import checkpoints, inference
+    from anymask import inference
 
-    assert anymask.load is checkpoints.load_model
+    assert anymask.load is inference.load
     assert anymask.Predictor is inference.Predictor
     assert all(getattr(anymask, name) is not None for name in anymask.__all__)
 

@@ -74,9 +74,19 @@ def test_both_languages_are_in_step() -> None:
 
 
 def test_links_inside_the_repository_lead_somewhere() -> None:
-    for name in (*LANGUAGES, "ARCHITECTURE.md", "CHANGELOG.md"):
+    papers = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "recipes/README.md", "recipes/anymask-s/README.md")
+    for name in (*LANGUAGES, *papers):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
-            assert link.startswith("https://") or (ROOT / link).exists(), f"{name}: {link}"
+            assert link.startswith("https://") or ((ROOT / name).parent / link).exists(), f"{name}: {link}"
+
+
+def test_the_files_that_contributing_names_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:src|tests|benchmarks)/[\w./]+)`", text)
+    paths = [path for path in named if not re.search("VERB|NNNN", path)]
+    assert paths
+    for path in paths:
+        assert (ROOT / path).exists(), path
 
 
 def test_the_files_that_the_architecture_names_are_there() -> None:

@@ -6,6 +6,7 @@
     masks = predictor.predict(points=[(520, 375)])
 
 What is not an error is imported when it is first used, so that importing the package loads neither torch nor OpenCV.
+Its one effect is on the environment: threads of torch, imported later, wait without spinning (`anymask.threads`).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from anymask.errors import (
     UnknownModelError,
     UnsafeCheckpointError,
 )
+from anymask.threads import wait_passively
 
 if TYPE_CHECKING:
-    from anymask.checkpoints import load_model as load
     from anymask.inference import (
         AutomaticMasks,
         AutomaticOptions,
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
         Masks,
         Predictor,
         Prompt,
+        Refinement,
         Session,
+        load,
     )
 
 __version__ = "0.1.0"
@@ -61,6 +64,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "RecipeError",
+    "Refinement",
     "Session",
     "UnknownModelError",
     "UnsafeCheckpointError",
@@ -69,7 +73,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load": ("anymask.checkpoints", "load_model"),
+    "load": ("anymask.inference", "load"),
     "AutomaticMasks": ("anymask.inference", "AutomaticMasks"),
     "AutomaticOptions": ("anymask.inference", "AutomaticOptions"),
     "EmbeddingCache": ("anymask.inference", "EmbeddingCache"),
@@ -77,8 +81,11 @@ _HOMES = {
     "Masks": ("anymask.inference", "Masks"),
     "Predictor": ("anymask.inference", "Predictor"),
     "Prompt": ("anymask.inference", "Prompt"),
+    "Refinement": ("anymask.inference", "Refinement"),
     "Session": ("anymask.inference", "Session"),
 }
+
+wait_passively()
 
 
 def __getattr__(name: str) -> object:

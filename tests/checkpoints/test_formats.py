@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from anymask.checkpoints.load import load_model, model_hash, read_checkpoint, save_model
 from anymask.errors import CheckpointError, OutputError
@@ -210,3 +213,53 @@ def test_hash_tells_models_apart(model: Sam) -> None:
         model.prompt_encoder.no_mask_embed.weight[0, 0] += 1e-3
     assert model_hash(model) != first
     assert model_hash(model.half()) != model_hash(model.float())
+
+
+WRAPPERS = {
+    "DataParallel": lambda state: {f"module.{name}": x for name, x in state.items()},
+    "torch.compile of DataParallel": lambda state: {f"module._orig_mod.{name}": x for name, x in state.items()},
+    "a compiled encoder": lambda state: {
+        name.replace("image_encoder.", "image_encoder._orig_mod."): x for name, x in state.items()
+    },
+    "a state beside an epoch": lambda state: {"model_state_dict": state, "epoch": 3, "optimizer": {"lr": 1e-3}},
+    "a state named otherwise": lambda state: {"model_state": state, "iteration": 3},
+    "Lightning": lambda state: {
+        "state_dict": {**{f"model.{name}": x for name, x in state.items()}, "loss.weight": torch.ones(3)},
+        "pytorch-lightning_version": "2.4",
+    },
+    "numbers of numpy's": lambda state: {"model": state, "best": np.float64(0.5), "history": np.ones(3)},
+    "arguments": lambda state: {"model": state, "args": argparse.Namespace(rate=1e-3)},
+    "an epoch among the tensors": lambda state: {**state, "epoch": 3},
+}
+
+
+@pytest.mark.parametrize("wrapper", list(WRAPPERS))
+def test_what_training_scripts_save_is_the_same_model(wrapper: str, model: Sam, tmp_path: Path) -> None:
+    torch.save(WRAPPERS[wrapper](model.state_dict()), tmp_path / "file")
+    assert same(load_model(tmp_path / "file"), model)
+
+
+def test_a_head_that_lacks_tensors_is_refused_whatever_else_fits(model: Sam, tmp_path: Path) -> None:
+    state = {name: x for name, x in model.state_dict().items() if "iou_prediction_head.layers.2" not in name}
+    torch.save({"state_dict": {f"module.{name}": x for name, x in state.items()}}, tmp_path / "file")
+    with pytest.raises(CheckpointError, match="iou_prediction_head"):
+        load_model(tmp_path / "file")
+
+
+def test_weights_that_are_no_numbers_are_refused(model: Sam, tmp_path: Path) -> None:
+    state = {name: x.clone() for name, x in model.state_dict().items()}
+    state["mask_decoder.iou_token.weight"][0, 0] = float("nan")
+    torch.save(state, tmp_path / "file")
+    with pytest.raises(CheckpointError, match=r"mask_decoder\.iou_token\.weight holds NaN"):
+        load_model(tmp_path / "file")
+
+
+def test_a_pickle_in_parts_with_an_index_is_read(vit_model: Sam, tmp_path: Path) -> None:
+    save_model(vit_model, tmp_path, "huggingface")
+    state = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    parts = {name: f"pytorch_model-0000{1 + number % 2}-of-00002.bin" for number, name in enumerate(state)}
+    for part in set(parts.values()):
+        torch.save({name: state[name] for name in state if parts[name] == part}, tmp_path / part)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": parts}))
+    assert same(load_model(tmp_path), vit_model)

@@ -13,7 +13,11 @@ import pytest
 import typer
 
 import anymask as package
-from anymask.cli import app
+from anymask import cli
+from anymask.checkpoints import load
+from anymask.cli import build_app
+from anymask.errors import InputError
+from anymask.export.web import packaged_page
 from anymask.samples import sample_path
 
 
@@ -27,7 +31,7 @@ def _commands(group: typer.Typer, prefix: tuple[str, ...] = ()) -> Iterator[tupl
         yield from _commands(inner.typer_instance, (*prefix, inner.name))
 
 
-COMMANDS = dict(_commands(app))
+COMMANDS = dict(_commands(build_app()))
 
 
 def test_the_verbs() -> None:
@@ -44,7 +48,7 @@ def test_the_verbs() -> None:
         *(("engine", verb) for verb in ("init", "import", "status", "assist", "prefill", "auto", "retrain", "check")),
         *(("engine", verb) for verb in ("review", "release", "demo", "settings")),
         *(("export", verb) for verb in ("embedding", "onnx", "verify", "web")),
-        *(("models", verb) for verb in ("list", "download", "convert")),
+        *(("models", verb) for verb in ("list", "download", "convert", "tune")),
         *(("train", verb) for verb in ("run", "plan", "preview", "render", "regions", "text")),
     }
 
@@ -58,20 +62,47 @@ def test_every_verb_explains_itself_with_an_example(anymask: Callable[..., Any],
 
 
 # The network; what does not end by itself; data sets, projects and exported files, which have tests of their own.
-NOT_RUN = {("models", "download"), ("serve",), ("export", "verify"), ("finetune",), ("instances",), ("similar",)} | {
-    verb for verb in COMMANDS if verb[0] in ("evaluate", "engine") or verb == ("train", "text")
-}
+NOT_RUN = {
+    ("models", "download"),
+    ("models", "tune"),
+    ("serve",),
+    ("export", "verify"),
+    ("finetune",),
+    ("instances",),
+    ("similar",),
+} | {verb for verb in COMMANDS if verb[0] in ("evaluate", "engine") or verb == ("train", "text")}
+
+
+@pytest.fixture
+def exportable(
+    anymask: Callable[..., Any],
+    stirred_weights: Path,
+    kept_traces: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Have a model in the embedded one's place whose graphs are traced for other tests as well, and a page."""
+    monkeypatch.setitem(load.EMBEDDED, "anymask-s", str(stirred_weights))
+    try:
+        packaged_page()
+    except InputError:  # `make web` has not built it
+        page = tmp_path_factory.mktemp("page")
+        (page / "index.html").write_text("the page")
+        monkeypatch.setattr("anymask.export.web.packaged_page", lambda: page)
 
 
 @pytest.mark.parametrize("verb", [v for v in COMMANDS if v not in NOT_RUN], ids=" ".join)
 def test_the_examples_work_as_they_stand(
     anymask: Callable[..., Any],
+    request: pytest.FixtureRequest,
     tiny_recipe: str,
     smoke_weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     verb: tuple[str, ...],
 ) -> None:
+    if verb[0] == "export":
+        request.getfixturevalue("exportable")
     monkeypatch.chdir(tmp_path)
     shutil.copy(sample_path("coffee"), "coffee.jpg")
     shutil.copy(smoke_weights, "checkpoint.pth")
@@ -124,6 +155,31 @@ sys.exit(f"imported {heavy}" if heavy else status)
     assert done.returncode == 0, done.stderr
 
 
+WRONG = [
+    ["segment", "missing.jpg", "--point", "1,1", "--json"],
+    ["segment", "text.jpg", "--point", "1,1", "--json"],
+    ["segment", "coffee.jpg", "--point", "1;1", "--json"],
+    ["everything", "missing.jpg", "-o", "out"],
+    ["everything", "text.jpg", "-o", "out"],
+    ["edges", "missing.jpg", "-o", "edges.png"],
+    ["similar", "missing.jpg", "coffee.jpg", "--point", "1,1", "-o", "out"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_what_is_wrong_is_told_before_the_model_is_imported(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    shutil.copy(sample_path("coffee"), tmp_path / "coffee.jpg")
+    program = f"""
+import sys
+from anymask.cli import main
+status = main({arguments})
+sys.exit("imported torch" if "torch" in sys.modules else status)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("anymask: "), done.stderr
+
+
 def test_as_a_process_with_exit_status_and_no_traceback(tmp_path: Path) -> None:
     call = [sys.executable, "-m", "anymask", "segment", "missing.jpg", "--point", "1,1", "-o", "out"]
     done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -131,3 +187,25 @@ def test_as_a_process_with_exit_status_and_no_traceback(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert re.fullmatch(r"anymask: missing\.jpg: there is no such file\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ZeroDivisionError("by\nzero"), "nobody foresaw: ZeroDivisionError: by zero; --debug shows where"),
+        (MemoryError(), "not enough memory"),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), "UnicodeEncodeError"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_too(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_app_for", lambda _: fail)
+    assert cli.main(["models", "list"]) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1 and "Traceback" not in told
+    assert cli.main(["--debug", "models", "list"]) == cli.BAD_INPUT
+    assert "Traceback" in capsys.readouterr().err

@@ -15,6 +15,10 @@ from PIL import Image
 
 import word_models
 from anymask.checkpoints import load
+from anymask.data.open import open_sets
+from anymask.evaluation.model_segmenter import ModelSegmenter
+from anymask.evaluation.single_point import evaluate
+from anymask.inference import PLAIN
 from anymask.inference.instances import Instances
 
 Run = Callable[..., Any]
@@ -64,6 +68,16 @@ def test_single_point_takes_coco_and_goes_on_where_it_was(anymask: Run, coco: Pa
     again = anymask(*command)
     assert json.loads(again.out) | {"seconds": 0} == values["centre"] | {"seconds": 0}
     assert "SAM ViT-H (published)" in (tmp_path / "out" / "single_point.md").read_text()
+
+
+def test_plain_answers_are_measured_by_choice_and_kept_apart(anymask: Run, coco: Path, tmp_path: Path) -> None:
+    command = ["evaluate", "single-point", coco, "--images", tmp_path / "pictures", "-o", tmp_path / "out", "--json"]
+    plain, refined = (json.loads(anymask(*command, *options).out) for options in (["--plain"], []))
+    model = ModelSegmenter(load.load_model("anymask-s"), refinement=PLAIN)
+    expected = evaluate(model, open_sets([coco], images=tmp_path / "pictures")).mean
+    assert plain["mean"]["miou"]["1"] == pytest.approx(expected.miou[1], abs=1e-6)
+    assert plain["mean"]["boundary"]["1"] == pytest.approx(expected.boundary[1], abs=1e-6)
+    assert refined["mean"] != plain["mean"]
 
 
 def test_without_matplotlib_tables_are_written_and_plots_are_not(

@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from anymask.cli import app, everything_run
+from anymask.cli import build_app, everything_run
 from anymask.data import files
 from anymask.data.files import write_image_atomic
-from anymask.data.sa1b import parse_sample
+from anymask.data.readers.pairs import parse_sample
 from anymask.errors import DataError
 from anymask.geometry import rle
 from anymask.inference import AutomaticOptions
@@ -76,7 +76,7 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_flags_are_the_options() -> None:
-    (command,) = [c for c in app.registered_commands if c.callback and c.callback.__name__ == "everything"]
+    (command,) = [c for c in build_app().registered_commands if c.callback and c.callback.__name__ == "everything"]
     assert command.callback is not None
     flags = set(command.callback.__annotations__)
     assert {field.name for field in dataclasses.fields(AutomaticOptions)} <= flags
@@ -305,7 +305,6 @@ def test_a_folder_that_cannot_be_written_to(
     assert "Permission denied" in refused("everything", album, "-o", tmp_path / "out", *ALL)
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_files(anymask: Run, smoke_weights: Path, tmp_path: Path) -> None:
     album = tmp_path / "album"
     for seed in range(12):

@@ -24,29 +24,27 @@ def photograph(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def image_part(tmp_path_factory: pytest.TempPathFactory, smoke_weights: Path) -> Path:
-    """The image part of the small model, exported by the command."""
+def image_part(tmp_path_factory: pytest.TempPathFactory, stirred_weights: Path, kept_traces: None) -> Path:
+    """The image part of a small model, exported by the command."""
     from anymask.cli import main
 
     folder = tmp_path_factory.mktemp("exported") / "new"
-    assert main(["export", "onnx", str(smoke_weights), "-o", str(folder), "--part", "image"]) == 0
+    assert main(["export", "onnx", str(stirred_weights), "-o", str(folder), "--part", "image"]) == 0
     return folder
 
 
-@pytest.mark.slow
-def test_what_is_exported_is_verified(anymask: Callable[..., Any], image_part: Path, smoke_weights: Path) -> None:
+def test_what_is_exported_is_verified(anymask: Callable[..., Any], image_part: Path, stirred_weights: Path) -> None:
     assert {path.name for path in image_part.iterdir()} == {"image.onnx", "model.json"}
-    ran = anymask("export", "verify", image_part, "--model", smoke_weights, "--rounds", 1)
+    ran = anymask("export", "verify", image_part, "--model", stirred_weights, "--rounds", 1)
     assert ran.status == 0, ran.err
     assert "image.onnx" in ran.out and "as the model" in ran.out
-    ran = anymask("export", "verify", image_part / "image.onnx", "--model", smoke_weights, "--rounds", 1, "--json")
+    ran = anymask("export", "verify", image_part / "image.onnx", "--model", stirred_weights, "--rounds", 1, "--json")
     (verdict,) = json.loads(ran.out)
     assert verdict["passed"] and verdict["largest"] < 1e-3 and verdict["part"] == "image"
 
 
-@pytest.mark.slow
 def test_what_differs_ends_with_status_1(
-    anymask: Callable[..., Any], image_part: Path, smoke_weights: Path, tmp_path: Path
+    anymask: Callable[..., Any], image_part: Path, stirred_weights: Path, tmp_path: Path
 ) -> None:
     import onnx
     from onnx import numpy_helper
@@ -57,12 +55,11 @@ def test_what_differs_ends_with_status_1(
         if values.dtype == np.float32 and values.ndim > 1:
             weight.CopyFrom(numpy_helper.from_array(1.1 * values, weight.name))
     onnx.save(graph, tmp_path / "image.onnx")
-    ran = anymask("export", "verify", tmp_path / "image.onnx", "--model", smoke_weights, "--rounds", 1)
+    ran = anymask("export", "verify", tmp_path / "image.onnx", "--model", stirred_weights, "--rounds", 1)
     assert ran.status == 1
     assert "DIFFERS" in ran.out
 
 
-@pytest.mark.slow
 def test_another_model_is_told(refused: Callable[..., str], image_part: Path, tmp_path: Path) -> None:
     import torch
 

@@ -13,7 +13,7 @@ from PIL import Image
 from anymask.checkpoints import load_model
 from anymask.cli import finetune as verb
 from anymask.data.channels import ChannelMapping
-from anymask.data.folder import FolderFiles
+from anymask.data.readers.folder import FolderFiles
 from anymask.data.synthetic import SceneConfig, render_shards
 from anymask.inference.answers import channels_of
 from anymask.model import SIZES, build_sam
@@ -48,7 +48,6 @@ def data(tmp_path: Path) -> Path:
     return next(tmp_path.glob("*.tar"))
 
 
-@pytest.mark.slow
 def test_a_tuned_model_comes_with_its_report(anymask: Callable[..., Any], data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "mine.safetensors"
     call = ["finetune", data, "-o", output, "--recipe", tmp_path / "quick.toml", "--keep", data, "--json"]

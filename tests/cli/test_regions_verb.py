@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from anymask.data.files import write_image_atomic
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 
 
 def test_regions_are_written_once(anymask: Callable[..., Any], tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ import pytest
 
 from anymask.checkpoints import load_model
 from anymask.checkpoints.load import model_hash
+from anymask.export.description import FORMAT
 from anymask.geometry import rle
 from anymask.samples import sample_path
+from anymask.server.front import Front
 
 Started = tuple[subprocess.Popen[str], httpx.Client, dict[str, Any]]
 
@@ -30,7 +32,7 @@ Started = tuple[subprocess.Popen[str], httpx.Client, dict[str, Any]]
 def serve(smoke_weights: Path, tmp_path: Path) -> Callable[..., Any]:
     """Start `anymask serve …` on a free port: with serve(PROJECT, …) as (process, client, what it printed)."""
 
-    parts = tmp_path / "home" / "onnx" / model_hash(load_model(smoke_weights))
+    parts = tmp_path / "home" / "onnx" / f"{model_hash(load_model(smoke_weights))}-{FORMAT}"
     parts.mkdir(parents=True)
     for part in ("image", "prompt"):
         (parts / f"{part}.onnx").write_bytes(b"made before, as that takes a minute")
@@ -122,7 +124,13 @@ def test_a_project_of_a_folders_images(serve: Callable[..., Any], tmp_path: Path
 @pytest.fixture
 def begun(anymask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     """Run `anymask serve …` in this process, where it ends as soon as it is ready."""
-    monkeypatch.setattr("anymask.server.run.run", lambda app, listener, ready: ready())
+
+    def run(front: Front, listener: socket.socket, ready: Callable[[], None]) -> None:
+        ready()
+        front.create()
+        front.created()
+
+    monkeypatch.setattr("anymask.server.run.run", run)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     return lambda *arguments: anymask("serve", *arguments, "--port", 0)
 

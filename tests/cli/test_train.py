@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from anymask.data.images import read_image
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.samples import sample_path
 
 

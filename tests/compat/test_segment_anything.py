@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from anymask.checkpoints.load import save_model
 from anymask.compat import segment_anything as drop_in
 from anymask.errors import CheckpointError, ImageError, PromptError
-from anymask.model import SIZES, ViTConfig, build_sam
+from anymask.model import SIZES, Prompts, ViTConfig, build_sam
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def predictor() -> drop_in.SamPredictor:
 def test_any_of_our_models_takes_the_face_and_stays_itself() -> None:
     ours = build_sam(SIZES["smoke"])
     sam = drop_in.Sam.of(ours)
-    assert sam.image_encoder is ours.image_encoder
+    mine, theirs = dict(sam.named_parameters()), dict(ours.named_parameters())
+    assert mine.keys() == theirs.keys() and all(mine[name] is theirs[name] for name in mine)
     assert sam.image_encoder.img_size == 128
     assert list(sam.state_dict()) == list(ours.state_dict())
     sam.to(torch.bfloat16)
@@ -78,3 +80,87 @@ def test_nothing_needs_a_gradient(predictor: drop_in.SamPredictor) -> None:
     masks, iou, low = predictor.predict_torch(torch.zeros(1, 1, 2), torch.ones(1, 1))
     assert not any(x.requires_grad for x in (masks, iou, low, predictor.get_image_embedding()))
     low.sum().add(torch.ones(1, requires_grad=True)).backward()  # they are ordinary tensors
+
+
+@pytest.mark.parametrize("size", ["smoke", "compact"])
+def test_the_parts_called_one_by_one_answer_as_the_whole(size: str) -> None:
+    torch.manual_seed(0)
+    config = replace(SIZES[size], image_size=128)
+    ours = build_sam(config).eval()
+    sam = drop_in.Sam.of(ours)
+    pixels, side = torch.rand(1, 3, 128, 128), ours.embedding_size
+    points, labels = torch.tensor([[[30.0, 40.0]], [[90.0, 20.0]]]), torch.tensor([[1], [1]])
+    boxes, mask = torch.tensor([[10.0, 10, 60, 60], [5, 5, 50, 90]]), torch.rand(2, 1, 4 * side, 4 * side)
+    with torch.no_grad():
+        embedding = ours.encode(pixels)
+        assert torch.equal(sam.image_encoder(pixels), embedding.features)
+        for given in ({"points": (points, labels)}, {"boxes": boxes}, {"points": (points, labels), "masks": mask}):
+            sparse, dense = sam.prompt_encoder(**{"points": None, "boxes": None, "masks": None} | given)
+            assert sparse.shape[::2] == (2, config.width) and dense.shape == (2, config.width, side, side)
+            asked = Prompts.build(
+                points=points[None] if "points" in given else None,
+                labels=labels[None] if "points" in given else None,
+                boxes=boxes[None] if "boxes" in given else None,
+                masks=mask[None, :, 0] if "masks" in given else None,
+            )
+            for multimask in (True, False):
+                answer = sam.mask_decoder(
+                    image_embeddings=embedding.features,
+                    image_pe=sam.prompt_encoder.get_dense_pe(),
+                    sparse_prompt_embeddings=sparse,
+                    dense_prompt_embeddings=dense,
+                    multimask_output=multimask,
+                )
+                for part, whole in zip(answer, ours.decode(embedding, asked, multimask=multimask), strict=True):
+                    torch.testing.assert_close(part, whole[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_loop_that_tunes_the_decoder_trains_after_a_change_of_its_import() -> None:
+    from anymask.compat.segment_anything.utils.transforms import ResizeLongestSide
+
+    torch.manual_seed(0)
+    sam = drop_in.Sam.of(build_sam(SIZES["smoke"]))
+    sam.requires_grad_(False)
+    sam.mask_decoder.requires_grad_(True)
+    optimiser = torch.optim.Adam(sam.mask_decoder.parameters(), lr=1e-3)
+    image = np.random.default_rng(0).integers(0, 255, (60, 100, 3), np.uint8)
+    box, resize = np.array([[20, 10, 70, 50]]), ResizeLongestSide(sam.image_encoder.img_size)
+    target = torch.zeros(1, 1, 60, 100)
+    target[:, :, 10:50, 20:70] = 1
+    losses = []
+    for _ in range(8):
+        pixels = torch.as_tensor(resize.apply_image(image)).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            embedding = sam.image_encoder(sam.preprocess(pixels))
+            boxes = torch.as_tensor(resize.apply_boxes(box, image.shape[:2]), dtype=torch.float)
+            sparse, dense = sam.prompt_encoder(points=None, boxes=boxes, masks=None)
+        logits, _ = sam.mask_decoder(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense, False)
+        masks = sam.postprocess_masks(logits, tuple(pixels.shape[-2:]), image.shape[:2])
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(masks, target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] - 0.03
+
+
+@pytest.mark.parametrize(
+    "name", ["build_sam", "predictor", "modeling", "automatic_mask_generator", "utils.transforms", "utils.amg"]
+)
+def test_metas_modules_can_be_imported(name: str) -> None:
+    module = importlib.import_module(f"anymask.compat.segment_anything.{name}")
+    assert all(hasattr(module, each) for each in getattr(module, "__all__", ["batched_mask_to_box"]))
+
+
+def test_helpers_for_masks() -> None:
+    from anymask.compat.segment_anything.utils import amg
+
+    masks = torch.zeros(2, 6, 8, dtype=torch.bool)
+    masks[0, 1:4, 2:7] = True
+    assert amg.batched_mask_to_box(masks).tolist() == [[2, 1, 6, 3], [0, 0, 0, 0]]
+    encoded = amg.mask_to_rle_pytorch(masks)
+    assert (amg.rle_to_mask(encoded[0]) == masks[0].numpy()).all() and amg.area_from_rle(encoded[0]) == 15
+    assert amg.rle_to_mask(amg.coco_encode_rle(encoded[0])).sum() == 15
+    assert amg.build_point_grid(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    logits = torch.tensor([[[2.0, 0.5, -0.5, -2.0]]])
+    assert amg.calculate_stability_score(logits, 0.0, 1.0).tolist() == [pytest.approx(1 / 3)]

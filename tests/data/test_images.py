@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anymask.data.images import read_image
+from anymask.data.images import read_header, read_image
 from anymask.errors import AnymaskError, ImageError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -360,3 +360,45 @@ def test_pillows_limit_is_replaced_by_ours_and_left_as_it_was(
     with pytest.raises(ImageError):
         read_image(b"junk")
     assert Image.MAX_IMAGE_PIXELS == 10
+
+
+BANDS = {
+    "planar colours of 16 bits": (3, np.uint16, {"photometric": "rgb", "planarconfig": "separate"}),
+    "colours and infrared": (4, np.uint16, {"photometric": "rgb", "extrasamples": ["unspecified"]}),
+    "colours and infrared, planar": (
+        4,
+        np.uint16,
+        {"photometric": "rgb", "planarconfig": "separate", "extrasamples": ["unspecified"]},
+    ),
+    "colours and two bands more": (5, np.uint16, {"photometric": "rgb", "extrasamples": ["unspecified"] * 2}),
+    "three bands": (
+        3,
+        np.uint16,
+        {"photometric": "minisblack", "planarconfig": "contig"},
+    ),
+    "colours of 32 bits": (3, np.uint32, {"photometric": "rgb"}),
+    "colours as floats": (3, np.float32, {"photometric": "rgb"}),
+    "grey as half floats": (1, np.float16, {"photometric": "minisblack"}),
+    "grey as double floats": (1, np.float64, {"photometric": "minisblack"}),
+}
+
+
+@pytest.mark.parametrize("layout", list(BANDS))
+def test_tiffs_of_every_layout_are_shown_by_their_colours(layout: str, tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    num_bands, dtype, options = BANDS[layout]
+    values = np.random.default_rng(0).integers(100, 2000, (24, 36, num_bands)).astype(dtype)
+    stored = np.moveaxis(values, 2, 0) if options.get("planarconfig") == "separate" else values
+    tifffile.imwrite(tmp_path / "a.tif", stored[..., 0] if num_bands == 1 else stored, **options)
+    expected = read_image(values[:, :, :3].astype(np.uint16))
+    assert np.abs(read_image(tmp_path / "a.tif").astype(int) - expected).max() <= 1
+    assert read_header(tmp_path / "a.tif").size == (24, 36) and not read_header(tmp_path / "a.tif").is_simple
+
+
+def test_bands_that_are_no_picture_point_to_the_channels(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.zeros((24, 36, 4), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="contig")
+    for read in (read_image, read_header):
+        with pytest.raises(ImageError, match=r"of 4 bands, which are no picture by themselves; .* --channels"):
+            read(tmp_path / "a.tif")

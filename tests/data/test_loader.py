@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from anymask.data.loader import Batch, BatchStream, Source, batches
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.sample import Sample
 from anymask.data.schedule import Schedule
 from anymask.data.transforms import TransformConfig

@@ -1,4 +1,4 @@
-"""Photographs with their regions on disk: SA-1B's layout, whole or absent, never made twice."""
+"""ImageSet with their regions on disk: SA-1B's layout, whole or absent, never made twice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 
 from anymask.data.files import write_image_atomic
-from anymask.data.region_shards import Photographs, write_regions
-from anymask.data.sa1b import Skipped, TarFiles
+from anymask.data.images import read_image
+from anymask.data.open import open_images
+from anymask.data.readers.images import ImageSet
+from anymask.data.readers.tars import TarFiles
+from anymask.data.region_shards import write_regions
+from anymask.data.sample import Skipped
 from anymask.errors import DataError, OutputError
 
 
@@ -31,13 +35,13 @@ def _encoded(image: np.ndarray) -> bytes:
 
 
 @pytest.fixture
-def photographs(write_tar: Callable[..., Path]) -> Photographs:
+def photographs(write_tar: Callable[..., Path]) -> ImageSet:
     members = [(f"deep/p{index}.png", _encoded(_picture(index))) for index in range(5)]
     members[3] = ("deep/p3.png", b"no picture")
-    return Photographs([write_tar("photos.tar", members)])
+    return open_images([write_tar("photos.tar", members)])
 
 
-def test_shards_hold_what_was_found(photographs: Photographs, tmp_path: Path) -> None:
+def test_shards_hold_what_was_found(photographs: ImageSet, tmp_path: Path) -> None:
     skipped = Skipped()
     paths = list(write_regions(photographs, tmp_path / "out", per_shard=3, skipped=skipped))
     assert [path.name for path in paths] == ["regions-00000.tar", "regions-00001.tar"]
@@ -52,7 +56,7 @@ def test_shards_hold_what_was_found(photographs: Photographs, tmp_path: Path) ->
         assert np.abs(sample.image.astype(int) - _picture(index)).mean() < 4
 
 
-def test_an_interrupted_call_goes_on(photographs: Photographs, tmp_path: Path) -> None:
+def test_an_interrupted_call_goes_on(photographs: ImageSet, tmp_path: Path) -> None:
     first = next(write_regions(photographs, tmp_path, per_shard=3))
     assert [path.name for path in write_regions(photographs, tmp_path, per_shard=3)] == ["regions-00001.tar"]
     assert not list(write_regions(photographs, tmp_path, per_shard=3))
@@ -63,23 +67,25 @@ def test_an_interrupted_call_goes_on(photographs: Photographs, tmp_path: Path) -
     assert not list(tmp_path.glob(".*"))
 
 
-def test_folders_are_read_behind_tars(photographs: Photographs, write_tar: Callable[..., Path], tmp_path: Path) -> None:
+def test_several_places_are_one_set_in_their_order(
+    photographs: ImageSet, write_tar: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     for index in (1, 0):
         write_image_atomic(folder / f"f{index}.png", _picture(index))
     (folder / "notes.txt").write_text("no picture")
-    both = Photographs([folder, write_tar("one.tar", [("a.png", _encoded(_picture(4)))])])
+    both = open_images([write_tar("one.tar", [("a.png", _encoded(_picture(4)))]), folder])
     assert [Path(both.key(index)).stem for index in range(len(both))] == ["a", "f0", "f1"]
-    assert np.array_equal(both.read(2), _picture(1))
-    assert np.array_equal(both.read(0), _picture(4))
+    assert np.array_equal(read_image(both.image_bytes(2)), _picture(1))
+    assert np.array_equal(read_image(both.image_bytes(0)), _picture(4))
 
 
-def test_places_that_will_not_do(photographs: Photographs, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no tar"):
-        Photographs([tmp_path / "missing.tar"])
-    with pytest.raises(DataError, match="no picture"):
-        Photographs([tmp_path])
+def test_places_that_will_not_do(photographs: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file or folder"):
+        open_images([tmp_path / "missing.tar"])
+    with pytest.raises(DataError, match="no image"):
+        open_images([(tmp_path / "bare").mkdir() or tmp_path / "bare"])
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(OutputError, match="taken"):
         list(write_regions(photographs, tmp_path / "taken"))

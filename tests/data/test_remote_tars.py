@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from anymask.data.loader import BatchStream, Source, batches
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.synthetic import SceneConfig, render_shards
 from anymask.data.transforms import TransformConfig
 from anymask.errors import DataError

@@ -12,17 +12,16 @@ import pytest
 from PIL import Image
 
 from anymask.data.channels import ChannelMapping
-from anymask.data.coco import CocoFiles
-from anymask.data.folder import FolderFiles
-from anymask.data.labelled import Held, Subset
-from anymask.data.loader import SampleSet
-from anymask.data.pictures import FolderImages, Pictures
-from anymask.data.sa1b import TarFiles
-from anymask.data.sample import Sample
+from anymask.data.open import open_images
+from anymask.data.pictures import Pictures
+from anymask.data.readers.coco import CocoFiles
+from anymask.data.readers.folder import FolderFiles
+from anymask.data.readers.pairs import PairFiles
+from anymask.data.readers.tars import TarFiles
+from anymask.data.sample import InMemorySamples, Sample, SampleSet, Subset
 from anymask.data.synthetic import SceneConfig, render_shards
 from anymask.data.synthetic.endless import GeneratedScenes
 from anymask.evaluation.coco_truth import CocoTruth, SampleTruth
-from anymask.evaluation.sets import Sa1bFolder
 from anymask.geometry import rle
 
 
@@ -56,10 +55,10 @@ KINDS: dict[str, tuple[Callable[[Path], SampleSet], tuple[str, ...]]] = {
     "files": (lambda f: FolderFiles([f / "images"], masks=f / "parts"), ("images/a.png", "parts/a/1.png")),
     "coco": (lambda f: CocoFiles(f / "images", f / "coco.json"), ("images/a.png", "coco.json")),
     "truth": (lambda f: CocoTruth.open(f / "coco.json", f / "images"), ("images/a.png", "coco.json")),  # type: ignore[dict-item, return-value]
-    "pairs": (lambda f: Sa1bFolder(f / "pairs"), ("pairs/a.png", "pairs/a.json")),
+    "pairs": (lambda f: PairFiles(f / "pairs"), ("pairs/a.png", "pairs/a.json")),
     "tar": (lambda f: TarFiles(sorted((f / "tars").glob("*.tar"))), ("tars/{tar}",)),
     "part": (lambda f: Subset(CocoFiles(f / "images", f / "coco.json"), [0]), ("coco.json",)),
-    "pictures": (lambda f: Pictures(FolderImages([f / "images"])), ("images/a.png",)),
+    "pictures": (lambda f: Pictures(open_images(f / "images")), ("images/a.png",)),
 }
 
 
@@ -78,7 +77,7 @@ def test_it_changes_with_each_file(folder: Path, kind: str) -> None:
 def test_it_changes_with_the_channels_and_the_part(folder: Path) -> None:
     mapping = ChannelMapping.parse("0:0..9")
     assert FolderFiles([folder]).signature() != FolderFiles([folder], channels=mapping).signature()
-    assert Sa1bFolder(folder / "pairs").signature() != Sa1bFolder(folder / "pairs", channels=mapping).signature()
+    assert PairFiles(folder / "pairs").signature() != PairFiles(folder / "pairs", channels=mapping).signature()
     plain, mapped = (CocoTruth.open(folder / "coco.json", folder / "images", channels=c) for c in (None, mapping))
     assert plain.signature() != mapped.signature()
     scenes = GeneratedScenes(3, SceneConfig(size=64))
@@ -91,4 +90,8 @@ def test_what_is_in_memory_or_generated_has_one_of_its_content() -> None:
     assert one.signature() == GeneratedScenes(2, SceneConfig(size=64)).signature() != other.signature()
     sample = one.sample(0)
     flipped = Sample(key=sample.key, image=sample.image, masks=~sample.masks)
-    assert Held([sample]).signature() == Held([one.sample(0)]).signature() != Held([flipped]).signature()
+    assert (
+        InMemorySamples([sample]).signature()
+        == InMemorySamples([one.sample(0)]).signature()
+        != InMemorySamples([flipped]).signature()
+    )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from anymask.data.sa1b_writer import pack, write_tar
 from anymask.data.sample import Sample
-from anymask.data.synthetic import SceneConfig, generate, load_cutouts, load_tar_images, render_shards
+from anymask.data.synthetic import SceneConfig, generate, load_cutouts, load_pictures, render_shards
 from anymask.errors import DataError
 from anymask.geometry import rle
 
@@ -51,10 +51,10 @@ def test_shards_are_resumed_and_do_not_depend_on_order(tmp_path: Path) -> None:
 
 def test_pictures_are_read_back_from_a_tar(tmp_path: Path) -> None:
     (path,) = render_shards(tmp_path, CONFIG, scenes_per_shard=3)
-    assert [image.shape for image in load_tar_images(path, limit=2)] == [(64, 64, 3)] * 2
-    assert load_tar_images(path, alpha=True)[0].shape == (64, 64, 4)
+    assert [image.shape for image in load_pictures(path, limit=2)] == [(64, 64, 3)] * 2
+    assert load_pictures(path, alpha=True)[0].shape == (64, 64, 4)
     with pytest.raises(DataError, match="nothing"):
-        load_tar_images(tmp_path / "nothing.tar")
+        load_pictures(tmp_path / "nothing.tar")
 
 
 def labelled_tar(path: Path, masks: list[tuple[int, int, int, int]]) -> Path:
@@ -94,7 +94,6 @@ def test_cutouts_with_alpha_are_taken_as_they_are(tmp_path: Path) -> None:
         load_cutouts(tmp_path / "nothing.tar")
 
 
-@pytest.mark.slow
 def test_worker_processes_make_the_same_shards(tmp_path: Path) -> None:
     def render(folder: str, workers: int) -> dict[str, bytes]:
         paths = render_shards(tmp_path / folder, CONFIG, num_shards=2, scenes_per_shard=2, seed=5, workers=workers)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.engine.retrain import GATES
 from anymask.engine.store import open_project
 
@@ -62,7 +62,7 @@ def check(report: dict[str, Any], folder: Path) -> None:
     assert sum(len(files.sample(index).masks) for index in range(len(files))) == masks == report["released"]["masks"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lap_on_forty_pictures(tmp_path: Path) -> None:
     arguments: list[object] = []
     if data := os.environ.get("ANYMASK_DATA"):

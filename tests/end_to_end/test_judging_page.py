@@ -64,7 +64,7 @@ def box(height: int, width: int, place: int) -> np.ndarray:
     return mask
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_words_said_in_the_browser_are_in_the_store(in_browser: Callable[..., None], tmp_path: Path) -> None:
     try:
         packaged_page()

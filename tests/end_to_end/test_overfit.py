@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.sa1b_writer import pack
 from anymask.data.sample import WHOLE, Sample
 from anymask.data.synthetic import SceneConfig, generate
@@ -56,7 +56,7 @@ def eight(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_eight_images_are_learned_by_heart(eight: Path, tmp_path: Path) -> None:
     recipe = Recipe(
         run=RunConfig(steps=420, batch_size=4, num_masks=1, num_workers=0, num_threads=1, save_every=420),

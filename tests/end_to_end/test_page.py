@@ -59,7 +59,7 @@ def used(served: str, in_browser: Callable[..., None], tmp_path_factory: pytest.
     return SimpleNamespace(exported=out / "coco.json", painted=json.loads((out / "painted.json").read_text()))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_page_works_on_a_real_server_and_its_export_is_what_was_painted(
     used: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:

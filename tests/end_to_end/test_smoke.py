@@ -35,7 +35,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_train_kill_resume_save_predict(tmp_path: Path) -> None:
     shards, run = tmp_path / "shards", tmp_path / "run"
     subprocess.run(_anymask("train", "render", "-o", shards, "--scenes", 64, "--size", 64), check=True)

@@ -33,9 +33,7 @@ class Cluster:
 
     def __init__(self, binaries: Path, folder: Path) -> None:
         self.binaries, self.folder = binaries, folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = 0
         self.user: str | None = None
         if os.getuid() == 0:  # the server refuses to be run by root
             self.user = "postgres"
@@ -50,6 +48,20 @@ class Cluster:
         )
 
     def start(self) -> None:
+        """Start on the port of before, the first time on one that is free and stays so."""
+        if self.port:
+            return self._start()
+        for tries_left in (2, 1, 0):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+            try:
+                return self._start()
+            except subprocess.CalledProcessError:  # another process of the tests has taken it meanwhile
+                if tries_left == 0:
+                    raise
+
+    def _start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
         self._run("pg_ctl", "-D", self.folder / "data", "-l", self.folder / "log", "-o", options, "-w", "start")
 
@@ -112,7 +124,7 @@ def add_images() -> Callable[..., list[int]]:
             pixels = rng.integers(0, 60, (*SIZE, 3), np.uint8)
             pixels[10:30, 20:44] = 230
             name = f"{split or 'any'}-{number:03d}.png"
-            cv2.imwrite(str(project.uploads / name), pixels)
+            cv2.imwrite(str(project.folder / "images" / name), pixels)
             new.append(NewImage(name=name, location=f"images/{name}", size=SIZE, split=split))
         return [image.id for image in project.images.add(new)]
 

@@ -76,7 +76,6 @@ def check_each_once(project: Project, images: Sequence[int]) -> None:
     assert (found.images, found.added) == (len(images), 2 * len(images))
 
 
-@pytest.mark.slow
 def test_workers_killed_fifty_times_do_each_image_once(project: Project, add_images: Add) -> None:
     images = add_images(project, 60)
     project.jobs.add("automatic", [NewJob(image_id=image) for image in images])

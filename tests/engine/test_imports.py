@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from anymask.data.images import read_image
 from anymask.data.sa1b_writer import write_tar
 from anymask.data.sample import Sample
 from anymask.engine.imports import Imported, import_found, read_source, writing
 from anymask.engine.store import Delete, Project
-from anymask.errors import AnymaskError, DataError, InputError
+from anymask.errors import AnymaskError, DataError, InputError, OutputError
+from anymask.geometry import rle
 from anymask.server.schemas.annotating import Annotation as Wire
 
 SIZE = (40, 60)
@@ -74,8 +76,8 @@ def test_what_people_did_since_stays(sqlite_project: Project, coco: Path) -> Non
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda v: v["annotations"][2].update(segmentation=[[1, 1, 2]]), "annotation 3"),
-        (lambda v: v["annotations"][1].update(image_id=99), "annotation 2 is of image 99"),
+        (lambda v: [a.update(segmentation=[[1, 1, 2]]) for a in v["annotations"][1:]], "annotation 2 has"),
+        (lambda v: [a.update(image_id=99) for a in v["annotations"][1:]], "annotation 2 is of image 99.* 1 more"),
         (lambda v: v["images"][1].update(file_name="none.png"), "none.png of image 9"),
     ],
 )
@@ -126,6 +128,65 @@ def test_classes_are_such_as_a_page_can_show(
     assert take(project, "coco", coco).masks == 3
     assert [each.name for each in project.classes.current().classes] == ["a stem"]
     assert [each.class_id for each in project.annotations.state(1).annotations] == [None, 1]
+
+
+def test_values_that_no_page_could_be_told_come_in_mended_or_not_at_all(
+    sqlite_project: Project, coco: Path, tmp_path: Path
+) -> None:
+    values = json.loads(coco.read_text())
+    values["categories"][0]["name"] = "le\ud800f"
+    coco.write_text(json.dumps(values))
+    assert take(sqlite_project, "coco", coco).masks == 3
+    assert [each.name for each in sqlite_project.classes.current().classes] == ["le\ufffdf", "stem"]
+    picture(tmp_path / "pairs" / "x.png")
+    mask = rle.encode(np.pad(np.ones((5, 5), bool), ((0, 35), (0, 55))))
+    document = json.dumps({"annotations": [{"id": 1, "segmentation": mask, "predicted_iou": 7}]})
+    (tmp_path / "pairs" / "x.json").write_text(document.replace("7}", "1e999}"))
+    take(sqlite_project, "sa1b", tmp_path / "pairs")
+    (image,) = (each for each in sqlite_project.images.all() if each.name == "x.png")
+    assert sqlite_project.annotations.state(image.id).annotations[0].score is None
+
+
+def test_two_tars_of_one_name_keep_their_own_pictures(sqlite_project: Project, tmp_path: Path) -> None:
+    masks = np.zeros((1, *SIZE), bool)
+    masks[0, 5:20, 5:20] = True
+    for place, value in (("one", 50), ("other", 200)):
+        (tmp_path / place).mkdir()
+        sample = Sample(key="a", image=np.full((*SIZE, 3), value, np.uint8), masks=masks)
+        write_tar(tmp_path / place / "t.tar", [sample])
+        for new in (1, 0):
+            assert take(sqlite_project, "sa1b", tmp_path / place / "t.tar").images == new
+    read = [read_image(sqlite_project.path(image.location)).mean() for image in sqlite_project.images.all()]
+    assert len(read) == 2 and abs(read[0] - 50) < 2 and abs(read[1] - 200) < 2
+
+
+def test_an_import_that_fails_while_it_is_written_leaves_no_image(
+    sqlite_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = np.ones((1, *SIZE), bool)
+    pictures = [Sample(key=key, image=np.full((*SIZE, 3), 9, np.uint8), masks=masks) for key in "abc"]
+    write_tar(tmp_path / "t.tar", pictures)
+    whole, written = writing.write_bytes_atomic, []
+
+    def full(path: Path, data: bytes) -> None:
+        if len(written) == 2:
+            raise OutputError("no space left")
+        written.append(path)
+        whole(path, data)
+
+    monkeypatch.setattr(writing, "write_bytes_atomic", full)
+    with pytest.raises(OutputError):
+        take(sqlite_project, "sa1b", tmp_path / "t.tar")
+    assert len(written) == 2 and not any(path.exists() for path in written)
+
+
+def test_images_without_masks_come_along_and_broken_ones_do_not(sqlite_project: Project, coco: Path) -> None:
+    values = json.loads(coco.read_text())
+    coco.write_text(json.dumps(values | {"annotations": values["annotations"][:2]}))
+    assert take(sqlite_project, "coco", coco) == Imported(images=2, masks=2, known_images=0, known_masks=0)
+    (coco.parent / "._b.png").write_bytes(b"x")
+    (coco.parent / "broken.png").write_bytes(b"x")
+    assert take(sqlite_project, "images", coco.parent).known_images == 2
 
 
 def test_broken_json_is_named_by_its_line(sqlite_project: Project, coco: Path) -> None:

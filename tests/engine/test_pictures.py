@@ -36,7 +36,7 @@ def test_images_are_used_where_they_lie_in_a_store(sqlite_project: Project) -> N
     assert all(image.location.startswith("memory://") for image in images)
     assert image_bytes(sqlite_project, images[1]) == _encoded(1)
     assert read_picture(sqlite_project, images[2]).shape == (20, 32, 3)
-    assert not any(sqlite_project.uploads.iterdir())
+    assert not any((sqlite_project.folder / "images").iterdir())
     memory.pipe_file("/herbarium/leaves/1.png", _encoded(7))
     with pytest.raises(ImageError, match="20 x 37 pixels now, and had 20 x 31"):
         read_picture(sqlite_project, images[1])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.engine.ray_shards import Annotate, annotate_on_ray, plan_shards
 from anymask.errors import InputError
 from anymask.geometry import rle
@@ -86,7 +86,6 @@ def test_a_plan_depends_on_the_addresses_alone() -> None:
     ]
 
 
-@pytest.mark.slow
 def test_every_image_has_one_result_though_a_worker_dies_and_the_run_is_repeated(
     images: list[str], tmp_path: Path
 ) -> None:

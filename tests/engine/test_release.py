@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.engine.release import ReleasePlan, release
 from anymask.engine.release.blurring import blur, blurrer
 from anymask.engine.release.measures import concavity

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sqlite3
 import threading
@@ -305,3 +306,27 @@ def test_locations_stay_inside(project: Project) -> None:
     assert project.path("/pictures/a.jpg") == Path("/pictures/a.jpg")
     with pytest.raises(DataError, match="leads out"):
         project.path("images/../../secret")
+
+
+FAULTS = ({"name": "\ud800"}, {"parent": "a\0"}, {"score": float("inf")}, {"score": float("nan")})
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_no_page_could_be_told_is_not_written_by_anybody(project: Project, fault: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=r"no text|finite number"):
+        project.annotations.change(1, 0, "ann", put(square("a", **fault)))
+    assert project.annotations.state(1).revision == 0
+    with pytest.raises(DataError, match="no text"):
+        project.classes.replace(0, "ann", [Class(id=1, name="\udfff", color="#000000")])
+    with pytest.raises(DataError, match="no text"):
+        project.images.add([NewImage(name="\udc80.jpg", location="images/x.jpg", size=SIZE)])
+
+
+def test_a_project_that_holds_such_values_is_mended_when_read(project: Project) -> None:
+    project.annotations.change(1, 0, "ann", put(square("a", score=0.5)))
+    with project.database.writing() as connection:
+        connection.execute(text("UPDATE annotation_versions SET score = 1e999"))
+        classes = json.dumps([{"id": 1, "name": "le\ud800f", "color": "#000000", "key": None}])
+        connection.execute(insert(class_sets).values(revision=1, client="x", at=1.0, digest="x", classes=classes))
+    assert project.annotations.state(1).annotations[0].score is None
+    assert [each.name for each in project.classes.current().classes] == ["le\ufffdf"]

@@ -14,6 +14,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from anymask.data.readers.coco import CocoFiles
 from anymask.evaluation.average_precision import PrecisionTally, Scored, judge
 from anymask.evaluation.coco_matching import THRESHOLDS, match
 from anymask.evaluation.coco_truth import CocoTruth
@@ -88,16 +89,8 @@ def _of_one_kind(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _truth(document: dict[str, Any]) -> CocoTruth:
-    per_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in document["annotations"]:
-        per_image.setdefault(annotation["image_id"], []).append(annotation)
-    return CocoTruth(
-        path=Path("random.json"),
-        folder=Path(),
-        images=sorted(document["images"], key=lambda entry: entry["id"]),
-        annotations=per_image,
-        frequency={entry["id"]: entry["frequency"] for entry in document["categories"]},
-    )
+    options = {"strict": False, "unlabelled": True, "crowds": True}
+    return CocoTruth(CocoFiles(Path(), "random.json", document=document, **options))
 
 
 def _coco_eval(document: dict[str, Any], results: list[dict[str, Any]], *, categories: bool) -> COCOeval:
@@ -117,8 +110,8 @@ def _coco_eval(document: dict[str, Any], results: list[dict[str, Any]], *, categ
 def _recall(document: dict[str, Any], results: list[dict[str, Any]]) -> list[list[float | None]]:
     truths = _truth(document)
     total: RecallCounts | None = None
-    for index, image in enumerate(truths.images):
-        mine = [r for r in results if r["image_id"] == image["id"]]
+    for index, image_id in enumerate(truths.entry(n).id for n in range(len(truths))):
+        mine = [r for r in results if r["image_id"] == image_id]
         proposals = Proposals(masks=[r["segmentation"] for r in mine], scores=[r["score"] for r in mine])
         counts = count_found(proposals, truths.truth(index), truths.frequency, LIMITS)
         if total is None:
@@ -131,11 +124,11 @@ def _recall(document: dict[str, Any], results: list[dict[str, Any]]) -> list[lis
 
 def _tally(document: dict[str, Any], results: list[dict[str, Any]]) -> PrecisionTally:
     truths, tally = _truth(document), PrecisionTally()
-    for index, image in enumerate(truths.images):
+    for index, image_id in enumerate(truths.entry(n).id for n in range(len(truths))):
         mine = [
             Scored(mask=r["segmentation"], category=r["category_id"], score=r["score"])
             for r in results
-            if r["image_id"] == image["id"]
+            if r["image_id"] == image_id
         ]
         tally.add(judge(mine, truths.truth(index)))
     return tally

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 
 from anymask.errors import InputError
-from anymask.evaluation.metrics import calibration, calibration_error, correlation, iou_with, number_of_clicks
+from anymask.evaluation.metrics import (
+    boundary_iou,
+    calibration,
+    calibration_error,
+    correlation,
+    iou_with,
+    number_of_clicks,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -32,6 +39,32 @@ def test_number_of_clicks_matches_counting_by_hand(seed: int, threshold: float) 
 def test_number_of_clicks_needs_a_click() -> None:
     with pytest.raises(InputError, match="at least one click"):
         number_of_clicks(np.zeros((3, 0)), 0.9)
+
+
+def plain_band(mask: np.ndarray, width: int) -> np.ndarray:
+    """A mask's pixels near one that is outside, looked for one by one."""
+    height, breadth = mask.shape
+    band = np.zeros_like(mask)
+    for y, x in np.argwhere(mask):
+        reach = [(y + i, x + j) for i in range(-width, width + 1) for j in range(-width, width + 1)]
+        inside = [0 <= row < height and 0 <= column < breadth and mask[row, column] for row, column in reach]
+        band[y, x] = not all(inside)
+    return band
+
+
+@given(seed=seeds, share=st.sampled_from([0.02, 0.1, 0.2]))
+def test_boundary_iou_matches_bands_looked_for_one_by_one(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    size = tuple(rng.integers(1, 20, 2))
+    a, b = (np.zeros(size, bool) for _ in range(2))
+    for mask in (a, b):
+        for _ in range(2):
+            y, x = rng.integers(0, size)
+            mask[y : y + rng.integers(0, 15), x : x + rng.integers(0, 15)] = True
+    width = max(1, round(share * float(np.hypot(*size))))
+    one, other = plain_band(a, width), plain_band(b, width)
+    expected = (one & other).sum() / max((one | other).sum(), 1)
+    assert boundary_iou(a, b, share) == pytest.approx(expected)
 
 
 @given(seed=seeds)

@@ -58,6 +58,10 @@ def test_clicks_follow_the_error() -> None:
     assert last.labels.tolist() == [1, 1, 0]
     assert outcome.clicks[0].tolist() == pytest.approx([20 / 41, 861 / 910, 1, 1, 1])
     assert outcome.oracle.tolist() == outcome.clicks[:, 0].tolist()
+    # The diagonal is 72 pixels, so bands are one pixel wide: 120 pixels around the truth, 78 around its left part.
+    shared = 20 + 20 + 19
+    assert outcome.boundary[0, 0] == pytest.approx(shared / (120 + 78 - shared))
+    assert outcome.boundary[0, 2:].tolist() == [1, 1, 1]
 
 
 def test_the_larger_error_is_clicked_whatever_its_kind() -> None:

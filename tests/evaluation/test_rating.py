@@ -62,4 +62,4 @@ def test_a_page_escapes_what_it_is_told() -> None:
     page = Page("<a>").text("x < y").table(["<b>", "n"], [["<i>", "1"]], bold=[(0, 1)]).pictures([(b"\xff\xd8", '"q"')])
     made = page.html()
     assert "<a>" not in made and "x &lt; y" in made and "&lt;i&gt;" in made and "<b>1</b>" in made
-    assert 'alt="&quot;q&quot;"' in made and "data:image/jpeg;base64,/9g=" in made
+    assert 'alt="&#34;q&#34;"' in made and "data:image/jpeg;base64,/9g=" in made

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from anymask.data.channels import ChannelMapping
+from anymask.data.open import open_sets
 from anymask.errors import DataError
-from anymask.evaluation.sets import open_sets
 from anymask.geometry import rle
 
 
@@ -55,7 +55,7 @@ def test_a_folder_of_images_and_masks_is_a_set(tmp_path: Path) -> None:
 
 
 def test_what_is_no_data_set_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no tar"):
+    with pytest.raises(DataError, match="there is no file or folder"):
         open_sets([tmp_path / "absent.tar"])
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match=r"notes\.txt is not a readable tar"):

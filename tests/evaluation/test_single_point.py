@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from anymask.data.open import open_sets
 from anymask.data.sample import Sample
 from anymask.errors import DataError, InputError
 from anymask.evaluation import report
@@ -26,7 +27,6 @@ from anymask.evaluation.single_point import (
     SinglePointConfig,
     evaluate,
     evaluate_set,
-    open_sets,
     quick_validation,
     settings,
 )
@@ -298,7 +298,7 @@ def test_report_is_json_and_markdown(model: Sam, tmp_path: Path) -> None:
     assert values["sets"][1]["scores"]["noc"]["85"] == result.sets[1].scores.noc[85]
     lines = (tmp_path / "single_point.md").read_text().splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [
-        *("set", "images", "masks", "1 click", "2 clicks", "box", "oracle", "NoC@85", "NoC@90"),
+        *("set", "images", "masks", "1 click", "2 clicks", "box", "oracle", "NoC@85", "NoC@90", "boundary@1"),
     ]
     mean = [cell.strip() for cell in lines[4].split("|")[1:-1]]
     assert mean[:4] == ["**mean**", "5", "9", f"{result.mean.miou[1]:.3f}"]

@@ -1,27 +1,17 @@
-"""A small model of random weights, exported once for all tests here."""
+"""The small model of random weights, exported once for all tests here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from anymask.export.onnx import export_onnx
-from anymask.model import SIZES, Sam, build_sam
+from anymask.model import Sam
 
 
 @pytest.fixture(scope="session")
-def stirred(randomise: Callable[..., None]) -> Sam:
-    torch.manual_seed(0)
-    sam = build_sam(SIZES["smoke"]).eval()
-    randomise(sam)
-    return sam
-
-
-@pytest.fixture(scope="session")
-def export(stirred: Sam, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def export(stirred: Sam, kept_traces: None, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The model, the folder that holds its files, and what model.json says."""
     folder = tmp_path_factory.mktemp("exported")
     description = export_onnx(stirred, folder, name="stirred", licence="CC0-1.0", int8=True)

@@ -21,8 +21,6 @@ from anymask.export.parts import PARTS
 from anymask.export.verify import MAX_LOGIT, MAX_PIXELS, Verdict, find_files, open_exported, verify
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def verdicts(export: SimpleNamespace) -> dict[str, Verdict]:

@@ -28,13 +28,11 @@ def built(export: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return folder
 
 
-@pytest.mark.slow
 def test_files_are_found_by_the_hash_of_their_model(built: Path, export: SimpleNamespace) -> None:
     assert find_readymade(export.description.hash) == built
     assert find_readymade("0" * 16) is None
 
 
-@pytest.mark.slow
 def test_files_of_another_format_or_not_all_of_them_do_not_count(built: Path, export: SimpleNamespace) -> None:
     (built / "image.onnx").unlink()
     assert find_readymade(export.description.hash) is None
@@ -46,7 +44,6 @@ def test_files_of_another_format_or_not_all_of_them_do_not_count(built: Path, ex
     assert find_readymade(export.description.hash) is None
 
 
-@pytest.mark.slow
 def test_those_of_this_build_answer_as_the_embedded_model_does() -> None:
     model = load_model("anymask-s")
     folder = find_readymade(model_hash(model))

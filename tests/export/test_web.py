@@ -28,7 +28,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(stirred: Sam, page: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(stirred: Sam, kept_traces: None, page: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sites") / "new" / "site"
     export_web(stirred, folder, name="stirred", licence="CC0-1.0", page=page, int8=True)
     return folder
@@ -38,7 +38,6 @@ def _files(folder: Path) -> Iterator[str]:
     return (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
 def test_a_site_is_the_page_its_configuration_and_the_model(site: Path, page: Path) -> None:
     models = {"models/model.json", "models/encoder.onnx", "models/image.onnx", "models/prompt.onnx"}
     assert set(_files(site)) == {*_files(page), "config.json", "README.txt", "_headers", *models}
@@ -47,7 +46,6 @@ def test_a_site_is_the_page_its_configuration_and_the_model(site: Path, page: Pa
     assert not list(site.glob(".anymask-*"))
 
 
-@pytest.mark.slow
 def test_the_8_bit_files_are_where_the_page_looks(site: Path) -> None:
     description = read_description(site / "models" / FILE_NAME)
     assert (description.name, description.image_size, description.mask_size) == ("stirred", 128, 64)
@@ -59,7 +57,6 @@ def test_the_8_bit_files_are_where_the_page_looks(site: Path) -> None:
         assert told["int8"] == "yes" and told["part"] == file.part
 
 
-@pytest.mark.slow
 def test_the_note_and_the_headers_file_ask_for_isolation(site: Path) -> None:
     for name in ("README.txt", "_headers"):
         text = (site / name).read_text()

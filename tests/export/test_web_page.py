@@ -20,7 +20,7 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_site_segments_a_sample_with_no_server_of_ours(tmp_path: Path, in_browser: Callable[..., None]) -> None:
     try:
         packaged_page()

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from anymask.errors import InputError
 from anymask.geometry import boxes
 
 
@@ -11,9 +10,7 @@ def test_width_counts_pixels() -> None:
     mask[2:5, 3] = True
     box = boxes.from_masks(mask)
     assert box.tolist() == [3, 2, 4, 5]
-    assert boxes.xyxy_to_xywh(box).tolist() == [3, 2, 1, 3]
     assert boxes.area(box) == mask.sum() == 3
-    assert boxes.from_masks_inclusive(mask).tolist() == [3, 2, 3, 4]
 
 
 def test_empty_one_pixel_and_full_masks() -> None:
@@ -21,7 +18,6 @@ def test_empty_one_pixel_and_full_masks() -> None:
     masks[1, 0, 0] = True
     masks[2] = True
     assert boxes.from_masks(masks).tolist() == [[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 5, 4]]
-    assert boxes.from_masks_inclusive(masks).tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 4, 3]]
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (2, 0, 5), (2, 4, 0), (2, 3, 4, 5)])
@@ -30,7 +26,6 @@ def test_any_leading_shape_in_numpy_and_torch(shape: tuple[int, ...]) -> None:
     found = boxes.from_masks(masks)
     assert found.shape == (*shape[:-2], 4)
     assert boxes.from_masks_torch(torch.from_numpy(masks)).tolist() == found.tolist()
-    assert boxes.from_masks_inclusive(masks).shape == found.shape
 
 
 def test_clip_keeps_the_dtype_and_what_is_inside() -> None:
@@ -71,10 +66,3 @@ def test_near_is_measured_in_the_images_frame() -> None:
         True,
         False,
     ]
-
-
-def test_enlarge_about_the_centre() -> None:
-    assert boxes.enlarge(np.array([2, 4, 4, 8]), 2).tolist() == [1, 2, 5, 10]
-    assert boxes.enlarge(np.array([[2, 4, 4, 8]]), 0).tolist() == [[3, 6, 3, 6]]
-    with pytest.raises(InputError, match="0 or more"):
-        boxes.enlarge(np.zeros(4), float("nan"))

@@ -42,10 +42,4 @@ def test_images_without_pixels(size: tuple[int, int]) -> None:
 
 def test_the_way_back() -> None:
     crop = (3, 1, 7, 4)
-    assert crops.uncrop_points(np.array([[0.5, 2]], np.float32), crop).tolist() == [[3.5, 3]]
     assert crops.uncrop_boxes(np.array([0, 0, 4, 3]), crop).tolist() == list(crop)
-    placed = crops.uncrop_masks(np.ones((2, 3, 4), bool), crop, (6, 9))
-    assert placed.shape == (2, 6, 9) and placed[:, 1:4, 3:7].all() and placed.sum() == 24
-    assert crops.uncrop_masks(np.zeros((0, 3, 4), bool), crop, (6, 9)).shape == (0, 6, 9)
-    with pytest.raises(InputError, match="do not fit"):
-        crops.uncrop_masks(np.ones((2, 3, 3), bool), crop, (6, 9))

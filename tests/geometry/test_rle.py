@@ -71,11 +71,11 @@ def test_a_crop_beyond_its_image_is_refused(offset: tuple[int, int]) -> None:
         rle.encode_at(np.ones((4, 5), bool), offset, (5, 7))
 
 
-def test_uncrop() -> None:
+def test_a_crop_in_its_image() -> None:
     crop = blob(6, 7)
     whole = np.zeros((20, 30), bool)
     whole[4:10, 3:10] = crop
-    assert rle.uncrop(rle.encode(crop), (3, 4), (20, 30)) == rle.encode(whole)
+    assert rle.encode_at(crop, (3, 4), (20, 30)) == rle.encode(whole)
 
 
 def test_iou_and_merge_against_arrays() -> None:

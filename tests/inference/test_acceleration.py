@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -56,7 +57,6 @@ def test_the_weights_keep_their_names(randomise: Callable[..., None]) -> None:
     assert list(accelerate(model, encoder_dtype=torch.bfloat16).state_dict()) == names
 
 
-@pytest.mark.slow
 def test_the_embedded_models_masks_hardly_change_in_bfloat16() -> None:
     exact = anymask.Predictor(anymask.load("anymask-s"))
     faster = anymask.Predictor(accelerate(anymask.load("anymask-s"), encoder_dtype=torch.bfloat16))
@@ -72,7 +72,6 @@ def test_the_embedded_models_masks_hardly_change_in_bfloat16() -> None:
     assert np.mean(ious) > 0.97 and min(ious) > 0.9
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_every_encoder_compiles_in_one_piece(name: str, randomise: Callable[..., None]) -> None:
     model = small(name, randomise)
@@ -114,3 +113,15 @@ def test_replayed_decoders_answer_alike_and_hand_out_what_they_own(randomise: Ca
             kept.append((plain.decode(embedding, prompts), replayed.decode(embedding, prompts)))
     for exact, ours in kept:
         torch.testing.assert_close(ours, exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("has_products", [True, False])
+def test_a_type_that_the_processor_lacks_is_told(
+    has_products: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has_products)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    with caplog.at_level(logging.WARNING, "anymask"):
+        accelerate(build_sam(SIZES["smoke"]), encoder_dtype=torch.bfloat16)
+    assert [("no products in torch.bfloat16" in record.message) for record in caplog.records] == [True][has_products:]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+import pixel_regions
 from anymask.errors import ImageError, InputError
-from anymask.geometry import boxes, masks, nms, points, regions, rle
+from anymask.geometry import boxes, masks, nms, points, rle
 from anymask.inference import AutomaticMasks, AutomaticOptions, MaskRecord
 from anymask.inference.answers import encode, evaluating
 from anymask.inference.resize import upsample_logits
@@ -145,7 +146,7 @@ def test_small_regions_are_removed_and_all_is_counted_anew(scene_sam: Any) -> No
     (before,) = AutomaticMasks(scene_sam, **options).generate(image)
     (after,) = AutomaticMasks(scene_sam, min_mask_region_area=2000, **options).generate(image)
     assert_consistent([after], (200, 300))
-    assert after.rle == rle.encode(regions.clean(rle.decode(before.rle), 2000)[0])
+    assert after.rle == rle.encode(pixel_regions.clean(rle.decode(before.rle), 2000)[0])
     assert after.area > before.area and iou(after, disc(80)) > 0.95
     # The hole's edge was the more unstable one.
     assert 1 > after.stability_score > before.stability_score

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 _MIB = 1 << 20
 
 _SELECTION = """
@@ -53,7 +51,6 @@ def grown(program: str, *arguments: int) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.slow
 def test_the_images_area_costs_no_memory() -> None:
     """A whole-image mask of 100 megapixels is 400 MB as logits and 100 MB as a mask."""
     limit = 32 * _MIB
@@ -90,6 +87,5 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
-@pytest.mark.slow
 def test_100_megapixels_are_segmented_in_little_more_than_the_image() -> None:
     assert grown(_GENERATION, 8_000, 12_500, 64 * _MIB) < 64 * _MIB

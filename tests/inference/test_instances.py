@@ -11,7 +11,7 @@ import pytest
 
 from anymask.errors import DataError, ImageError, InputError
 from anymask.geometry import rle
-from anymask.inference import Predictor
+from anymask.inference import Predictor, Refinement
 from anymask.inference.instances import Detection, Instances, read_detections, usable
 from anymask.model import Sam
 
@@ -22,13 +22,12 @@ def _boxes(*corners: tuple[float, float, float, float]) -> list[Detection]:
     return [Detection(category_id=i, score=1 - i / 10, box=box) for i, box in enumerate(corners, start=1)]
 
 
-def test_a_mask_is_that_of_the_box_asked_again_with_its_own_mask(small_sam: Sam, picture: Picture) -> None:
+def test_a_mask_is_the_predictors_for_the_box_asked_again_as_often(small_sam: Sam, picture: Picture) -> None:
     image, box = picture(60, 100), (20.0, 10.0, 70.0, 50.0)
-    predictor = Predictor(small_sam)
-    predictor.set_image(image)
-    once = predictor.predict(box=box)
-    twice = predictor.predict(box=box, mask=once.logits[0])
-    for refinements, expected in ((0, once), (1, twice)):
+    for refinements in (0, 1):
+        predictor = Predictor(small_sam, refinement=Refinement(passes=refinements))
+        predictor.set_image(image)
+        expected = predictor.predict(box=box)
         (found,) = Instances(small_sam, refinements=refinements).segment(image, _boxes(box))
         assert (rle.decode(found.rle) == expected.best).all()
         assert found.predicted_iou == pytest.approx(float(expected.scores[0]), abs=1e-5)
@@ -103,6 +102,9 @@ def test_detections_are_read_by_image_in_their_order(tmp_path: Path) -> None:
         ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": null}]', "entry 0 is no box"),
         ('[{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": "cat"}]', "entry 0 is no box"),
         ("[5]", "entry 0 is no box"),
+        (f'[{{"image_id": 1, "bbox": [1, 2, 3, 1{"0" * 400}]}}]', "entry 0 is no box"),
+        (f"[{'9' * 5000}]", "thousands of digits"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_files_of_another_format_are_refused_by_name(tmp_path: Path, content: str, message: str) -> None:

@@ -85,7 +85,7 @@ def _evaluate(capsys: pytest.CaptureFixture[str], data: Path, *options: object) 
     return dict(result)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_papers_way_is_right_for_half_of_the_phrases_or_more_where_chance_is_a_sixth(
     unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,7 +116,7 @@ def _mixed_up(weights: Path) -> float:
     return float(np.mean(wrong))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_detectors_way_is_right_for_half_of_the_phrases_or_more_where_chance_is_a_sixth(
     unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from anymask.errors import ImageError, PromptError
-from anymask.inference import Masks, Predictor, Prompt, answers
+from anymask.inference import PLAIN, Masks, Predictor, Prompt, answers
 from anymask.inference.prompts import join, to_model
-from anymask.model import SIZES, Embedding, Sam, build_sam
+from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
 
 Picture = Callable[..., np.ndarray]
 
@@ -38,6 +38,7 @@ def test_masks_have_the_images_size_and_come_best_first(predictor: Predictor) ->
 
 
 def test_each_score_and_logits_belong_to_their_mask(predictor: Predictor, small_sam: Sam) -> None:
+    predictor.refinement = PLAIN
     masks = predictor.predict(points=[(52, 37)])
     image = predictor.image
     checked = to_model(Prompt(points=[(52, 37)]), image.frame, small_sam.mask_size)
@@ -224,8 +225,8 @@ def test_a_thousand_prompts_are_decoded_in_bounded_chunks(
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 60, (1000, 1, 2))
     found = predictor.predict_many([Prompt(points=point) for point in points], multimask=False)
-    assert len(found) == 1000 and sum(sizes) == 1000
-    assert max(sizes) <= 100 and len(sizes) <= 12
+    assert len(found) == 1000 and sum(sizes) == 2000  # each is asked again
+    assert max(sizes) <= 100 and len(sizes) <= 24
     assert_same(found[997], predictor.predict(points=points[997], multimask=False))
 
 
@@ -323,10 +324,15 @@ def test_no_float64_reaches_the_device(small_sam: Sam, picture: Picture) -> None
 def test_half_precision_answers_like_float32(predictor: Predictor, dtype: torch.dtype, picture: Picture) -> None:
     sam = build_sam(SIZES["smoke"])
     sam.load_state_dict(predictor.model.state_dict())
-    half = Predictor(sam, dtype=dtype, device="cpu")
+    # Asked once: which of three masks of random weights is ranked first, and refined, hangs on the last digit.
+    half, full = (
+        Predictor(sam, dtype=dtype, device="cpu", refinement=PLAIN),
+        Predictor(predictor.model, refinement=PLAIN),
+    )
     assert half.model.dtype == dtype
-    half.set_image(picture(60, 100))
-    for a, b in zip(half.predict_many(mixed_prompts()), predictor.predict_many(mixed_prompts()), strict=True):
+    for each in (half, full):
+        each.set_image(picture(60, 100))
+    for a, b in zip(half.predict_many(mixed_prompts()), full.predict_many(mixed_prompts()), strict=True):
         assert a.logits.dtype == np.float32 and a.scores.dtype == np.float32
         order = [int(np.abs(b.scores - score).argmin()) for score in a.scores]
         assert np.linalg.norm(a.logits - b.logits[order]) <= 0.1 * np.linalg.norm(b.logits)
@@ -360,3 +366,10 @@ def test_cuda_answers_as_the_cpu(predictor: Predictor, picture: Picture) -> None
     predictor.set_image(image)
     for a, b in zip(on_gpu.predict_many(mixed_prompts()), predictor.predict_many(mixed_prompts()), strict=True):
         assert np.mean(a.masks != b.masks) < 0.02
+
+
+def test_a_decoder_may_be_trained_on_an_embedding_encoded_once(predictor: Predictor) -> None:
+    prompts = Prompts.build(points=torch.tensor([[[[5.0, 5.0]]]]), labels=torch.tensor([[[1]]]))
+    predictor.model.decode(predictor.image.embedding, prompts, multimask=False)[0].sum().backward()
+    assert any(parameter.grad is not None for parameter in predictor.model.mask_decoder.parameters())
+    predictor.model.zero_grad()

@@ -40,7 +40,7 @@ def test_things_of_the_examples_colour_are_found_and_others_are_not(scene_sam: S
         assert max(ious) > 0.7
     assert all(region.similarity >= 0.8 for region in found)
     assert found[0].similarity >= found[1].similarity
-    assert list(search.find_many([_picture((4, 60, BLUE)), _picture()], example)) == [[], []]
+    assert [search.find(picture, example) for picture in (_picture((4, 60, BLUE)), _picture())] == [[], []]
 
 
 def test_a_binary_mask_is_the_example_itself(scene_sam: Sam) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from anymask.model.attention import attend, attend_chunked, attend_folded, relative_positions, relative_terms
-from anymask.model.dense import uses_onednn
 
 GRIDS = [(1, 1), (3, 5), (14, 14), (16, 9)]
 
@@ -18,8 +17,10 @@ def plain(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tens
     return (q @ k.mT * q.shape[-1] ** -0.5 + bias).softmax(-1) @ v
 
 
-def operands(grid: tuple[int, int], batch: int = 2, heads: int = 3, dim: int = 8) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(grid[0])
+def operands(
+    grid: tuple[int, int], batch: int = 2, heads: int = 3, dim: int = 8, seed: int | None = None
+) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(grid[0] if seed is None else seed)
     length = grid[0] * grid[1]
     q, k, v = (torch.randn(batch, heads, length, dim, generator=generator) for _ in range(3))
     rel_h, rel_w = (torch.randn(batch, heads, length, side, generator=generator) for side in grid)
@@ -74,16 +75,44 @@ def test_tables_of_another_size_keep_their_middle() -> None:
         torch.testing.assert_close(positions, -positions.transpose(0, 1))
 
 
-def test_in_bfloat16_the_logits_are_not_rounded() -> None:
-    halves = [4 * value.bfloat16() for value in operands((14, 14))]
+def float32_error(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """Bound what computing in float32 changes of each output.
+
+    A logit is a sum of d products, scaled, and two terms: d + 3 roundings, each of at most the sum of all magnitudes.
+    A weight is the exponential of the difference of two logits over a sum of such: four times a logit's error. The sums
+    over the keys round once for each key, above and below the line. An output changes by the weighted |value|.
+    """
+    unit = torch.finfo(torch.float32).eps / 2
+    products = q.abs() @ k.abs().mT * q.shape[-1] ** -0.5
+    magnitude = products.max() + rel_h.abs().max() + rel_w.abs().max()
+    relative = 4 * (q.shape[-1] + 3) * unit * magnitude + 2 * k.shape[-2] * unit
+    return relative * plain(q, k, v.abs(), rel_h, rel_w)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_bfloat16_the_logits_are_not_rounded(seed: int) -> None:
+    halves = [4 * value.bfloat16() for value in operands((14, 14), seed=seed)]
     with torch.inference_mode():
         out = attend(*halves)
     assert out.dtype == torch.bfloat16
-    exact = plain(*(value.float() for value in halves))
-    if uses_onednn(*halves):
-        torch.testing.assert_close(out.float(), exact, rtol=2**-8, atol=1e-4)
-    else:
-        torch.testing.assert_close(out.float(), exact, rtol=0.05, atol=0.2)
+    doubles = [value.double() for value in halves]
+    exact = plain(*doubles)
+    half_last_place = torch.finfo(torch.bfloat16).eps / 2 * exact.abs()  # what is left: an output is rounded once
+    bound = half_last_place + float32_error(*doubles)
+    assert ((out - exact).abs() <= bound).all()
+    coarse = attend_folded(*halves)  # rounds the scaled queries, and so the logits
+    assert ((coarse - exact).abs() > bound).any()
+
+
+def test_folded_in_bfloat16_only_the_weights_and_the_outputs_are_rounded() -> None:
+    halves = [4 * value.bfloat16() for value in operands((14, 14), dim=16)]  # a scale of 1/4 rounds no query
+    out = attend_folded(*halves)
+    doubles = [value.double() for value in halves]
+    exact = plain(*doubles)
+    weighted = plain(*doubles[:2], doubles[2].abs(), *doubles[3:])
+    unit = torch.finfo(torch.bfloat16).eps / 2
+    bound = unit * (weighted + exact.abs()) * (1 + unit) + float32_error(*doubles)
+    assert ((out - exact).abs() <= bound).all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

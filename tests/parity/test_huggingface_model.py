@@ -112,7 +112,7 @@ def test_boxes(small: SimpleNamespace) -> None:
     assert error(logits, theirs.pred_masks) < TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_vit_b_at_1024(folder_of: Callable[..., SimpleNamespace]) -> None:
     whole = folder_of({}, 1024)
     config, _, kind = read_checkpoint(whole.path)

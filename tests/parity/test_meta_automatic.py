@@ -106,7 +106,6 @@ def assert_alike(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> No
     assert compared > 0.9 * len(theirs)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coffee", "cat", "rocket"])
 def test_masks_are_metas(pair: Pair, name: str) -> None:
     image = read_image(sample_path(name))
@@ -116,7 +115,6 @@ def test_masks_are_metas(pair: Pair, name: str) -> None:
     assert_alike(theirs, ours)
 
 
-@pytest.mark.slow
 def test_masks_of_crops_are_metas(pair: Pair) -> None:
     image = read_image(sample_path("rocket"))
     options = {"points_per_side": 8, "crop_n_layers": 1, "crop_n_points_downscale_factor": 2}
@@ -126,7 +124,6 @@ def test_masks_of_crops_are_metas(pair: Pair) -> None:
     assert_alike(theirs, ours)
 
 
-@pytest.mark.slow
 def test_cleaned_masks_are_metas(pair: Pair) -> None:
     image = read_image(sample_path("coffee"))
     options = {"points_per_side": 8, "min_mask_region_area": 200, "output_mode": "uncompressed_rle"}

@@ -107,20 +107,20 @@ def vit_b(
     return SimpleNamespace(reference=reference, ours=ours, images=images, features=features, path=path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_config_of_vit_b_is_read_off_its_shapes(vit_b: SimpleNamespace) -> None:
     config, _, kind = read_checkpoint(vit_b.path)
     assert (config, kind) == (SIZES["vit_b"], "meta")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_encoder_of_vit_b_at_1024(vit_b: SimpleNamespace) -> None:
     with torch.no_grad():
         ours = vit_b.ours.encode(vit_b.images).features
     assert error(ours, vit_b.features) < TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("multimask", [True, False])
 @pytest.mark.parametrize("kind", ["one point", "everything"])
 def test_decoder_of_vit_b_at_1024(vit_b: SimpleNamespace, kind: str, multimask: bool) -> None:

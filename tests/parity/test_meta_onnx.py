@@ -27,8 +27,6 @@ CASES = {
 }
 SIZES = ((96, 128), (300, 200), (77, 401), (128, 128))
 
-pytestmark = pytest.mark.slow
-
 
 def _small(package: ModuleType) -> nn.Module:
     parts, grid = package.modeling, SIZE // 16

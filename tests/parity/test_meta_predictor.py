@@ -18,7 +18,7 @@ from torch import nn
 
 from anymask.checkpoints.load import load_model
 from anymask.compat import segment_anything as drop_in
-from anymask.inference import Masks, Predictor
+from anymask.inference import PLAIN, Masks, Predictor
 from anymask.model import Sam
 
 SIZES = [(1, 1), (1, 7), (7, 1), (37, 1000), (5000, 300), (640, 427), (256, 256), (200, 333), (1030, 1024)]
@@ -112,7 +112,7 @@ def assert_logits_agree(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 def check_predictor(models: Pair, size: tuple[int, int], kinds: tuple[str, ...] = KINDS) -> None:
     image = picture(*size)
-    reference, predictor = models.package.SamPredictor(models.theirs), Predictor(models.ours)
+    reference, predictor = models.package.SamPredictor(models.theirs), Predictor(models.ours, refinement=PLAIN)
     reference.set_image(image)
     predictor.set_image(image)
     for kind in kinds:
@@ -133,12 +133,12 @@ def test_predictor_gives_metas_masks(small: Pair, size: tuple[int, int]) -> None
     check_predictor(small, size)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_predictor_gives_metas_masks_with_vit_b_at_1024(vit_b: Pair) -> None:
     check_predictor(vit_b, (427, 640), ("point", "everything"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_registry_loads_vit_b_as_metas_does(vit_b: Pair) -> None:
     sam = drop_in.sam_model_registry["vit_b"](checkpoint=str(vit_b.path))
     assert not sam.training

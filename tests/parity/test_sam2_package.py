@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from anymask.checkpoints.load import load_model, read_checkpoint, read_memory, save_model
 from anymask.inference.predictor import Predictor
+from anymask.inference.refinement import PLAIN
 from anymask.model import SIZES, Sam
 
 TOLERANCE = 1e-4
@@ -106,7 +107,7 @@ def test_whole_path(tiny: SimpleNamespace, prompt: str) -> None:
     """From a picture of no square to masks, their quality, and logits to go on from."""
     picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     peer = predictor(tiny, picture)
-    ours = Predictor(load_model(tiny.path))
+    ours = Predictor(load_model(tiny.path), refinement=PLAIN)
     ours.set_image(picture)
     asked = {
         "point": {"points": [[60.0, 90.0]], "labels": [1]},
@@ -136,7 +137,7 @@ def test_whole_path(tiny: SimpleNamespace, prompt: str) -> None:
 def test_a_picture_of_no_square_is_stretched(tiny: SimpleNamespace) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (120, 300, 3), np.uint8)
     small = np.kron(picture[::12, ::12], np.ones((12, 12, 1), np.uint8))  # smooth enough for any filter
-    peer, ours = predictor(tiny, small), Predictor(load_model(tiny.path))
+    peer, ours = predictor(tiny, small), Predictor(load_model(tiny.path), refinement=PLAIN)
     ours.set_image(small)
     found = ours.predict(points=[[200.0, 50.0]], labels=[1], multimask=True)
     masks, scores, _ = peer.predict(point_coords=np.array([[200.0, 50.0]]), point_labels=np.array([1]))

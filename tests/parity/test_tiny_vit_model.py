@@ -12,8 +12,6 @@ from torch import Tensor
 from anymask.checkpoints.load import load_model, read_checkpoint, save_model
 from anymask.model import SIZES, Prompts
 
-pytestmark = pytest.mark.slow
-
 
 def error(ours: Tensor, theirs: Tensor) -> float:
     assert ours.shape == theirs.shape

@@ -17,7 +17,6 @@ def test_plots_are_pictures_of_any_number_of_models(names: tuple[str, ...]) -> N
         curves.iou_by_clicks({name: {1: 0.3, 2: 0.5, 9: 1.0} for name in names}),
         curves.iou_histograms({name: [0] * 19 + [7] for name in names}, title="IoU"),
         curves.bars_by_set(["x", "y"], {name: [0.2, 0.1] for name in names}, label="mIoU"),
-        curves.precision_recall({name: ([1.0, 0.5], [0.0, 1.0]) for name in names}),
     ]
     for png in drawn:
         with Image.open(io.BytesIO(png)) as picture:

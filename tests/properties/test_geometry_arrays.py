@@ -33,12 +33,6 @@ def test_what_is_in_the_image_is_in_the_padded_square(height: int, width: int, m
     assert min(frame.padding) == 0
 
 
-@given(arrays(np.int64, st.tuples(st.integers(0, 6), st.just(4)), elements=st.integers(-999, 999)))
-def test_xyxy_and_xywh(given_boxes: np.ndarray) -> None:
-    np.testing.assert_array_equal(boxes.xywh_to_xyxy(boxes.xyxy_to_xywh(given_boxes)), given_boxes)
-    np.testing.assert_array_equal(boxes.xyxy_to_xywh(boxes.xywh_to_xyxy(given_boxes)), given_boxes)
-
-
 @given(box_arrays, box_arrays)
 def test_iou_is_a_symmetric_share(a: np.ndarray, b: np.ndarray) -> None:
     for dtype in (np.float32, np.float64):

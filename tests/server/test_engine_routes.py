@@ -122,6 +122,20 @@ def test_a_second_persons_masks_are_kept_apart(at_work: TestClient, project: Pro
     assert take(at_work, "Bao")["task"]["image"]["id"] == "2"
 
 
+def test_a_second_persons_masks_come_with_the_right_token_alone(
+    at_work: TestClient, project: Project, annotation: Any
+) -> None:
+    project.jobs.add(ASSISTED, [NewJob(image_id=1, rank=-1, copy=1)])
+    task = take(at_work, "Bao")["task"]
+    masks = [annotation()["rle"]]
+    for wrong in ({"token": "0" * len(task["lease"]["token"])}, {"is_second": False}):
+        assert finish(at_work, {"lease": task["lease"] | wrong}, masks=[]).status_code == 409
+        assert finish(at_work, {"lease": task["lease"] | wrong}, masks=masks).status_code in (409, 422)
+        assert project.reviews.hidden(SECOND) == {}
+    assert finish(at_work, task, masks=masks).json()["counted"]
+    assert len(project.reviews.hidden(SECOND)[1, "Bao"]) == 1
+
+
 def test_a_skipped_image_is_named_with_its_reason_and_one_given_back_comes_again(at_work: TestClient) -> None:
     lease = take(at_work, "Ann")["task"]["lease"]
     skipped = at_work.post("/api/engine/skip", json={"lease": lease, "reason": "too dark"})

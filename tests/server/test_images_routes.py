@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 from starlette.testclient import TestClient
 
 import anymask
@@ -40,7 +41,7 @@ def test_info(client: TestClient) -> None:
         "width": 64,
         "mask_size": 64,
     }
-    assert info["text"] is False and info["samples"] == ["coffee", "cat", "rocket"]
+    assert info["text"] is False and info["samples"] == ["coffee", "cat", "rocket", "astronaut", "camera"]
 
 
 def test_an_upload_is_kept_as_it_is(
@@ -61,7 +62,7 @@ def test_an_upload_is_kept_as_it_is(
     assert client.get("/api/images").json() == {"images": [image]}
     shown = client.get("/api/images/1/file")
     assert shown.content == data and shown.headers["content-type"] == "image/jpeg"
-    assert [path.read_bytes() for path in project.uploads.iterdir()] == [data]
+    assert [path.read_bytes() for path in (project.folder / "images").iterdir()] == [data]
 
 
 def test_a_page_of_another_project_or_model_is_refused(
@@ -212,7 +213,7 @@ def test_an_image_that_cannot_be_encoded_says_why_and_the_next_one_can(
     client = make_client()
     upload(client)
     upload(client, name="second.png")
-    for path in project.uploads.iterdir():
+    for path in (project.folder / "images").iterdir():
         if path.name == Path(_location(project, 1)).name:
             path.write_bytes(path.read_bytes()[:100])
     for id in ("1", "2"):
@@ -296,7 +297,7 @@ def test_a_folder_is_added_by_reference(
         ("trip/a.JPG", 80, 60),
     ]
     assert client.get("/api/images/1/file").content == image_file()
-    assert list(project.uploads.iterdir()) == []
+    assert list((project.folder / "images").iterdir()) == []
     client.post("/api/images/2/encode")
     until(client, "2", "ready")
     (folder / "b.png").unlink()
@@ -312,3 +313,36 @@ def test_no_embedding_takes_more_than_3_mb(shape: tuple[int, int, int]) -> None:
     packed = pack(noise)
     assert len(packed) < 3_000_000
     np.testing.assert_array_equal(np.frombuffer(gzip.decompress(packed), "<f2").reshape(shape), noise)
+
+
+def test_another_file_in_an_images_place_is_shown_and_encoded_anew(
+    client: TestClient,
+    project: Project,
+    image_file: Callable[..., bytes],
+    upload: Callable[..., Any],
+    until: Callable[..., Any],
+) -> None:
+    upload(client, image_file(np.full((60, 80, 3), 30, np.uint8)))
+    client.post("/api/images/1/encode")
+    until(client, "1", "ready")
+    before = [client.get(f"/api/images/1/{kind}").content for kind in ("embedding", "thumbnail")]
+    stored = project.images.get(1)
+    assert stored is not None
+    project.path(stored.location).write_bytes(image_file())
+    assert client.get("/api/images/1/embedding").status_code == 409
+    client.post("/api/images/1/encode")
+    until(client, "1", "ready")
+    after = [client.get(f"/api/images/1/{kind}").content for kind in ("embedding", "thumbnail")]
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert client.post("/api/images/1/encode").json()["state"] == "ready"
+
+
+def test_the_frames_of_an_animation_are_not_counted(
+    client: TestClient, upload: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.fromarray(np.full((60, 80), value, np.uint8)) for value in range(0, 200, 20)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    upload(client, file.getvalue(), "moving.gif")
+    monkeypatch.setattr(GifImageFile, "n_frames", property(lambda _: pytest.fail("all frames were gone through")))
+    assert client.get("/api/images/1/file").headers["content-type"] == "image/jpeg"

@@ -69,7 +69,7 @@ def test_the_other_process_says_what_failed(smoke_sam: Sam, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="the packages that export are not here")
 def test_the_real_exporter(client: TestClient) -> None:
     client.app.state.bench.parts.make().result(timeout=300)  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 import zipfile
@@ -112,7 +113,7 @@ def test_sizes_are_limited_whatever_the_header_says(make_client: Make, project: 
         assert answer.status_code == 413 and "larger than" in answer.json()["error"]
     lied = client.put("/api/classes", content=b"{}", headers={"Content-Length": "-1"})
     assert lied.status_code == 400
-    assert list(project.uploads.iterdir()) == []
+    assert list((project.folder / "images").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -311,10 +312,35 @@ def test_the_token_opens(make_client: Make) -> None:
     anywhere = {"Authorization": f"bearer {TOKEN}", "Host": "annotators.example"}
     assert client.get("/api/info", headers=anywhere).status_code == 200
     opened = client.get("/", params={"token": TOKEN})
-    assert opened.status_code == 303 and opened.headers["location"] == "/"
+    assert opened.status_code == 303 and opened.headers["location"] == "./"
     assert "HttpOnly" in opened.headers["set-cookie"] and "SameSite=lax" in opened.headers["set-cookie"]
     assert client.get("/api/info").status_code == 200  # by the cookie
     assert (
         client.post("/api/images", json={"sample": "cat"}, headers={"Origin": "https://evil.example"}).status_code
         == 403
     )
+
+
+def test_an_origin_that_is_no_address_is_refused_in_a_word(client: TestClient) -> None:
+    answer = client.post("/api/images/1/encode", headers={"Origin": "http://["})
+    assert answer.status_code == 403 and "may not write here" in answer.json()["error"]
+
+
+def test_behind_a_proxy_the_page_may_write_under_the_proxys_name(client: TestClient) -> None:
+    headers = {"Origin": "https://lab.example", "X-Forwarded-Host": "lab.example"}
+    assert client.post("/api/images/1/encode", headers=headers).status_code == 404
+    assert client.post("/api/images/1/encode", headers={"Origin": "https://lab.example"}).status_code == 403
+
+
+def test_requests_without_masks_are_small(client: TestClient) -> None:
+    answer = client.post("/api/engine/next", content=b" " * (3 << 20), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413 and "2 MiB" in answer.json()["error"]
+
+
+def test_a_full_disk_is_told_and_no_place_of_the_servers(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
+
+    monkeypatch.setattr("anymask.server.routes.images.check_upload", full)
+    answer = client.post("/api/images", files={"file": ("a.png", b"x")})
+    assert answer.status_code == 507 and "secret" not in answer.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
+import fellow
 from anymask.errors import CheckpointError
-from anymask.model.config import SIZES, ViTConfig
+from anymask.model.config import SIZES
 from anymask.training.config import Recipe
 from anymask.training.distributed import Processes, average, join_processes
 from anymask.training.log import read_log
@@ -55,55 +58,67 @@ transforms = {{ flip = true, scale = [0.8, 1.6], color = 0.5 }}
 """
 """Exact boxes and one round: nothing is drawn at random but by the stream, so that N processes are one of N batches."""
 
-TRAIN = """
-import os, signal, sys, threading, time
-from dataclasses import replace
-from pathlib import Path
-from anymask.model.config import SIZES, ViTConfig
-from anymask.training.config import read_recipe
-from anymask.training.distributed import leave_processes
-from anymask.training.loop import train
-
-folder = Path(sys.argv[2])
-small = ViTConfig(width=32, depth=2, num_heads=2, global_blocks=(1,))  # no batch norm, whose batch is a process's own
-SIZES["smoke"] = replace(SIZES["smoke"], encoder=small)
-
-
-def die_at(step):
-    while not (folder / "log.jsonl").exists() or len((folder / "log.jsonl").read_text().splitlines()) < step:
-        time.sleep(0.01)
-    (folder / "died").touch()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-if len(sys.argv) > 3 and os.environ["RANK"] == "1" and not (folder / "died").exists():
-    threading.Thread(target=die_at, args=(int(sys.argv[3]),), daemon=True).start()
-seen = []
-train(read_recipe(sys.argv[1]), folder, callbacks=[(2, lambda model, step: seen.append(step) or {"seen": len(seen)})])
-leave_processes()
-"""
+FELLOW = Path(__file__).with_name("fellow.py")
 
 
 @pytest.fixture
-def launch(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Train a recipe in a number of processes on this machine, and return the run's folder."""
+def write_recipe(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write a recipe; keywords are the fields of `RECIPE`."""
     monkeypatch.setenv("TEST_SHARDS", str(shards))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    script = tmp_path / "train.py"
-    script.write_text(TRAIN)
 
-    def run(name: str, processes: int, *extra: str, restarts: int = 0, **fields: Any) -> Path:
-        recipe = tmp_path / f"{name}-{processes}.toml"
+    def write(name: str, **fields: Any) -> Path:
+        path = tmp_path / f"{name}.toml"
         values = {"steps": 4, "batch_size": 2, "workers": 0, "sharding": "none", "checkpointing": "false"}
-        recipe.write_text(RECIPE.format(**values | fields))
-        call = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        path.write_text(RECIPE.format(**values | fields))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def launch(write_recipe: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Train a recipe in a number of processes, and return the run's folder.
+
+    They are told what torchrun tells its own, but are forked of one that has torch already.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([fellow.__name__, "anymask.training.loop"])
+
+    def run(name: str, processes: int, **fields: Any) -> Path:
+        recipe, folder = write_recipe(name, **fields), tmp_path / name
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        shared = {"GLOO_SOCKET_IFNAME": "lo", "TEST_SHARDS": os.environ["TEST_SHARDS"], "OMP_NUM_THREADS": "1"}
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        shared |= {"TORCHELASTIC_RUN_ID": name, "TORCHELASTIC_RESTART_COUNT": "0"}
+        shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+        error = tmp_path / "error.txt"
+        fellows = []
+        for rank in map(str, range(processes)):
+            environment = shared | {"RANK": rank, "LOCAL_RANK": rank}
+            given = (environment, recipe, folder, error)
+            fellows.append(context.Process(target=fellow.forked, args=given, daemon=True))
+            fellows[-1].start()
+        for each in fellows:
+            each.join(240)
+        assert [each.exitcode for each in fellows] == [0] * processes, error.read_text() if error.exists() else ""
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def torchrun(write_recipe: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Train a recipe in two processes that torchrun starts, and return the run's folder."""
+
+    def run(name: str, *extra: str, restarts: int = 0, **fields: Any) -> Path:
+        call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         call += [f"--max-restarts={restarts}", "--monitor-interval=0.1"]
         done = subprocess.run(
-            [*call, str(script), str(recipe), str(tmp_path / name), *extra],
+            [*call, str(FELLOW), str(write_recipe(name, **fields)), str(tmp_path / name), *extra],
             capture_output=True,
             text=True,
             timeout=240,
-            env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"},
+            env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return tmp_path / name
@@ -115,7 +130,6 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in read_log(folder) if "loss" in row]
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one_with_twice_the_batch(launch: Callable[..., Path]) -> None:
     alone = losses(launch("alone", 1, batch_size=4))
     assert len(alone) == 4
@@ -123,7 +137,6 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(launch: Calla
     assert losses(launch("shared", 2, sharding="full", checkpointing="true")) == pytest.approx(alone, rel=2e-4)
 
 
-@pytest.mark.slow
 def test_a_shared_out_state_is_taken_up_by_one_process_and_by_two(launch: Callable[..., Path]) -> None:
     whole = losses(launch("whole", 2, sharding="full", steps=6))
     launch("parts", 2, sharding="full", steps=2)
@@ -133,10 +146,12 @@ def test_a_shared_out_state_is_taken_up_by_one_process_and_by_two(launch: Callab
     assert losses(launch("again", 2, sharding="full", steps=6)) == pytest.approx(whole, rel=2e-4)
 
 
-@pytest.mark.slow
-def test_a_killed_process_is_restarted_with_its_fellows_and_the_run_ends_well(launch: Callable[..., Path]) -> None:
+@pytest.mark.long
+def test_a_killed_process_is_restarted_with_its_fellows_and_the_run_ends_well(
+    launch: Callable[..., Path], torchrun: Callable[..., Path]
+) -> None:
     undisturbed = losses(launch("undisturbed", 2, steps=30))
-    killed = launch("killed", 2, "5", restarts=2, steps=30)
+    killed = torchrun("killed", "5", restarts=2, steps=30)
     assert (killed / "died").exists()
     assert losses(killed) == pytest.approx(undisturbed, rel=2e-4)
     rows = [json.loads(line) for line in (killed / "log.jsonl").read_text().splitlines()]
@@ -161,8 +176,7 @@ def test_a_damaged_shared_out_state_is_named(recipe_of: Build, tmp_path: Path) -
 def test_activations_computed_twice_give_the_same_weights(
     recipe_of: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ViTConfig(width=32, depth=2, num_heads=2, global_blocks=(1,))
-    monkeypatch.setitem(SIZES, "smoke", replace(SIZES["smoke"], encoder=small))
+    monkeypatch.setitem(SIZES, "smoke", replace(SIZES["smoke"], encoder=fellow.SMALL))
     kept = train(recipe_of(), tmp_path / "kept")
     again = train(recipe_of(checkpointing=True), tmp_path / "again")
     for a, b in zip(kept.model.parameters(), again.model.parameters(), strict=True):

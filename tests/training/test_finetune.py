@@ -89,7 +89,7 @@ def _halved(masks: np.ndarray, side: int) -> np.ndarray:
 def test_embeddings_are_mapped_not_held(smoke: Sam, scenes: GeneratedScenes, tmp_path: Path) -> None:
     views = _views(smoke, scenes, tmp_path)
     assert len(views) == 2 * len(scenes)
-    assert isinstance(views._features, np.memmap)
+    assert all(isinstance(stored, np.memmap) for stored in views._embeddings.values())
     assert (tmp_path / "features.f16").stat().st_size == len(views) * view_bytes(smoke)
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.readers.tars import TarFiles
 from anymask.data.transforms import TransformConfig
 from anymask.errors import CheckpointError, DataError
 from anymask.model import SIZES, Sam, build_sam
@@ -111,7 +111,6 @@ RUN = "import sys; from pathlib import Path; from anymask.training.config import
 )
 
 
-@pytest.mark.slow
 def test_a_run_killed_outright_goes_on_bit_by_bit(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

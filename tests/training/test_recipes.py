@@ -8,7 +8,8 @@ from anymask.errors import RecipeError
 from anymask.training.config import read_recipe
 
 OTHERS = ("finetune", "text")
-RECIPES = sorted(path for path in (Path(__file__).parents[2] / "recipes").glob("*.toml") if path.stem not in OTHERS)
+ROOT = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(path for path in ROOT.rglob("*.toml") if path.stem not in OTHERS)
 """Those of `anymask train RECIPE`; `anymask finetune` and `anymask train text` have settings of their own."""
 
 GOOD = """
@@ -59,7 +60,7 @@ def test_values_are_where_they_belong(tmp_path: Path) -> None:
     assert recipe.rounds.num_rounds == 11
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
+@pytest.mark.parametrize("path", RECIPES, ids=[str(path.relative_to(ROOT)) for path in RECIPES])
 def test_the_recipes_of_the_repository_are_sound(path: Path) -> None:
     assert read_recipe(path).sources
 

@@ -1,9 +1,9 @@
 """Write the vectors that the Python and the browser's geometry are both tested on.
 
-``python tests/vectors/make.py`` rewrites the JSON files beside this one: rle, frames, polygons, logits and colors. With
-``--check`` it writes nothing and exits with 1 if any of them would change. Run lengths come from pycocotools and frames
-from plain arithmetic, so that they test the package rather than repeat it; outlines, masks of logits and colours are
-the package's own, kept as golden.
+``python tests/vectors/make.py`` rewrites the JSON files beside this one: rle, frames, polygons, logits, tidied and
+colors. With ``--check`` it writes nothing and exits with 1 if any of them would change. Run lengths come from
+pycocotools and frames from plain arithmetic, so that they test the package rather than repeat it; outlines, masks of
+logits, tidied masks and colours are the package's own, kept as golden.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco
 
-from anymask.geometry import polygons, rle
+from anymask.geometry import polygons, regions, rle
 from anymask.geometry.frames import resized_size
 from anymask.geometry.polygons import Polygon
 from anymask.inference.resize import upsample_logits
@@ -153,6 +153,23 @@ def logit_vectors() -> dict[str, Any]:
     return {"logits": [logits], "cases": cases}
 
 
+def tidied_vectors() -> dict[str, Any]:
+    """Masks without their crumbs and pinholes; clicks are (x, y)."""
+    big = ["." * 24, *(["." + "#" * 20 + "..."] * 12), "." * 24]
+    spoilt = [list(row) for row in big]
+    for x, y in ((5, 4), (9, 8), (10, 9), (1, 6)):
+        spoilt[y][x] = "."
+    for x, y in ((22, 3), (22, 12), (23, 13)):
+        spoilt[y][x] = "#"
+    drawings = {**DRAWINGS, "crumbs, pinholes, a notch": ["".join(row) for row in spoilt]}
+    cases = []
+    for name, rows in drawings.items():
+        for clicks in ([], [[22.5, 3.2]], [[0.5, 0.5], [30, 40]]):
+            found = regions.tidy(from_rows(rows), [(x, y) for x, y in clicks])
+            cases.append({"name": name, "rows": rows, "clicks": clicks, "tidied": to_rows(found)})
+    return {"cases": cases}
+
+
 def color_vectors() -> dict[str, Any]:
     return {"palette": palette(24).tolist()}
 
@@ -160,7 +177,7 @@ def color_vectors() -> dict[str, Any]:
 def contents() -> dict[str, str]:
     """Return every file's name and text, a case a line."""
     vectors = {"rle.json": rle_vectors(), "frames.json": frame_vectors(), "polygons.json": polygon_vectors()}
-    vectors |= {"logits.json": logit_vectors(), "colors.json": color_vectors()}
+    vectors |= {"logits.json": logit_vectors(), "tidied.json": tidied_vectors(), "colors.json": color_vectors()}
     return {name: _text(groups) for name, groups in vectors.items()}
 
 

@@ -24,6 +24,7 @@ from anymask.model import DecoderConfig, HieraConfig, Sam, SamConfig, ViTConfig
 
 _CONFIG, _WEIGHTS, _PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 _INDEX, _PICKLE = "model.safetensors.index.json", "pytorch_model.bin"
+_PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 _FIXED = {
     "vision_config": {"hidden_act": "gelu", "qkv_bias": True, "use_abs_pos": True, "use_rel_pos": True},
@@ -70,6 +71,11 @@ def _read_weights(folder: Path) -> State:
         return state
     if (folder / _PICKLE).is_file():
         return read_tensors(folder / _PICKLE)
+    if (folder / _PICKLE_INDEX).is_file():
+        parts: State = {}
+        for name in sorted(set(_read_json(folder / _PICKLE_INDEX).get("weight_map", {}).values())):
+            parts |= read_tensors(folder / Path(str(name)).name)
+        return parts
     raise CheckpointError(f"the folder has no {_WEIGHTS}")
 
 

@@ -14,10 +14,11 @@ import torch
 
 from anymask.checkpoints import huggingface, meta, native, sam2
 from anymask.checkpoints.hub import CATALOGUE, download, find_entry
-from anymask.checkpoints.tensors import State, check_state, empty_model
+from anymask.checkpoints.tensors import State, check_finite, check_state, empty_model
 from anymask.checkpoints.wrapped import without_prefix
 from anymask.errors import CheckpointError, UnknownModelError
 from anymask.model import HieraConfig, PlainViTConfig, RepViTConfig, Sam, SamConfig, TinyViTConfig
+from anymask.threads import tell_if_late
 
 Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "efficienttam", "huggingface"]
 Format: TypeAlias = Literal["native", "meta", "huggingface"]
@@ -124,7 +125,8 @@ def load_model(
 
     `name_or_path` is the embedded model ("anymask-s"), a published one ("sam-vit-b", downloaded when it is not there
     yet), or a file or folder of any kind that `read_checkpoint` knows. `dtype` None is float32, whatever the file
-    has. An `image_size` other than the stored one interpolates the encoder's positions.
+    has. An `image_size` other than the stored one interpolates the encoder's positions. Weights of float32 stay in
+    their file, memory-mapped: another may take its place meanwhile, but it must not be written over.
 
     Raises:
         UnknownModelError: it is neither a model's name nor a file or folder.
@@ -138,9 +140,13 @@ def load_model(
     if image_size is not None:
         config = replace(config, image_size=image_size)
     model = empty_model(config)
-    own = {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=True) for name, x in state.items()}
+    # What is stored as float32 stays mapped: pages are read when they are used, and the model's own once written to.
+    own = {name: x.float() if x.is_floating_point() else x for name, x in state.items()}
+    check_finite(own, path)
     model.load_state_dict(own, assign=True)
     model.channels = native.read_channels(path) if kind == "native" else None
+    if torch.device(device).type == "cpu":
+        tell_if_late()
     return model.to(device=device, dtype=dtype or torch.float32).eval()
 
 

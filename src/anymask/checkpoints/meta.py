@@ -5,14 +5,18 @@ Such a file holds tensors and nothing else. Its config is read off their names a
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import pathlib
 import pickle
 import pickletools
 import re
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from anymask.checkpoints.mobile_sam import infer_tiny_vit, is_tiny_vit, with_classifier, without_leftovers
@@ -25,6 +29,15 @@ from anymask.model import DecoderConfig, Sam, SamConfig, TinyViTConfig, ViTConfi
 _PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 _SAM3 = ("detector.", "tracker.", "detector_model.", "tracker_model.")
 _TINY_VIT_IMAGE_SIZE = 1024
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np.ndarray,
+    *(np._core.multiarray.scalar, np._core.multiarray._reconstruct),
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdSU"),
+    *(pathlib.PosixPath, pathlib.PurePosixPath),
+]
+"""What scripts leave beside the tensors, such as the best score as a number of numpy's; it runs no code."""
 _WANTED = re.compile(r"(?:GLOBAL|unrecognized function) ([\w.<>]+)")  # in torch's message
 _CALLS = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE"}  # pickle's instructions that reach for code
 
@@ -39,7 +52,8 @@ def read_tensors(path: Path) -> State:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickles: what matters about them is said below
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with torch.serialization.safe_globals(_HARMLESS):
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         wanted = _WANTED.search(str(error))
         if not wanted and not _calls_code(path):
@@ -142,6 +156,7 @@ def check_expressible(config: SamConfig) -> None:
     for name, value, kept in (
         ("image_size", config.image_size, side),
         ("decoder.num_heads", config.decoder.num_heads, DecoderConfig().num_heads),
+        ("decoder.ranker_width", config.decoder.ranker_width, DecoderConfig().ranker_width),
         ("pixel_mean", config.pixel_mean, plain.pixel_mean),
         ("pixel_std", config.pixel_std, plain.pixel_std),
         ("pred_iou_thresh", config.pred_iou_thresh, plain.pred_iou_thresh),

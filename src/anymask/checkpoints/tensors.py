@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from anymask.errors import CheckpointError
 from anymask.model import Sam, SamConfig, build_sam
@@ -43,10 +44,24 @@ def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
     return Shapes({name: tuple(tensor.shape) for name, tensor in state.items()})
 
 
+class _WithoutRandomValues(TorchFunctionMode):
+    """Draws no values: for tensors that have none (device "meta"), that would import torch's compiler for a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        if func is torch.nn.init.normal_ or func is Tensor.normal_:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def empty_model(config: SamConfig) -> Sam:
     """Build a model whose parameters take no memory and have no values (torch's device "meta")."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutRandomValues():
             return build_sam(config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, IndexError) as error:
         raise CheckpointError(f"no model can be built of its configuration ({error})") from error
@@ -68,6 +83,15 @@ def check_state(config: SamConfig, state: Mapping[str, Tensor]) -> None:
             )
         if state[name].is_floating_point() != tensor.is_floating_point():
             raise CheckpointError(f"the tensor {name} is of type {state[name].dtype}, {tensor.dtype} was expected")
+
+
+def check_finite(state: Mapping[str, Tensor], path: object) -> None:
+    """Refuse weights that are no numbers, as those of a training that diverged; raises CheckpointError."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{path}: the tensor {name} holds NaN or infinity; the training that made it has diverged"
+            )
 
 
 def _refuse(names: list[str], what: str) -> None:

@@ -17,8 +17,10 @@ from torch import Tensor
 from anymask.checkpoints.tensors import State
 from anymask.errors import UnknownModelError
 
-_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "module")
-_PREFIX = re.compile(r"((?:(?:module|model|network|net|sam|_orig_mod)\.)*)(?:image_encoder|vision_encoder)\.")
+_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "net", "sam", "weights", "module", "ema")
+_PREFIX = re.compile(
+    r"((?:(?:module|model|network|net|sam|_orig_mod|_forward_module)\.)*)(?:image_encoder|vision_encoder)\."
+)
 _COMPILED = "_orig_mod."
 
 _log = logging.getLogger(__name__)
@@ -32,27 +34,30 @@ def unwrapped(loaded: Any) -> State:
     """
     beside: list[str] = []
     while isinstance(loaded, dict):
-        key = next((key for key in _KEYS if isinstance(loaded.get(key), dict)), None)
+        key = next((key for key in _KEYS if isinstance(loaded.get(key), dict) and loaded[key]), None)
         if key is None:
             break
         beside += [str(name) for name in loaded if name != key]
         loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded:
         raise UnknownModelError("holds no tensors by name; a checkpoint was expected")
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
+    is_model = any(isinstance(name, str) and _PREFIX.match(name.replace(_COMPILED, "")) for name in loaded)
+    found = {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    for name in loaded:
+        if name not in found and not (is_model and "." not in str(name)):
             raise UnknownModelError(f"holds {name!r}, which is no tensor; a checkpoint was expected")
+    beside += [str(name) for name in loaded if name not in found]
     if beside:
         _log.info("left beside the model: %s", ", ".join(sorted(beside)))
-    return without_prefix(loaded)
+    return without_prefix(found)
 
 
 def without_prefix(state: State) -> State:
     """Return the tensors by the names that they have in the model; as they are where none is an image encoder's."""
-    plain = {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}
+    plain = {name.replace(_COMPILED, "").replace(".module.", "."): tensor for name, tensor in state.items()}
     prefix = next((match[1] for name in plain if (match := _PREFIX.match(name))), "")
     if not prefix:
-        return plain if _COMPILED in "".join(state) else dict(state)
+        return plain
     log_extras(name for name in plain if not name.startswith(prefix))
     return {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
 

@@ -11,51 +11,50 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import anymask
-from anymask.cli import (
-    edges,
-    engine,
-    evaluate,
-    everything,
-    export,
-    finetune,
-    instances,
-    models,
-    segment,
-    serve,
-    similar,
-    train,
-)
 from anymask.errors import AnymaskError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-app = typer.Typer(
-    name="anymask",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command(epilog="Example: anymask segment coffee.jpg --point 290,130 -o out")(segment.segment)
-app.command(epilog="Example: anymask everything coffee.jpg -o out --format overlay")(everything.everything)
-app.command(epilog="Example: anymask edges coffee.jpg -o edges.png")(edges.edges)
-app.command(epilog="Example: anymask finetune photographs annotations.json -o mine.safetensors")(finetune.finetune)
-app.command(epilog="Example: anymask instances photographs boxes.json -o masks.json")(instances.instances)
-app.command(epilog="Example: anymask serve --images photographs")(serve.serve)
-app.command(epilog="Example: anymask similar coffee.jpg photographs --point 290,130 -o out")(similar.similar)
-app.add_typer(models.app, name="models")
-app.add_typer(engine.app, name="engine")
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(export.app, name="export")
-app.add_typer(train.app, name="train")
+_EXAMPLES = {
+    "segment": "anymask segment coffee.jpg --point 290,130 -o out",
+    "everything": "anymask everything coffee.jpg -o out --format overlay",
+    "edges": "anymask edges coffee.jpg -o edges.png",
+    "finetune": "anymask finetune photographs annotations.json -o mine.safetensors",
+    "instances": "anymask instances photographs boxes.json -o masks.json",
+    "serve": "anymask serve --images photographs",
+    "similar": "anymask similar coffee.jpg photographs --point 290,130 -o out",
+}
+"""Of each verb, which is a function of its name in a module of its name."""
+_GROUPS = ("models", "engine", "evaluate", "export", "train")
+"""Modules that have several verbs each."""
+VERBS = (*_EXAMPLES, *_GROUPS)
 
 
-@app.callback()
+def build_app(verbs: Sequence[str] = VERBS) -> typer.Typer:
+    """Return the command with these verbs, whose modules alone are imported."""
+    app = typer.Typer(
+        name="anymask",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_anymask)
+    for verb in verbs:
+        module = import_module(f"anymask.cli.{verb}")
+        if verb in _GROUPS:
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(epilog=f"Example: {_EXAMPLES[verb]}")(getattr(module, verb))
+    return app
+
+
 def _anymask(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -70,12 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"anymask {anymask.__version__}")
         return 0
     debug = "--debug" in arguments or os.environ.get("ANYMASK_DEBUG", "") not in ("", "0")
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        status = app(
-            args=train.expand([argument for argument in arguments if argument != "--debug"]),
-            prog_name="anymask",
-            standalone_mode=False,
-        )
+        status = _app_for(arguments)(args=_expand(arguments), prog_name="anymask", standalone_mode=False)
     except AnymaskError as error:
         return _refuse(str(error), debug)
     except typer.TyperException as error:
@@ -84,9 +80,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}", debug)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except MemoryError:
+        return _refuse("this machine has not enough memory for it; make images smaller, or fewer at a time", debug)
+    except Exception as error:  # what no one foresaw at all: a line of its own, and the traceback for who asks
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return _refuse(f"failed in a way that nobody foresaw: {what}; --debug shows where", debug)
     if status == INTERRUPTED:
         print("anymask: interrupted", file=sys.stderr)
     return status if isinstance(status, int) else 0
+
+
+def _app_for(arguments: list[str]) -> typer.Typer:
+    """Return the command with the one verb that is named; with all of them for its help and for a wrong name."""
+    return build_app([arguments[0]] if arguments[0] in VERBS else VERBS)
+
+
+def _expand(arguments: list[str]) -> list[str]:
+    """Read `train RECIPE` as `train run RECIPE`."""
+    if arguments[0] != "train":
+        return arguments
+    from anymask.cli import train
+
+    return train.expand(arguments)
 
 
 def _refuse(message: str, debug: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,35 +69,74 @@ def read_mask(path: Path) -> Shaped[np.ndarray, "h w"]:
     return grey
 
 
-def build_prompts(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TypedPrompts:
+    """What was typed, checked as far as that can be done without the image: one prompt of it all, or several."""
+
+    clicks: list[tuple[float, float, int]]
+    boxes: list[tuple[float, float, float, float]]
+    masks: list[Shaped[np.ndarray, "h w"]]
+    texts: list[str]
+
+    @property
+    def is_one(self) -> bool:
+        """Whether all of it is one prompt; otherwise each box, mask or text is one."""
+        return max(len(self.boxes), len(self.masks), len(self.texts)) <= 1
+
+    def prompts(self) -> list[Prompt]:
+        """Return the prompts; this imports the model."""
+        from anymask.inference import Prompt
+
+        if not self.is_one:
+            boxes, masks, texts = self.boxes, self.masks, self.texts
+            return [
+                *(Prompt(box=box) for box in boxes),
+                *(Prompt(mask=mask) for mask in masks),
+                *(Prompt(text=text) for text in texts),
+            ]
+        return [
+            Prompt(
+                points=[(x, y) for x, y, _ in self.clicks] or None,
+                labels=[label for _, _, label in self.clicks] or None,
+                box=self.boxes[0] if self.boxes else None,
+                mask=self.masks[0] if self.masks else None,
+                text=self.texts[0] if self.texts else None,
+            )
+        ]
+
+
+def read_prompts(
     points: Sequence[str], boxes: Sequence[str], masks: Sequence[Path], texts: Sequence[str] = ()
-) -> list[Prompt]:
-    """Return one prompt, of all that was typed; or, where there are several boxes, masks or texts, one for each.
+) -> TypedPrompts:
+    """Read all that was typed: one prompt, or, where there are several boxes, masks or texts, one for each.
 
     Raises PromptError.
     """
-    from anymask.inference import Prompt
-
-    clicks = [parse_point(point) for point in points]
-    corners = [parse_box(box) for box in boxes]
-    arrays = [read_mask(mask) for mask in masks]
+    typed = TypedPrompts(
+        clicks=[parse_point(point) for point in points],
+        boxes=[parse_box(box) for box in boxes],
+        masks=[read_mask(mask) for mask in masks],
+        texts=list(texts),
+    )
+    clicks, corners, arrays = typed.clicks, typed.boxes, typed.masks
     if not (clicks or corners or arrays or texts):
         raise PromptError("nothing says what to segment: give --point, --box, --mask, --text or several of them")
-    if len(corners) <= 1 and len(arrays) <= 1 and len(texts) <= 1:
-        return [
-            Prompt(
-                points=[(x, y) for x, y, _ in clicks] or None,
-                labels=[label for _, _, label in clicks] or None,
-                box=corners[0] if corners else None,
-                mask=arrays[0] if arrays else None,
-                text=texts[0] if texts else None,
-            )
-        ]
-    if texts and not (clicks or corners or arrays):
-        return [Prompt(text=text) for text in texts]
+    if typed.is_one or (texts and not (clicks or corners or arrays)):
+        return typed
     if clicks or texts:
         what = f"{len(corners)} boxes and {len(arrays)} masks are an object each"
         if len(texts) > 1:
             what = f"{len(texts)} texts are objects each"
         raise PromptError(f"{what}: give points or words with one box and one mask at most")
-    return [*(Prompt(box=box) for box in corners), *(Prompt(mask=mask) for mask in arrays)]
+    return typed
+
+
+def check_image(path: Path, model: str) -> None:
+    """Raise ImageError for a file that is no image, before the model is loaded.
+
+    A model of the user's own may read files that others cannot, so of such a model only the file's absence is told.
+    """
+    from anymask.data.images import read_header
+
+    if not (path.is_file() and Path(model).exists()):
+        read_header(path)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from anymask.cli.arguments import check_image
 from anymask.cli.outputs import check_folder
 from anymask.cli.weights import Device, open_model
 from anymask.errors import OutputError
@@ -26,14 +27,17 @@ def edges(
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Draw the edges in an image: black where there is none, white where the model is surest of one."""
-    from anymask.data.files import make_folder, write_image_atomic
-    from anymask.inference.edges import EdgeOptions, Edges, to_grey
-
     if output.suffix.lower() not in (".png", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"):
         raise OutputError(f"{output}: {output.suffix or 'no suffix'} names no image format; .png would")
     check_folder(output.parent)
+    check_image(image, model)
+
+    from anymask.data.files import make_folder, write_image_atomic
+    from anymask.inference.edges import EdgeOptions, Edges, to_grey
+
     options = EdgeOptions(points_per_side=points_per_side, thin=not thick)
-    strength = Edges(open_model(model, offline=offline, device=device), options).detect(image)
+    network = open_model(model, offline=offline, device=device, runtime="auto")
+    strength = Edges(network, options).detect(image)
     make_folder(output.parent)
     write_image_atomic(output, to_grey(strength))
     if as_json:

@@ -19,6 +19,7 @@ from anymask.cli.evaluate_options import (
     MaxImages,
     MaxMasks,
     Offline,
+    Plain,
     Seed,
     name_models,
     open_named,
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Bool, UInt8
 
+    from anymask.data.sample import SampleSet
     from anymask.evaluation.all_report import Pictures
     from anymask.evaluation.cases import Case
     from anymask.evaluation.edges import EdgeResult
     from anymask.evaluation.instances import InstanceResult
     from anymask.evaluation.proposals import ProposalResult
     from anymask.evaluation.protocol import Segmenter
-    from anymask.evaluation.sets import ImageSet
     from anymask.evaluation.single_point import SetOutcome, SinglePointConfig
+    from anymask.inference import Refinement
     from anymask.model import Sam
 
 _CASE_SIDE = 320
@@ -68,6 +70,7 @@ def everything(
     ] = None,
     edges: Annotated[Path | None, typer.Option(metavar="DIR", help="BSDS500's own data/, for edges.")] = None,
     num_cases: Annotated[int, typer.Option(min=0, help="How many of the best, middling and worst masks to show.")] = 6,
+    plain: Plain = False,
     device: Device = "auto",
     as_json: AsJson = False,
     offline: Offline = False,
@@ -81,7 +84,7 @@ def everything(
     from anymask.evaluation.single_point import SinglePointConfig, summarise
 
     check_folder(output)
-    runs = _Runs(name_models(model), data, images, output, device=device, offline=offline)
+    runs = _Runs(name_models(model), data, images, output, plain=plain, device=device, offline=offline)
     config = SinglePointConfig(max_images=max_images, max_masks=max_masks, seed=seed)
     outcomes = runs.single_point(config)
     proposals = runs.proposals(points_per_side, proposal_images, seed)
@@ -117,11 +120,15 @@ class _Runs:
         images: Path | None,
         output: Path,
         *,
+        plain: bool,
         device: str,
         offline: bool,
     ) -> None:
-        from anymask.evaluation.sets import open_sets, open_truths
+        from anymask.data.open import open_sets
+        from anymask.evaluation.sets import open_truths
+        from anymask.inference import PLAIN, Refinement
 
+        self._refinement = PLAIN if plain else Refinement()
         self._open: dict[str, Callable[[], tuple[Sam, str]]] = {
             name: partial(open_named, path, offline=offline, device=device) for name, path in names.items()
         }
@@ -129,7 +136,7 @@ class _Runs:
         self._open_sets = cache(lambda channels: open_sets(data, images=images, channels=channels))
         self._open_truths = cache(lambda channels: open_truths(data, images=images, channels=channels))
         self.labels: dict[str, str] = {}
-        self.sets: dict[str, dict[str, ImageSet]] = {}
+        self.sets: dict[str, dict[str, SampleSet]] = {}
         """By model, then by name."""
 
     def single_point(self, config: SinglePointConfig) -> dict[str, dict[str, SetOutcome]]:
@@ -141,7 +148,7 @@ class _Runs:
             model, self.labels[name] = open_model()
             sets = self.sets[name] = self._open_sets(channels_of(model))
             with set_progress(sum(min(len(s), config.max_images or len(s)) for s in sets.values())) as progress:
-                segmenter = ModelSegmenter(model)
+                segmenter = ModelSegmenter(model, refinement=self._refinement)
                 outcomes[name] = play_all(segmenter, self.labels[name], sets, config, self._output, progress)
         return outcomes
 
@@ -178,13 +185,13 @@ class _Runs:
         }
 
     def segmenters(self) -> dict[str, Callable[[], Segmenter]]:
-        return {name: partial(_segmenter, open_model) for name, open_model in self._open.items()}
+        return {name: partial(_segmenter, open_model, self._refinement) for name, open_model in self._open.items()}
 
 
-def _segmenter(open_model: Callable[[], tuple[Sam, str]]) -> Segmenter:
+def _segmenter(open_model: Callable[[], tuple[Sam, str]], refinement: Refinement) -> Segmenter:
     from anymask.evaluation.model_segmenter import ModelSegmenter
 
-    return ModelSegmenter(open_model()[0])
+    return ModelSegmenter(open_model()[0], refinement=refinement)
 
 
 def _part(config: SinglePointConfig) -> str:
@@ -197,7 +204,7 @@ def _part(config: SinglePointConfig) -> str:
 
 
 def _cases(
-    sets: Mapping[str, Mapping[str, ImageSet]],
+    sets: Mapping[str, Mapping[str, SampleSet]],
     outcomes: Mapping[str, Mapping[str, SetOutcome]],
     segmenters: Mapping[str, Callable[[], Segmenter]],
     config: SinglePointConfig,

@@ -24,7 +24,7 @@ Data = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA...",
-        help="Tars or folders of SA-1B's layout, JSON files of COCO's or LVIS', folders of images and masks.",
+        help="Tars or folders of SA-1B's layout, JSON files (COCO, LVIS, LabelMe), folders of images and masks.",
     ),
 ]
 Images = Annotated[
@@ -38,6 +38,10 @@ Output = Annotated[
 MaxImages = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N images a data set; by default all.")]
 MaxMasks = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N masks an image; by default all.")]
 Seed = Annotated[int, typer.Option(help="Which part of the data is drawn.")]
+Plain = Annotated[
+    bool,
+    typer.Option("--plain", help="Judge the network's first answers as they are, as published figures do."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 
@@ -47,7 +51,7 @@ def open_named(name: str, *, offline: bool, device: str) -> tuple[Sam, str]:
     from anymask.checkpoints.load import model_hash
 
     label = short_name(name)
-    model = open_model(name, offline=offline, device=device)
+    model = open_model(name, offline=offline, device=device, runtime="auto")
     return model, f"{label} {model_hash(model)[:12]}"
 
 

@@ -37,10 +37,10 @@ def make_sheet(
 
     from anymask.cli.evaluate_all import draw_panel
     from anymask.data.files import make_folder, write_text_atomic
+    from anymask.data.open import open_sets
     from anymask.evaluation.cases import look_at
     from anymask.evaluation.model_segmenter import ModelSegmenter
     from anymask.evaluation.rating import MIN_SIDE, Item, sheet
-    from anymask.evaluation.sets import open_sets
     from anymask.inference.answers import channels_of
 
     check_folder(output)
@@ -73,13 +73,14 @@ def summary(
 
     import numpy as np
 
+    from anymask.data.json_files import read_json
     from anymask.errors import DataError
     from anymask.evaluation.rating import Key, summarise
     from anymask.evaluation.report import table
 
     try:
-        whose = Key.from_dict(json.loads(key.read_bytes()))
-    except (OSError, ValueError, DataError) as error:
+        whose = Key.from_dict(read_json(key))
+    except (ValueError, DataError) as error:
         raise DataError(f"{key} is no key of a sheet, such as key.json beside it") from error
     found = summarise(whose, ratings, rng=np.random.default_rng(0))
     if as_json:

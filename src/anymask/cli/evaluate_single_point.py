@@ -18,6 +18,7 @@ from anymask.cli.evaluate_options import (
     Model,
     Offline,
     Output,
+    Plain,
     Seed,
     open_named,
     set_journal,
@@ -30,8 +31,8 @@ from anymask.errors import MissingPackageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from anymask.evaluation.protocol import Segmenter
-    from anymask.evaluation.sets import ImageSet
+    from anymask.data.sample import SampleSet
+    from anymask.evaluation.model_segmenter import ModelSegmenter
     from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, SinglePointResult
 
 
@@ -54,6 +55,7 @@ def single_point(
     max_images: MaxImages = None,
     max_masks: MaxMasks = None,
     seed: Seed = 0,
+    plain: Plain = False,
     device: Device = "auto",
     as_json: AsJson = False,
     offline: Offline = False,
@@ -63,10 +65,11 @@ def single_point(
     Writes single_point.json, .md and plots, and with a random first click single_point_random.json and .md.
     """
     from anymask.data.files import make_folder
+    from anymask.data.open import open_sets
     from anymask.evaluation import report
     from anymask.evaluation.model_segmenter import ModelSegmenter
-    from anymask.evaluation.sets import open_sets
     from anymask.evaluation.single_point import SinglePointConfig, summarise
+    from anymask.inference import PLAIN, Refinement
     from anymask.inference.answers import channels_of
 
     if output is not None:
@@ -74,6 +77,7 @@ def single_point(
     loaded, label = open_named(model, offline=offline, device=device)
     sets = open_sets(data, images=images, channels=channels_of(loaded))
     firsts = [First.centre, First.random] if first is First.both else [first]
+    segmenter = ModelSegmenter(loaded, refinement=PLAIN if plain else Refinement())
     results = {}
     total = len(firsts) * sum(min(len(s), max_images or len(s)) for s in sets.values())
     with set_progress(total) as progress:
@@ -84,7 +88,7 @@ def single_point(
                 seed=seed,
                 first="centre" if place is First.centre else "random",
             )
-            outcomes = play_all(ModelSegmenter(loaded), label, sets, config, output, progress)
+            outcomes = play_all(segmenter, label, sets, config, output, progress)
             results[place] = summarise(outcomes, config)
     if output is not None:
         make_folder(output)
@@ -100,9 +104,9 @@ def single_point(
 
 
 def play_all(
-    segmenter: Segmenter,
+    segmenter: ModelSegmenter,
     label: str,
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, SampleSet],
     config: SinglePointConfig,
     output: Path | None,
     progress: Callable[[str, int, int], None],
@@ -111,8 +115,9 @@ def play_all(
     from anymask.evaluation.single_point import evaluate_set, settings
 
     outcomes = {}
+    told = f"{label} {segmenter.refinement}"
     for name, images in sets.items():
-        journal = set_journal(output, label, name, config.first, settings(label, images, config))
+        journal = set_journal(output, label, name, config.first, settings(told, images, config))
         outcomes[name] = evaluate_set(segmenter, name, images, config, progress=progress, journal=journal)
     return outcomes
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anymask.cli.arguments import check_image
 from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
 from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Runtime, Threads, open_model
 from anymask.errors import ImageError
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def everything(
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
     device: Device = "auto",
+    runtime: Runtime = "auto",
+    threads: Threads = None,
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images encoded at a time: 4 on a GPU, else 1.")
     ] = None,
@@ -122,11 +125,6 @@ def everything(
     annotations.coco.json of all, <stem>_labels.png and <stem>_overlay.jpg. What was interrupted goes on when the same
     call is repeated. Images that cannot be read are passed over and named; the exit status is 1 then.
     """
-    from anymask.checkpoints.load import model_hash
-    from anymask.cli.everything_loop import Loop, answerer
-    from anymask.cli.everything_options import build_options, build_tiling, described
-    from anymask.inference.answers import read
-
     given = {
         "points_per_side": points_per_side,
         "points_per_batch": points_per_batch,
@@ -145,11 +143,19 @@ def everything(
         "max_area_fraction": max_area_fraction,
         "memory_limit": memory_limit,
     }
-    options = build_options(preset.value, given)
-    tiling = build_tiling(tile, overlap)
     jobs = list_jobs(source, output, recursive=recursive)
     check_folder(output)
-    network = open_model(model, offline=offline, device=device)
+    if not source.is_dir():
+        check_image(source, model)
+
+    from anymask.checkpoints.load import model_hash
+    from anymask.cli.everything_loop import Loop, answerer
+    from anymask.cli.everything_options import build_options, build_tiling, described
+    from anymask.inference.answers import read
+
+    options = build_options(preset.value, given)
+    tiling = build_tiling(tile, overlap)
+    network = open_model(model, offline=offline, device=device, runtime=runtime, threads=threads)
     options = options.for_model(network.config)
     wanted = {"tree": tree, "on_top": on_top.value, "cover": cover}
     weights = {"model": model, "model_hash": model_hash(network), "channels": network.channels}

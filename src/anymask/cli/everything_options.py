@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from anymask.errors import InputError
+from anymask.errors import DataError, InputError
 from anymask.inference import AutomaticOptions
 
 _HOW_NOT_WHAT = ("points_per_batch", "memory_limit")
@@ -26,9 +26,11 @@ def build_options(preset: str, given: Mapping[str, Any]) -> AutomaticOptions:
 
 
 def _read_grids(path: Path) -> list[Any]:
+    from anymask.data.json_files import read_json
+
     try:
-        grids = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        grids = read_json(path)
+    except DataError as error:
         raise InputError(f"--point-grids {path}: cannot be read as JSON ({error})") from error
     if not isinstance(grids, list):
         raise InputError(f"--point-grids {path}: a list of grids was expected, each a list of [x, y] from 0 to 1")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,20 +55,19 @@ def list_jobs(source: Path, output: Path, *, recursive: bool) -> list[Job]:
     Hidden files, what lies in the output folder, and what an earlier run drew are no images of a folder. Images that
     share a stem keep their suffix in the names of their results, so that none overwrites another's.
     """
-    from anymask.data.folder import IMAGE_SUFFIXES
-
     if not source.is_dir():
         if not source.exists():
             raise ImageError(f"{source}: there is no such file or folder")
         return _named([(source, source.name)])
+
+    from anymask.data.listing import list_images
+
     found = []
     inner = output.resolve() if output.resolve() != source.resolve() else None
-    for path in sorted(source.rglob("*") if recursive else source.iterdir()):
-        relative = path.relative_to(source)
-        hidden = any(part.startswith(".") for part in relative.parts)
+    for path in list_images(source, recursive=recursive):
         mine = path.name.endswith(_MINE) or (inner is not None and inner in path.resolve().parents)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not hidden and not mine:
-            found.append((path, relative.as_posix()))
+        if not mine:
+            found.append((path, path.relative_to(source).as_posix()))
     if not found:
         hint = "" if recursive else "; --recursive looks into folders within it too"
         raise InputError(f"{source}: no image in this folder{hint}")
@@ -77,18 +75,18 @@ def list_jobs(source: Path, output: Path, *, recursive: bool) -> list[Job]:
 
 
 def _named(found: Sequence[tuple[Path, str]]) -> list[Job]:
-    stems = [str(Path(name).with_suffix("")) for _, name in found]
-    shared = Counter(stem.lower() for stem in stems)
-    reserved = {Path(name).with_suffix("").name for name in (RUN_FILE, COCO_FILE)}
     return [
-        Job(
-            image=path,
-            file_name=name,
-            stem=name if shared[stem.lower()] > 1 or stem in reserved else stem,
-            image_id=_image_id(path, name),
-        )
-        for (path, name), stem in zip(found, stems, strict=True)
+        Job(image=path, file_name=name, stem=stem, image_id=_image_id(path, name))
+        for (path, name), stem in zip(found, _stems([name for _, name in found]), strict=True)
     ]
+
+
+def _stems(names: Sequence[str]) -> list[str]:
+    """Return what the results of images are called: their names without the suffix, as far as those differ."""
+    from anymask.data.listing import unique_names
+
+    reserved = [Path(name).with_suffix("").name for name in (RUN_FILE, COCO_FILE)]
+    return unique_names([(str(Path(name).with_suffix("")), name) for name in names], reserved)
 
 
 def _image_id(path: Path, name: str) -> int:

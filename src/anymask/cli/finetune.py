@@ -21,7 +21,7 @@ from anymask.cli.weights import Device, device_name, open_model
 from anymask.errors import DataError, MissingPackageError, OutputError
 
 if TYPE_CHECKING:
-    from anymask.data.loader import SampleSet
+    from anymask.data.sample import SampleSet
     from anymask.evaluation.retention import Retained, RetentionConfig
     from anymask.model import Sam
     from anymask.training.finetune import FinetuneConfig
@@ -99,8 +99,8 @@ def finetune(
     By default the mask decoder alone learns, on embeddings that are made once. Generated scenes, or the data given by
     --keep, stay part of training, and at the end the weights are mixed with those before as far as held-out images ask
     for. Beside the model come its -retention.md, .json and .png, and the run's -log.jsonl. A run that was interrupted
-    goes on when it is called again in the same way. DATA is a tar, a folder of tars, a folder with images and masks, or
-    IMAGES,ANNOTATIONS with a comma between the two.
+    goes on when it is called again in the same way. DATA is a tar, a folder of tars, a folder with images and masks or
+    JSONs, a COCO file, or IMAGES,ANNOTATIONS with a comma between the two.
     """
     config = _config(recipe, mode, steps, device_name(device))
     _check_output(output)
@@ -165,24 +165,25 @@ def _open(
     start: Sam,
 ) -> _Data:
     """Open and split every set; whatever is wrong with one is told now."""
-    from anymask.data.labelled import Held, open_labelled, split
+    from anymask.data.open import open_data
+    from anymask.data.sample import InMemorySamples, split
     from anymask.data.synthetic import SceneConfig
     from anymask.data.synthetic.endless import GeneratedScenes
     from anymask.inference.answers import channels_of
 
     channels = channels_of(start)
-    name, files = _name(images), open_labelled(images, annotations, channels=channels)
+    name, files = _name(images), open_data(images, annotations, channels=channels)
     reported: SampleSet
     if hold_out is None:
         new, chosen, reported = split(files, (config.choose_on, config.hold_out))
     else:
         new, chosen = split(files, (config.choose_on,))
-        reported = open_labelled(*_parts(hold_out), channels=channels)
+        reported = open_data(*_parts(hold_out), channels=channels)
     old: list[SampleSet] = []
     choose_old: dict[str, SampleSet] = {}
     report_old: dict[str, SampleSet] = {}
     for where in map(_parts, keep):
-        replayed, to_choose, to_report = split(open_labelled(*where), (config.choose_on, config.hold_out))
+        replayed, to_choose, to_report = split(open_data(*where), (config.choose_on, config.hold_out))
         old.append(replayed)
         choose_old[_unused(_name(where[0]), choose_old)] = to_choose
         report_old[_unused(_name(where[0]), report_old)] = to_report
@@ -193,9 +194,9 @@ def _open(
         report_old[_SCENES] = GeneratedScenes(_SCENES_TO_REPORT, scenes, seed=3)
         known = _own_masks(start)
         if known:
-            report_old[_SAMPLES] = Held(known)
+            report_old[_SAMPLES] = InMemorySamples(known)
     for where in map(_parts, report):
-        report_old[_unused(_name(where[0]), report_old)] = open_labelled(*where)
+        report_old[_unused(_name(where[0]), report_old)] = open_data(*where)
     return _Data(
         new=new,
         old=old,

@@ -55,7 +55,7 @@ def instances(
     boxes = read_detections(detections)
     files = find_images(images, boxes, annotations)
     missing = sum(len(found) for image_id, found in boxes.items() if image_id not in files)
-    network = open_model(model, offline=offline, device=device)
+    network = open_model(model, offline=offline, device=device, runtime="auto")
     make_folder(output.parent)
     settings = {"model": model_hash(network), "channels": network.channels, "refinements": refinements}
     journal = Journal(output.with_name(f".{output.stem}-journal.jsonl"), settings)
@@ -86,25 +86,22 @@ def find_images(
     images: Path, boxes: Mapping[ImageId, Sequence[Detection]], annotations: Path | None
 ) -> dict[ImageId, Path]:
     """Return the file of each image that has boxes and is there; raises InputError where none is."""
-    from anymask.data.folder import IMAGE_SUFFIXES
+    from anymask.data.listing import list_images
 
     if not images.exists():
         raise InputError(f"there is no image or folder {images}")
     found: dict[ImageId, Path] = {}
     if annotations is not None:
-        from anymask.evaluation.coco_truth import file_name, find_image, read_coco
+        from anymask.data.readers.coco_document import read_document
+        from anymask.data.readers.file_names import FileIndex
 
-        folder = images if images.is_dir() else images.parent
-        for entry in read_coco(annotations)["images"]:
-            path = find_image(folder, file_name(entry))
-            if entry.get("id") in boxes and path.is_file():
-                found[entry["id"]] = path
+        entries = read_document(annotations, strict=False).images
+        index = FileIndex(images if images.is_dir() else images.parent, [entry.file_name for entry in entries])
+        found = {e.id: index.find(e.file_name) for e in entries if e.id in boxes and index.has(e.file_name)}
     else:
-        paths = sorted(images.iterdir()) if images.is_dir() else [images]
-        for path in paths:
+        for path in list_images(images) if images.is_dir() else [images]:
             number: list[ImageId] = [int(path.stem)] if path.stem.isdecimal() else []
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                found |= {name: path for name in (path.name, path.stem, *number) if name in boxes}
+            found |= {name: path for name in (path.name, path.stem, *number) if name in boxes}
     if not found:
         example = next(iter(boxes), None)
         what = "the file has no boxes" if example is None else f"none of its images is in {images}, such as {example!r}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List, download and convert models.")
+from anymask.cli.weights import Threads
+
+app = typer.Typer(help="List, download, convert and tune models.")
 
 
 class CheckpointFormat(StrEnum):
@@ -136,3 +139,34 @@ def convert(
     memory = read_memory(source) if keep_memory else None
     save_model(model, output, form.value, getattr(torch, dtype.value), memory=memory)
     typer.echo(output)
+
+
+@app.command(epilog="Example: anymask models tune anymask-s")
+def tune(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],
+    threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the seconds as JSON.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Measure which runtime is fastest for a model on this machine's CPU, so that `--runtime auto` takes it.
+
+    Those that are installed are compared: torch, onnxruntime, openvino. The first time, the model is exported into the
+    cache, which takes up to minutes and the packages of the extra `export`. The figures hold for one number of threads.
+    """
+    import torch
+
+    from anymask.cli.terminal import waiting
+    from anymask.cli.weights import open_model
+    from anymask.inference.runtimes.figures import measure
+    from anymask.inference.runtimes.graphs import PARTS
+
+    loaded = open_model(model, offline=offline, device="cpu", threads=threads)
+    with waiting("loading") as say:
+        figures = measure(loaded, threads=torch.get_num_threads(), report=say)
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    typer.echo(f"{'milliseconds':14}{'encoder':>10}{'one click':>12}{'16 clicks':>12}")
+    for name, seconds in figures.items():
+        encoder, click, batch = (1e3 * seconds.get(part, math.nan) for part in PARTS)
+        typer.echo(f"{name:14}{encoder:10.1f}{click:12.1f}{batch:12.1f}")

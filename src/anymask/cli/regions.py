@@ -12,7 +12,7 @@ from anymask.cli.outputs import check_folder
 
 def regions(
     photographs: Annotated[
-        list[Path], typer.Argument(metavar="PHOTOS", help="Tars or folders of photographs without masks.")
+        list[Path], typer.Argument(metavar="PHOTOS", help="Folders, tars or annotation files of photographs.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where tars go; made if need be.")],
     per_shard: Annotated[int, typer.Option(min=1, help="Photographs to a tar.")] = 200,
@@ -28,10 +28,11 @@ def regions(
     from rich.console import Console
     from rich.progress import track
 
-    from anymask.data.region_shards import Photographs, write_regions
+    from anymask.data.open import open_images
+    from anymask.data.region_shards import write_regions
 
     check_folder(output)
-    found = Photographs(photographs)
+    found = open_images(sorted(photographs, key=Path.is_dir))  # tars first, as runs that go on began
     if model is None:
         paths = write_regions(found, output, per_shard=per_shard)
     else:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymask.cli.arguments import build_prompts
+from anymask.cli.arguments import check_image, read_prompts
 from anymask.cli.outputs import all_or_nothing, check_folder
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Runtime, Threads, open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ def segment(
         str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
     ] = "anymask-s",
     device: Device = "auto",
+    runtime: Runtime = "auto",
+    threads: Threads = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Cut out what is clicked on, boxed, roughly masked or named.
@@ -122,15 +124,19 @@ def segment(
     Writes <stem>_mask.png (0 and 255; numbered if there are several), <stem>_overlay.png, and <stem>.json: a record in
     the layout of SA-1B with scores.
     """
-    from anymask.inference import Predictor
-    from anymask.inference.answers import read
-
     if output is None and not as_json:
         raise InputError("where shall results go? give -o DIR, or --json to print the record alone")
     if output is not None:
         check_folder(output)
-    prompts = build_prompts(point or [], box or [], mask or [], text or [])
-    predictor = Predictor(open_model(model, offline=offline, device=device), clip=clip)
+    typed = read_prompts(point or [], box or [], mask or [], text or [])
+    check_image(image, model)
+
+    from anymask.inference import Predictor  # only now: it takes longer than all before
+    from anymask.inference.answers import read
+
+    prompts = typed.prompts()
+    network = open_model(model, offline=offline, device=device, runtime=runtime, threads=threads)
+    predictor = Predictor(network, clip=clip)
     pixels = read(predictor.model, image)
     if prompts[0].is_words_alone and (detector is not None or predictor.model.config.text is None):
         if all_masks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import re
 import secrets
@@ -17,10 +18,12 @@ from urllib.parse import quote
 
 import typer
 
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Runtime, RuntimeName, Threads, open_model
 from anymask.errors import CheckpointError, InputError, MissingPackageError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from anymask.engine.store import Project
     from anymask.model import Sam
     from anymask.server.settings import Settings
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 PORT = 8017
 MODEL = "anymask-s"
 _TRIES = 20
+_PACKAGES = ("fastapi", "uvicorn", "multipart", "sqlalchemy", "alembic")
+"""By the names that are imported; `pip install 'anymask[server]'` brings them."""
 
 
 def serve(
@@ -74,6 +79,8 @@ def serve(
         ),
     ] = None,
     device: Device = "auto",
+    runtime: Runtime = "auto",
+    threads: Threads = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Serve the browser tool: masks by clicking, kept in a project.
@@ -81,15 +88,7 @@ def serve(
     Annotations are on the disk as soon as they are made. Ctrl-C ends it, and says what opens the project again. On a
     project of `anymask engine init` people get images from its queues, and there is a dashboard.
     """
-    try:
-        from anymask.engine.store import is_project, open_project
-        from anymask.server.app import create_app
-        from anymask.server.run import run
-        from anymask.server.settings import Settings
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the server's packages are missing ({error.name}): pip install 'anymask[server]'"
-        ) from error
+    _check_packages()
     for folder in images or []:
         if not folder.is_dir():
             raise InputError(f"--images {folder}: is no folder")
@@ -97,36 +96,85 @@ def serve(
         raise InputError("--token needs 8 or more letters, digits or signs, without spaces")
     folder = _default_folder(images or []) if project is None else project
     _check_is_project(folder)
+
+    from anymask.server.front import Front
+    from anymask.server.run import run
+    from anymask.server.settings import Settings
+
     settings = Settings(host=host, token=token, parts=_parts_folder(), export_at_start=True)
+    if threads is not None:
+        settings = dataclasses.replace(settings, threads=threads)
     if token is None and not settings.is_loopback:
         settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
-    may_have_own = model is None and is_project(folder)
-    name = model or MODEL
-    loaded = None if may_have_own else open_model(name, offline=offline, device=device)
-    with _listening(host, port) as listener, open_project(folder) as opened:
-        own = opened.models.current()
-        if loaded is None and own is not None:
-            from anymask.engine.project_model import model_path
-
-            name = f"{opened.name}, model {own.id}"
-            loaded = open_model(str(model_path(opened)), offline=offline, device=device)
-        served = loaded or open_model(name, offline=offline, device=device)
-        words = _words(served, detector, opened)
-        app = create_app(opened, served, model_name=name, settings=settings, folders=images or [], text=words)
+    choice = _Choice(model=model, detector=detector, device=device, offline=offline, runtime=runtime)
+    with _listening(host, port) as listener, contextlib.ExitStack() as stack:
         url = _url(settings, listener)
+        opened: list[Project] = []
 
-        def ready() -> None:
-            if as_json:
-                typer.echo(json.dumps({"url": url, "token": settings.token, "project": str(opened.folder)}))
-            else:
-                board = "" if own is None else f"board    {url}#dashboard\n"
-                typer.echo(f"page     {url}\n{board}project  {opened.folder}\nCtrl-C ends it.")
+        def create() -> FastAPI:
+            opened.append(stack.enter_context(_opened(folder)))
+            return _create_app(opened[0], choice, settings, images or [])
+
+        def listens() -> None:
+            if not as_json:
+                typer.echo(f"page     {url}")
             if open_page:
                 typer.launch(url)
 
-        run(app, listener, ready)
-        if not as_json:
-            typer.echo(f"anymask serve {shlex.quote(str(opened.folder))} opens it again")
+        def created() -> None:
+            if as_json:
+                typer.echo(json.dumps({"url": url, "token": settings.token, "project": str(opened[0].folder)}))
+                return
+            board = "" if opened[0].models.current() is None else f"board    {url}#dashboard\n"
+            typer.echo(f"{board}project  {opened[0].folder}\nCtrl-C ends it.")
+
+        run(Front(create, settings, created=created), listener, listens)
+    if not as_json and opened:
+        typer.echo(f"anymask serve {shlex.quote(str(opened[0].folder))} opens it again")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """What finds masks, as the options say."""
+
+    model: str | None
+    detector: str | None
+    device: str
+    offline: bool
+    runtime: RuntimeName
+
+
+def _opened(folder: Path) -> contextlib.AbstractContextManager[Project]:
+    from anymask.engine.store import open_project
+
+    return open_project(folder)
+
+
+def _create_app(project: Project, choice: _Choice, settings: Settings, folders: Sequence[Path]) -> FastAPI:
+    """Load the model, the project's own unless another is named, and build the application over it."""
+    from anymask.engine.project_model import model_path
+    from anymask.server.app import create_app
+
+    own = project.models.current()
+    name = source = choice.model or MODEL
+    if choice.model is None and own is not None:
+        name, source = f"{project.name}, model {own.id}", str(model_path(project))
+    model = open_model(
+        source, offline=choice.offline, device=choice.device, runtime=choice.runtime, threads=settings.threads
+    )
+    words = _words(model, choice.detector, project)
+    return create_app(project, model, model_name=name, settings=settings, folders=folders, text=words)
+
+
+def _check_packages() -> None:
+    """Raise MissingPackageError if a package of the server's is not installed."""
+    for name in _PACKAGES:
+        try:
+            missing = importlib.util.find_spec(name) is None
+        except ValueError:  # it is there as nothing
+            missing = True
+        if missing:
+            raise MissingPackageError(f"the server's packages are missing ({name}): pip install 'anymask[server]'")
 
 
 def _words(model: Sam, detector: str | None, project: Project) -> DetectorWords | None:
@@ -161,8 +209,10 @@ def _default_folder(images: Sequence[Path]) -> Path:
 
 def _check_is_project(folder: Path) -> None:
     """Raise InputError for a folder with other things in it, which a project would be strewn among."""
-    from anymask.engine.store import is_project
+    from anymask.engine.project_files import is_project
 
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; a project is a folder")
     if not folder.is_dir() or is_project(folder):
         return
     if any(not path.name.startswith(".") for path in folder.iterdir()):
@@ -174,7 +224,7 @@ def _check_is_project(folder: Path) -> None:
 
 def _parts_folder() -> Path:
     """Return where exported decoders are kept for all projects."""
-    from anymask.checkpoints.hub import cache_folder
+    from anymask.data.files import cache_folder
 
     return cache_folder() / "onnx"
 

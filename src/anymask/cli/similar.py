@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anymask.cli.arguments import build_prompts
+from anymask.cli.arguments import check_image, read_prompts
 from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device, open_model
@@ -39,20 +39,22 @@ def similar(
 
     Writes similar.json, every image's regions with how similar they are, and an overlay of each image that has any.
     """
+    check_folder(output)
+    typed = read_prompts(point or [], box or [], mask or [])
+    if not typed.is_one:
+        raise InputError("several boxes or masks are several things; give one thing to look for")
+    check_image(example, model)
+    paths = _files(images)
+
     from anymask.data.files import make_folder, write_image_atomic, write_text_atomic
     from anymask.geometry import rle
     from anymask.inference.answers import read
     from anymask.inference.similar import Similar, SimilarOptions
     from anymask.plots import draw_everything
 
-    check_folder(output)
-    prompts = build_prompts(point or [], box or [], mask or [])
-    if len(prompts) > 1:
-        raise InputError("several boxes or masks are several things; give one thing to look for")
-    paths = _files(images)
     options = SimilarOptions(min_similarity=min_similarity, max_results=max_results)
-    search = Similar(open_model(model, offline=offline, device=device), options)
-    found = search.example(example, prompts[0])
+    search = Similar(open_model(model, offline=offline, device=device, runtime="auto"), options)
+    found = search.example(example, typed.prompts()[0])
     make_folder(output)
     records: list[dict[str, Any]] = []
     skipped = 0
@@ -95,14 +97,13 @@ def similar(
 
 def _files(given: list[Path]) -> list[Path]:
     """Return images in their order, folders unfolded; raises InputError for what is not there."""
-    from anymask.data.folder import IMAGE_SUFFIXES
+    from anymask.data.listing import list_images
 
     paths: list[Path] = []
     for path in given:
         if not path.exists():
             raise InputError(f"there is no image or folder {path}")
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        paths += [file for file in inside if not path.is_dir() or file.suffix.lower() in IMAGE_SUFFIXES]
+        paths += list_images(path) if path.is_dir() else [path]
     if not paths:
         raise InputError(f"no image in {', '.join(map(str, given))}")
     return paths

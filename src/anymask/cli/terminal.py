@@ -41,6 +41,18 @@ def download_progress() -> Iterator[Progress]:
 
 
 @contextmanager
+def waiting(words: str) -> Iterator[Callable[[str], None]]:
+    """Show that something goes on, what it is, and for how long it has; nobody knows how much is left."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(words)
+        yield lambda description: bars.update(task, description=description)
+
+
+@contextmanager
 def training_progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Show steps, loss, IoU after the first and the last prompt (if any), the time so far and the time left."""
     from rich.console import Console

@@ -33,7 +33,7 @@ _VERBS = ("run", "plan", "preview", "render", "regions", "text", "-h", "--help")
 
 def expand(arguments: list[str]) -> list[str]:
     """Read `train RECIPE` as `train run RECIPE`."""
-    if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] not in _VERBS:
+    if len(arguments) > 1 and arguments[1] not in _VERBS:
         return ["train", "run", *arguments[1:]]
     return arguments
 
@@ -51,13 +51,14 @@ def run(
     The folder gets state.pt, log.jsonl, TensorBoard's files, sheets of predictions, and model.safetensors: the weights
     in float16, which `anymask segment --model` takes, as of the last save. A recipe of kind "mae" pre-trains the image
     encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes. One
-    of kind "distil" teaches an image encoder another model's embeddings.
+    of kind "distil" teaches an image encoder another model's embeddings, one of kind "ranker" a model's ranker alone.
     """
     from anymask.checkpoints import load_model
     from anymask.training.config import read_recipe
     from anymask.training.distil_step import train_distil
     from anymask.training.loop import train
     from anymask.training.mae_step import train_mae
+    from anymask.training.ranker_step import train_ranker
     from anymask.training.start import build_start
 
     plan = read_recipe(recipe)
@@ -79,6 +80,8 @@ def run(
             if plan.kind == "distil":
                 teacher = load_model(plan.distil.teacher, image_size=plan.model.image_size)
                 train_distil(plan, folder, teacher, start=start, callbacks=callbacks, progress=report)
+            elif plan.kind == "ranker":
+                train_ranker(plan, folder, start=start, callbacks=callbacks, progress=report)
             else:
                 train(plan, folder, start=start, callbacks=callbacks, progress=report)
     typer.echo(folder / WEIGHTS)
@@ -146,7 +149,8 @@ def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
 
 def _validator(recipe: Recipe) -> Callback[Sam]:
     """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
-    from anymask.evaluation.single_point import open_sets, quick_validation
+    from anymask.data.open import open_sets
+    from anymask.evaluation.single_point import quick_validation
     from anymask.training.sources import find
 
     plan = recipe.validation
@@ -205,13 +209,13 @@ def render(
     from rich.console import Console
     from rich.progress import track
 
-    from anymask.data.synthetic import SceneConfig, load_cutouts, load_tar_images, render_shards
+    from anymask.data.synthetic import SceneConfig, load_cutouts, load_pictures, render_shards
 
     check_folder(output)
     config = SceneConfig(
         size=size,
         nested=nested,
-        photographs=[image for tar in photographs or [] for image in load_tar_images(tar)],
+        photographs=[image for tar in photographs or [] for image in load_pictures(tar)],
         cutouts=[image for tar in cutouts or [] for image in load_cutouts(tar)],
     )
     paths = render_shards(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -23,20 +23,46 @@ Device = Annotated[
 ]
 
 
-def open_model(name: str, *, offline: bool = False, device: str = "auto", image_size: int | None = None) -> Sam:
-    """Load a model by name or path, its download shown; raises CheckpointError, or InputError for the device.
+RuntimeName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
+"""Those of `anymask.inference.runtimes`, which is not imported for --help; a test compares them."""
 
-    `image_size` is for images of another side than the file says.
+Runtime = Annotated[
+    RuntimeName,
+    typer.Option("--runtime", help="What computes on the CPU; auto is what `anymask models tune` found to be fastest."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, help="Threads that an image or a click is computed by.")
+]
+
+
+def open_model(
+    name: str,
+    *,
+    offline: bool = False,
+    device: str = "auto",
+    runtime: RuntimeName = "torch",
+    threads: int | None = None,
+    image_size: int | None = None,
+) -> Sam:
+    """Load a model by name or path, its download shown, and choose its runtime and this process's threads.
+
+    `image_size` is for images of another side than the file says. Raises CheckpointError, and InputError for the
+    device or the runtime.
     """
+    import torch
+
     from anymask.checkpoints import load_model
     from anymask.checkpoints.hub import CATALOGUE, download
+    from anymask.inference.runtimes import use
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     target = pick_device(device)
     if name not in CATALOGUE:
-        return load_model(name, device=target, image_size=image_size)
+        return use(load_model(name, device=target, image_size=image_size), runtime)
     with download_progress() as report:
         path = download(name, progress=report, offline=offline)
-    return load_model(path, device=target, image_size=image_size)
+    return use(load_model(path, device=target, image_size=image_size), runtime)
 
 
 def embedded_path(name: str) -> Path | None:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from anymask.data.images import MAX_PIXELS, ImageSource, read_image
+from anymask.data.tiff import read_tiff
 from anymask.errors import ImageError, InputError
 
 _TIFF = (".tif", ".tiff")
@@ -116,28 +117,12 @@ def read_bands(path: str | Path) -> Shaped[np.ndarray, "h w c"]:
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path}: there is no such file")
-    values = _tiff(path) if path.suffix.lower() in _TIFF else _other(path)
+    values = read_tiff(path, str(path)) if path.suffix.lower() in _TIFF else _other(path)
     values = values[:, :, None] if values.ndim == 2 else values
     if values.ndim != 3 or not values.size or values.dtype.kind not in "uif":
         raise ImageError(f"{path}: holds {values.dtype} values of shape {values.shape}; bands of numbers were expected")
     if values.shape[0] * values.shape[1] > MAX_PIXELS:
         raise ImageError(f"{path}: {values.shape[1]}×{values.shape[0]} pixels are more than the {MAX_PIXELS:,} allowed")
-    return values
-
-
-def _tiff(path: Path) -> Shaped[np.ndarray, "*shape"]:
-    try:
-        import tifffile
-    except ImportError as error:
-        raise ImageError(f"{path}: TIFF by bands needs tifffile: pip install 'anymask[bands]'") from error
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            values, axes = np.asarray(series.asarray()), series.axes
-    except Exception as error:  # its parser raises many kinds on damaged files
-        raise ImageError(f"{path}: damaged TIFF, or one that is not read ({' '.join(str(error).split())})") from error
-    if values.ndim == 3 and axes.index("Y") == 1:  # planes or pages first
-        values = values.transpose(1, 2, 0)
     return values
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PLANAR_CONFIGURATION, TiffImageFile
 
+from anymask.data.tiff import describe, is_tiff, read_tiff
 from anymask.errors import ImageError
 
 MAX_PIXELS = 500_000_000
@@ -33,6 +34,8 @@ _FORMATS = (
     *("SGI", "ICO"),
 )
 _ORIENTATION_TAG = 0x0112
+_EXIF_AS_TEXT = {"Raw profile type exif", "XML:com.adobe.xmp"}
+"""Texts of a PNG in which ImageMagick and Adobe keep its EXIF or XMP."""
 
 _pillow_lock = threading.Lock()
 _pillow_readers = 0
@@ -67,12 +70,17 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "the PIL image")
         with _decoding(name), _pillow_limit_lifted():
-            _check_size(source, name, max_pixels)
+            _check_size(source.size, name, max_pixels)
             return _from_pil(source, name, encoded=None)
     stream, name = _open_stream(source)
-    with stream, _decoding(name), _pillow_limit_lifted(), _open_header(stream, name) as image:
-        _check_size(image, name, max_pixels)
-        return _from_pil(image, name, encoded=stream)
+    with stream, _decoding(name), _pillow_limit_lifted():
+        image = _open_header(stream, name)
+        if image is None:
+            _check_size(_tiff_header(stream, name).size[::-1], name, max_pixels)
+            return _from_tiff(stream, name)
+        with image:
+            _check_size(image.size, name, max_pixels)
+            return _from_pil(image, name, encoded=stream)
 
 
 class Header(NamedTuple):
@@ -91,14 +99,23 @@ class Header(NamedTuple):
 def read_header(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Read what kind of image a path or the bytes of a file are, and its size, decoding no pixels.
 
-    Of a PNG whose orientation comes after its pixels the size is not yet upright. Raises ImageError as `read_image`.
+    Raises ImageError as `read_image`.
     """
     stream, name = _open_stream(source)
-    with stream, _decoding(name), _pillow_limit_lifted(), _open_header(stream, name) as image:
-        _check_size(image, name, max_pixels)
-        orientation = _orientation(image)
+    with stream, _decoding(name), _pillow_limit_lifted():
+        image = _open_header(stream, name)
+        header = _tiff_header(stream, name) if image is None else _header(image, stream)
+        _check_size(header.size[::-1], name, max_pixels)
+        return header
+
+
+def _header(opened: Image.Image, stream: IO[bytes]) -> Header:
+    with opened as image:
         shallow = image.mode in ("L", "RGB", "RGBA", "LA", "P", "1") and not _is_deep_colour(image)
-        is_single = image.format == "MPO" or getattr(image, "n_frames", 1) == 1
+        by_chunk = image.format == "PNG" and not _EXIF_AS_TEXT & image.info.keys()
+        orientation = _png_orientation(stream) if by_chunk else _orientation(image)
+        # Not n_frames: to count a GIF's frames is to go through all of them.
+        is_single = image.format == "MPO" or not getattr(image, "is_animated", False)
         width, height = image.size
         if isinstance(image, TiffImageFile):  # of which newer Pillows give the size as it will be, turned
             width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
@@ -157,14 +174,50 @@ def _decoding(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: damaged or incomplete image ({_reason(error)})") from error
 
 
-def _open_header(stream: IO[bytes], name: str) -> Image.Image:
-    """Parse the header only; pixels are decoded when they are first asked for."""
+def _open_header(stream: IO[bytes], name: str) -> Image.Image | None:
+    """Parse the header only; pixels are decoded when they are first asked for. None for a TIFF that Pillow cannot."""
     Image.init()
     formats = [known for known in _FORMATS if known in Image.OPEN]
     try:
-        return Image.open(stream, formats=formats)
+        image = Image.open(stream, formats=formats)
     except UnidentifiedImageError as error:
+        stream.seek(0)
+        if is_tiff(stream.read(4)):
+            return None
         raise ImageError(f"{name}: not an image (JPEG, PNG, TIFF, WebP or the like)") from error
+    if isinstance(image, TiffImageFile) and _is_planar_and_deep(image):  # of which it would keep the upper 8 bits
+        return None
+    return image
+
+
+def _is_planar_and_deep(image: TiffImageFile) -> bool:
+    return bool(image.tag_v2.get(PLANAR_CONFIGURATION, 1) == 2 and max(image.tag_v2.get(BITSPERSAMPLE, (8,))) > 8)
+
+
+def _tiff_header(stream: IO[bytes], name: str) -> Header:
+    """Read the header of a TIFF by its bands; raises ImageError where those are no picture by themselves."""
+    stream.seek(0)
+    found = describe(stream.read(), name)
+    if found.num_bands not in (1, 3) and not (found.is_rgb and found.num_bands > 3):
+        raise ImageError(
+            f"{name}: a TIFF of {found.num_bands} bands, which are no picture by themselves; say which of them are "
+            "red, green and blue and in which range, as --channels 2,1,0:0..4000 does"
+        )
+    size = found.size[::-1] if found.orientation >= 5 else found.size
+    return Header(format="TIFF", size=size, is_simple=False, is_upright=found.orientation == 1)
+
+
+def _from_tiff(stream: IO[bytes], name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Decode a TIFF by its bands: grey, or the first three as red, green and blue; alpha is not heeded."""
+    stream.seek(0)
+    encoded = stream.read()
+    values = read_tiff(encoded, name)
+    values = values[:, :, :3] if values.ndim == 3 and values.shape[2] > 3 else values
+    if values.dtype.kind not in "uifb" or values.ndim not in (2, 3):
+        raise ImageError(f"{name}: a TIFF of {values.dtype} values of shape {values.shape}; grey or RGB was expected")
+    if values.dtype.itemsize > 2 or values.dtype.kind in "if":
+        values = values.astype(np.float64)
+    return np.require(_upright(_to_rgb(values, name), describe(encoded, name).orientation), np.uint8, ["C", "W", "E"])
 
 
 @contextmanager
@@ -189,8 +242,8 @@ def _pillow_limit_lifted() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit
 
 
-def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
     if not width or not height:
         raise ImageError(f"{name}: has no pixels ({width}×{height})")
     if width * height > max_pixels:
@@ -207,7 +260,7 @@ def _from_pil(image: Image.Image, name: str, *, encoded: IO[bytes] | None) -> UI
     image.load()
     orientation = _orientation(image)  # after load(): only then is a PNG's known, and a TIFF already turned
     if deep_colour and encoded is not None:
-        array = _decode_deep_colour(encoded, name)
+        array = _decode_deep_colour(encoded, name, has_alpha=format_name != "TIFF" or image.mode != "RGB")
         if format_name == "TIFF":
             orientation = 1  # OpenCV turns TIFF by itself
     elif image.mode.startswith("I;16"):
@@ -229,20 +282,43 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in tiles)
 
 
-def _decode_deep_colour(encoded: IO[bytes], name: str) -> NDArray[Any]:
+def _decode_deep_colour(encoded: IO[bytes], name: str, *, has_alpha: bool) -> NDArray[Any]:
+    """Read 16-bit colour; a fourth band of a TIFF that is not said to be alpha is none, such as infrared."""
     encoded.seek(0)
     array = cv2.imdecode(np.frombuffer(encoded.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.ndim != 3:
         raise ImageError(f"{name}: 16-bit colour stored in a way that is not read; save it as PNG")
-    return array[:, :, [2, 1, 0, *range(3, array.shape[2])]]
+    return array[:, :, [2, 1, 0, *range(3, array.shape[2])] if has_alpha else [2, 1, 0]]
+
+
+def _png_orientation(stream: IO[bytes]) -> int:
+    """Find a PNG's orientation by its chunks, before its pixels or behind: to ask Pillow would decode them."""
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        if kind == b"eXIf":
+            exif = Image.Exif()
+            try:
+                exif.load(b"Exif\0\0" + stream.read(length))
+            except Exception:  # as `_orientation`
+                return 1
+            return _orientation_of(exif)
+        if kind == b"IEND":
+            break
+        stream.seek(length + 4, io.SEEK_CUR)
+    return 1
 
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where there is none or it cannot be read."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        return _orientation_of(image.getexif())
     except Exception:  # a damaged EXIF block does not spoil the picture; its parser raises many kinds
         return 1
+
+
+def _orientation_of(exif: Image.Exif) -> int:
+    value = exif.get(_ORIENTATION_TAG, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 

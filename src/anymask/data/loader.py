@@ -9,44 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from anymask.data.sa1b import Skipped
-from anymask.data.sample import Sample
+from anymask.data.sample import SampleSet, Skipped
 from anymask.data.schedule import Schedule
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry.frames import Fit
+from anymask.threads import use_one_thread
 
 _MAX_TRIES = 50
 _CROPS = 3
-
-
-class SampleSet(Protocol):
-    """Labelled images with random access, such as `TarFiles` and `FolderFiles`."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def key(self, index: int) -> str:
-        """Return an image's name."""
-        ...
-
-    def signature(self) -> str:
-        """Return what changes where the images or their masks do."""
-        ...
-
-    def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
-        """Decode an image and its masks, or `max_masks` of them drawn at random; raises AnymaskError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,5 +192,4 @@ def batches(stream: IterableDataset[Batch], *, num_workers: int) -> Iterator[Bat
 
 
 def _one_thread(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    use_one_thread()

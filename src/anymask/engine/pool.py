@@ -32,6 +32,7 @@ from anymask.engine.store import (
     patiently,
 )
 from anymask.errors import AnymaskError
+from anymask.threads import use_one_thread
 
 _LOG = logging.getLogger(__name__)
 
@@ -206,9 +207,7 @@ class _Stop(Protocol):
 
 def _worker(name: str, folder: Path, kind: str, task: Task, seconds: float, stop: _Stop) -> None:
     """Be a worker until the queue is empty, one is told to stop, or the parent is gone."""
-    import torch
-
-    torch.set_num_threads(1)  # the pool's size is how many cores are used
+    use_one_thread()
     parent = multiprocessing.parent_process()
 
     def stopped() -> bool:

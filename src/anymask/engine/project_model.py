@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from anymask.checkpoints.load import load_model, model_hash, save_model
+from anymask.checkpoints.load import model_hash, save_model
 from anymask.data.files import make_folder
 from anymask.engine.store import Project, StoredModel
 from anymask.errors import DataError
+from anymask.inference.loading import load
 from anymask.model import Sam
 
 FOLDER = "models"
@@ -60,4 +61,4 @@ def model_path(project: Project, stored: StoredModel | None = None) -> Path:
 
 def open_project_model(project: Project, *, device: str = "cpu") -> Sam:
     """Load the project's model."""
-    return load_model(model_path(project), device=device)
+    return load(model_path(project), device=device)

@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import func, select
 
 from anymask.data.files import make_folder
-from anymask.data.sa1b import TarFiles
+from anymask.data.open import open_data
 from anymask.data.transforms import TransformConfig
 from anymask.engine import pairs
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_file_and_picture, split_of
@@ -163,7 +163,7 @@ def score(model: Sam, tars: Sequence[Path], plan: RetrainPlan) -> dict[str, floa
 
     For everything it is the mean over true masks of the best IoU that any mask of a grid of points has with it.
     """
-    files = TarFiles(tars)
+    files = open_data(tars)
     config = SinglePointConfig(clicks=(1, 3), max_clicks=3, max_images=plan.test_images, max_masks=plan.test_masks)
     result = evaluate(ModelSegmenter(model), {HELD_OUT: files}, config)
     generator = AutomaticMasks(model, points_per_side=plan.test_points, pred_iou_thresh=0.0, stability_score_thresh=0.0)

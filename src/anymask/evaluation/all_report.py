@@ -124,18 +124,21 @@ def _by_set(
 
 def _means(results: Mapping[str, SinglePointResult]) -> tuple[list[str], list[list[str]]]:
     """Return a table of models by figures, the published rows last."""
-    config = next(iter(results.values())).config
+    first = next(iter(results.values()))
+    config, edges = first.config, first.mean.boundary
     clicks = [f"{n} click{'s' if n > 1 else ''}" for n in config.clicks]
     header = ["model", *clicks, "box", "oracle", *(f"NoC@{percent}" for percent in config.thresholds)]
+    header += [f"boundary@{n}" for n in edges]
     rows = [
         [
             name,
             *(f"{value:.3f}" for value in (*result.mean.miou.values(), result.mean.box, result.mean.oracle)),
             *(f"{value:.2f}" for value in result.mean.noc.values()),
+            *(f"{value:.3f}" for value in result.mean.boundary.values()),
         ]
         for name, result in results.items()
     ]
-    blank = [""] * (2 + len(config.thresholds))
+    blank = [""] * (2 + len(config.thresholds) + len(edges))
     for name, row in report.PUBLISHED.items():
         rows.append([f"{name} (published)", *(f"{row[n]:.3f}" if n in row else "" for n in config.clicks), *blank])
     return header, rows

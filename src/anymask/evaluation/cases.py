@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from anymask.data.sample import SampleSet
 from anymask.errors import AnymaskError
 from anymask.evaluation.metrics import iou_with
 from anymask.evaluation.protocol import PreparedImage, Request, Segmenter
-from anymask.evaluation.sets import ImageSet, seeded
+from anymask.evaluation.sets import seeded
 from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, draw_sample
 from anymask.geometry import points
 
@@ -63,7 +64,7 @@ def same_masks(one: Mapping[str, SetOutcome], other: Mapping[str, SetOutcome]) -
 
 def look(
     places: Sequence[tuple[str, int]],
-    sets: Mapping[str, Mapping[str, ImageSet]],
+    sets: Mapping[str, Mapping[str, SampleSet]],
     outcomes: Mapping[str, Mapping[str, SetOutcome]],
     segmenters: Mapping[str, Callable[[], Segmenter]],
     config: SinglePointConfig,
@@ -98,7 +99,7 @@ def _after_one_click(image: PreparedImage, point: tuple[int, int]) -> Bool[np.nd
 
 
 def look_at(
-    segmenter: Segmenter, name: str, sets: Mapping[str, ImageSet], count: int, min_area: int, seed: int
+    segmenter: Segmenter, name: str, sets: Mapping[str, SampleSet], count: int, min_area: int, seed: int
 ) -> Iterator[Case]:
     """Yield up to `count` masks of each set, drawn by `seed`, one an image, with a segmenter's answer to one click.
 

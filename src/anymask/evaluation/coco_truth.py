@@ -1,26 +1,25 @@
-"""What COCO and LVIS files say is there, annotation by annotation: categories, crowds and areas besides the masks.
+"""What is annotated on images, for benchmarks: categories, crowds and areas besides the masks.
 
-`anymask.data.coco` reads the same files for training, where a mask is all that counts, and refuses what it cannot use;
-a benchmark leaves it out and says how much that was.
+Training asks for masks alone, and refuses a file that does not fit its images; a benchmark leaves out what cannot be
+used, and says how much that was. Both read with `anymask.data.open`.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Container, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from anymask.data.channels import ChannelMapping, read_mapped, stated
-from anymask.data.loader import SampleSet as ImageSet
-from anymask.data.signatures import signature
-from anymask.errors import DataError
-from anymask.geometry import polygons, rle
+from anymask.data.channels import ChannelMapping
+from anymask.data.readers.coco import CocoFiles
+from anymask.data.readers.coco_document import MALFORMED, ImageEntry
+from anymask.data.sample import SampleSet
+from anymask.geometry import rle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,66 +79,42 @@ class TruthSet(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class CocoTruth:
     """The images of a COCO or LVIS file, those without annotations included, in the order of their ids.
 
     Annotations of images that are not in the file, outside their image, without a mask, or malformed are left out and
-    counted. `channels` says how images are read that are no plain pictures. Raises DataError where the file is none of
-    COCO's layout.
+    counted. `files` must keep crowds and images without masks.
     """
 
-    path: Path
-    folder: Path
-    images: list[dict[str, Any]]
-    annotations: dict[int, list[dict[str, Any]]]
-    frequency: dict[int, str]
-    names: dict[int, str] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-    channels: ChannelMapping | None = None
+    def __init__(self, files: CocoFiles) -> None:
+        self.files = files
+        self._order = sorted(range(len(files)), key=lambda index: files.entry(index).id)
+        self.frequency = dict(files.document.frequency)
+        self.names = dict(files.categories)
+        self.left_out: Counter[str] = Counter(files.left_out)
 
     @classmethod
     def open(
         cls, path: str | Path, images: str | Path | None = None, *, channels: ChannelMapping | None = None
     ) -> CocoTruth:
-        """Read a file; `images` is the folder of its images, looked for near the file if None."""
-        document = read_coco(Path(path))
-        listed = sorted((_checked_image(entry, Path(path)) for entry in document["images"]), key=lambda e: int(e["id"]))
-        known = {entry["id"] for entry in listed}
-        if len(known) < len(listed):
-            raise DataError(f"{path}: two of its images have the same id; ids must be unique")
-        annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        left_out: Counter[str] = Counter()
-        for entry in document["annotations"]:
-            if not isinstance(entry, dict) or not isinstance(entry.get("category_id", 1), int):
-                left_out["malformed"] += 1
-            elif entry.get("image_id") not in known:
-                left_out["of images that are not in the file"] += 1
-            else:
-                annotations[entry["image_id"]].append(entry)
-        return cls(
-            path=Path(path),
-            folder=images_folder(path, images),
-            images=listed,
-            annotations=dict(annotations),
-            frequency=_of_categories(document.get("categories"), "frequency", {"r", "c", "f"}),
-            names=_of_categories(document.get("categories"), "name"),
-            left_out=left_out,
-            channels=channels,
-        )
+        """Read a file; `images` is the folder of its images, looked for near the file if None. Raises DataError."""
+        return cls(CocoFiles(images, path, channels=channels, strict=False, unlabelled=True, crowds=True))
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return len(self.images)
+        return len(self._order)
+
+    def entry(self, index: int) -> ImageEntry:
+        """Return what the file says of an image."""
+        return self.files.entry(self._order[index])
 
     def key(self, index: int) -> str:
         """Return the image's name in the file."""
-        return file_name(self.images[index])
+        return self.entry(index).file_name
 
     def signature(self) -> str:
         """Return what changes where the file or the images do."""
-        paths = [find_image(self.folder, file_name(entry)) for entry in self.images]
-        return signature(self.path, paths, stated(self.channels))
+        return self.files.signature()
 
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
         """Read an image and its annotations; raises DataError or ImageError."""
@@ -147,40 +122,27 @@ class CocoTruth:
 
     def read_pixels(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Read an image; raises DataError where it has another size than the file says, ImageError if unreadable."""
-        entry = self.images[index]
-        pixels = read_mapped(find_image(self.folder, self.key(index)), self.channels)
-        if pixels.shape[:2] != (entry["height"], entry["width"]):
-            found = (
-                f"{pixels.shape[1]}×{pixels.shape[0]} pixels, {entry['width']}×{entry['height']} in {self.path.name}"
-            )
-            raise DataError(f"{self.key(index)}: {found}")
-        return pixels
+        return self.files.read(self._order[index])
 
     def truth(self, index: int) -> Truth:
         """Return an image's annotations; those that cannot be used are counted."""
-        entry = self.images[index]
-        size = (int(entry["height"]), int(entry["width"]))
-        kept, masks = [], []
-        left_out: Counter[str] = Counter()
+        entry, found = self.entry(index), self.files.annotations(self._order[index])
+        left_out = Counter(found.left_out)
+        named = [mask for mask in found.masks if mask.category is not None or mask.label is None]
+        if len(named) < len(found.masks):  # a category that is no number
+            left_out[MALFORMED] += len(found.masks) - len(named)
         # Where categories do not count, pycocotools still goes through them in turn, which decides ties.
-        for annotation in sorted(self.annotations.get(entry["id"], []), key=lambda a: int(a.get("category_id", 1))):
-            reason, mask = _mask(annotation, size)
-            if mask is None:
-                left_out[reason] += 1
-            else:
-                kept.append(annotation)
-                masks.append(mask)
-        negative = entry.get("neg_category_ids")
+        masks = sorted(named, key=lambda mask: 1 if mask.category is None else mask.category)
         return Truth(
-            key=self.key(index),
-            image_id=int(entry["id"]),
-            size=size,
-            masks=masks,
-            categories=np.array([a.get("category_id", 1) for a in kept], np.int64),
-            areas=np.array([_area(a, m) for a, m in zip(kept, masks, strict=True)], np.float64),
-            crowd=np.array([bool(a.get("iscrowd", 0)) for a in kept], bool),
-            negative=None if negative is None else frozenset(negative),
-            not_exhaustive=frozenset(entry.get("not_exhaustive_category_ids", ())),
+            key=entry.file_name,
+            image_id=entry.id,
+            size=found.size,
+            masks=[mask.rle for mask in masks],
+            categories=np.array([1 if mask.category is None else mask.category for mask in masks], np.int64),
+            areas=np.array([rle.area(m.rle) if m.area is None else m.area for m in masks], np.float64),
+            crowd=np.array([mask.crowd for mask in masks], bool),
+            negative=entry.negative,
+            not_exhaustive=entry.not_exhaustive,
             left_out=dict(left_out),
         )
 
@@ -188,7 +150,7 @@ class CocoTruth:
 class SampleTruth:
     """Any labelled images as truth without categories: each mask an object of one kind."""
 
-    def __init__(self, images: ImageSet) -> None:
+    def __init__(self, images: SampleSet) -> None:
         self.images = images
         self.frequency: dict[int, str] = {}
         self.names: dict[int, str] = {}
@@ -222,82 +184,3 @@ class SampleTruth:
             left_out={"empty": num_empty} if num_empty else {},
         )
         return sample.image, truth
-
-
-def read_coco(path: Path) -> dict[str, Any]:
-    """Return a file's JSON object with its lists `images` and `annotations`; raises DataError for any other file."""
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
-    if isinstance(document, list):
-        raise DataError(f"{path} is a list, as results of a detector are; an annotation file (COCO, LVIS) was expected")
-    if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
-        raise DataError(f"{path} is no file of COCO's layout, which has the lists images and annotations")
-    return document
-
-
-def images_folder(path: str | Path, images: str | Path | None) -> Path:
-    """Return the folder of an annotation file's images: the one given, or one near the file that has its first."""
-    if images is not None:
-        if not Path(images).is_dir():
-            raise DataError(f"there is no folder {images}")
-        return Path(images)
-    path = Path(path)
-    entries = read_coco(path)["images"]
-    name = file_name(_checked_image(entries[0], path)) if entries else ""
-    near, above = path.parent, path.absolute().parent.parent
-    candidates = [near, near / "images", above / "images", above / path.stem.split("_")[-1], above]
-    found = next((folder for folder in candidates if name and find_image(folder, name).is_file()), None)
-    if found is None:
-        raise DataError(f"{path}: {name or 'no image'} is not beside it; give the folder of its images with --images")
-    return found
-
-
-def find_image(folder: Path, name: str) -> Path:
-    """Return an image's path by its name in a file, with or without the folders that the name begins with."""
-    whole = folder / name
-    return whole if whole.is_file() else folder / Path(name).name
-
-
-def file_name(entry: Mapping[str, Any]) -> str:
-    """Return the name of an image's file; LVIS gives an address, which ends in it."""
-    name = entry.get("file_name")
-    return str(name) if name else "/".join(str(entry["coco_url"]).split("/")[-2:])
-
-
-def _checked_image(entry: object, path: Path) -> dict[str, Any]:
-    match entry:
-        case {"id": int(), "width": int(w), "height": int(h), **rest} if w > 0 and h > 0:
-            if isinstance(rest.get("file_name"), str) or isinstance(rest.get("coco_url"), str):
-                assert isinstance(entry, dict)
-                return entry
-    raise DataError(f"{path}: an image is no object with id, width, height and file_name: {str(entry)[:80]}")
-
-
-def _of_categories(categories: object, key: str, known: Container[str] | None = None) -> dict[int, str]:
-    """Return a text of each category by its id, where it has one, and one that is known."""
-    found: dict[int, str] = {}
-    for entry in categories if isinstance(categories, list) else []:
-        value = entry.get(key) if isinstance(entry, dict) and isinstance(entry.get("id"), int) else None
-        if isinstance(value, str) and (known is None or value in known):
-            found[entry["id"]] = value
-    return found
-
-
-def _mask(annotation: Mapping[str, Any], size: tuple[int, int]) -> tuple[str, rle.RLE | None]:
-    """Return an annotation's mask, or why there is none."""
-    if not annotation.get("segmentation"):
-        return "without a mask", None
-    try:
-        mask = polygons.from_coco(annotation["segmentation"], size)
-    except DataError:
-        return "malformed or of another size than their image", None
-    return ("", mask) if rle.area(mask) else ("empty or outside their image", None)
-
-
-def _area(annotation: Mapping[str, Any], mask: rle.RLE) -> float:
-    area = annotation.get("area")
-    return float(area) if isinstance(area, int | float) and np.isfinite(area) else float(rle.area(mask))

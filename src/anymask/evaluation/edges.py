@@ -15,7 +15,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -26,6 +25,7 @@ from anymask.errors import DataError, InputError
 from anymask.evaluation.bsds import BsdsImage, list_images, read_boundaries, require_scipy
 from anymask.evaluation.edge_baselines import BASELINES, THRESHOLDS, above
 from anymask.evaluation.edge_measures import EdgeCounts, EdgeScores, count_matches, measure, total_counts
+from anymask.threads import use_one_thread
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w"]]
 """An image's edge strengths from 0 to 1, thin."""
@@ -151,7 +151,7 @@ def _workers(count: int) -> Iterator[Callable[..., Future[EdgeCounts]]]:
         yield _now
         return
     # Not forked: torch's threads would not live on in the children.
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=use_one_thread) as pool:
         try:
             yield pool.submit
         except BaseException:
@@ -163,10 +163,6 @@ def _now(function: Callable[..., EdgeCounts], *arguments: Any) -> Future[EdgeCou
     future: Future[EdgeCounts] = Future()
     future.set_result(function(*arguments))
     return future
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
 
 
 class _Kept:

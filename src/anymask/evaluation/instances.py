@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from anymask.data.sa1b import Skipped
+from anymask.data.sample import Skipped
 from anymask.errors import DataError
 from anymask.evaluation.average_precision import PrecisionScores, PrecisionTally, Scored, judge
 from anymask.evaluation.coco_truth import CocoTruth
@@ -50,7 +50,7 @@ def evaluate_instances(
     are not in the file are left out and counted. Images that a journal has are not done again. Raises DataError where
     no detection is of any image of the file.
     """
-    ids = {entry["id"] for entry in truths.images}
+    ids = {truths.entry(index).id for index in range(len(truths))}
     strange = sum(len(boxes) for image_id, boxes in detections.items() if image_id not in ids)
     if not ids & detections.keys():
         raise DataError(f"{name}: none of the boxes' {len(detections)} images is in the annotation file")
@@ -60,7 +60,7 @@ def evaluate_instances(
     chosen = range(len(truths))[:max_images]
 
     def boxes_of(index: int) -> Sequence[Detection]:
-        return detections.get(truths.images[index]["id"], ())
+        return detections.get(truths.entry(index).id, ())
 
     def measure(index: int) -> dict[str, Any]:
         truth, boxes = truths.truth(index), boxes_of(index)

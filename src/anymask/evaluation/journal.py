@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from anymask.data.files import make_folder, write_text_atomic
-from anymask.data.sa1b import Skipped
+from anymask.data.sample import Skipped
 from anymask.errors import AnymaskError, DataError, OutputError
 
 _VERSION = 1

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from anymask.evaluation.protocol import PreparedImage, Reply, Request
-from anymask.inference import Predictor, Prompt
+from anymask.inference import Predictor, Prompt, Refinement
 from anymask.model import Sam
 
 _PROMPTS_AT_ONCE = 8
@@ -18,20 +18,24 @@ _PROMPTS_AT_ONCE = 8
 class ModelSegmenter:
     """A model as a segmenter: the best mask's logits go back with every further click.
 
-    The first click gets three masks, ranked by predicted IoU; everything else one (SAM, sec. 3).
+    The first click gets three masks, ranked by predicted IoU; everything else one (SAM, sec. 3). `refinement` is that
+    of `Predictor`, and by default what people get.
     """
 
-    def __init__(self, model: Sam) -> None:
+    def __init__(self, model: Sam, *, refinement: Refinement | None = None) -> None:
         self.model = model
+        self.refinement = refinement or Refinement()
 
     def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> PreparedImage:
         """Encode the image."""
-        predictor = Predictor(self.model)
+        predictor = Predictor(self.model, refinement=self.refinement)
         predictor.set_image(image)
-        return _EncodedForPrompts(predictor)
+        return EncodedForPrompts(predictor)
 
 
-class _EncodedForPrompts:
+class EncodedForPrompts:
+    """A predictor whose image is set, as a `PreparedImage`."""
+
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 

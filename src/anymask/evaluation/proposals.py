@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from anymask.data.sa1b import Skipped
+from anymask.data.sample import Skipped
 from anymask.errors import InputError
 from anymask.evaluation.coco_matching import AREAS, THRESHOLDS, iou, match, outside
 from anymask.evaluation.coco_truth import Truth, TruthSet

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from anymask.errors import InputError
-from anymask.evaluation.metrics import iou_with
+from anymask.evaluation.metrics import boundary_iou, iou_with
 from anymask.geometry import boxes, points
 
 
@@ -72,6 +72,8 @@ class Outcome:
 
     clicks: Float[np.ndarray, "n c"]
     """IoU of the best mask, by the segmenter's own ranking, after each click."""
+    boundary: Float[np.ndarray, "n c"]
+    """Boundary IoU of the same masks."""
     box: Float[np.ndarray, " n"]
     """IoU for the box prompt alone."""
     oracle: Float[np.ndarray, " n"]
@@ -105,6 +107,7 @@ class _Dialogue:
     truth: Bool[np.ndarray, "h w"]
     clicks: list[tuple[tuple[int, int], int]]
     ious: list[float] = field(default_factory=list)
+    boundary: list[float] = field(default_factory=list)
     oracle: float = 0.0
     memory: object = None
     is_done: bool = False
@@ -122,6 +125,7 @@ class _Dialogue:
         if not self.ious:
             self.oracle = float(ious.max())
         self.ious.append(float(ious[0]))
+        self.boundary.append(boundary_iou(reply.masks[0], self.truth))
         self.memory = reply.memory
         correction = points.next_click(reply.masks[0], self.truth)
         if correction is None:
@@ -155,15 +159,21 @@ def play(
     box_ious = []
     for mask, reply in zip(truth, image.segment(_box_requests(truth)) if len(truth) else [], strict=True):
         box_ious.append(float(tally.score(reply, mask, 0)[0]))
-    clicks = [d.ious + [1.0] * (max_clicks - len(d.ious)) for d in dialogues]
     return Outcome(
-        clicks=np.array(clicks, np.float64).reshape(len(truth), max_clicks),
+        clicks=_padded([dialogue.ious for dialogue in dialogues], max_clicks),
+        boundary=_padded([dialogue.boundary for dialogue in dialogues], max_clicks),
         box=np.array(box_ious, np.float64),
         oracle=np.array([dialogue.oracle for dialogue in dialogues], np.float64),
         predicted=np.array(tally.predicted, np.float64),
         true=np.array(tally.true, np.float64),
         turn=np.array(tally.turn, np.int64),
     )
+
+
+def _padded(values: Sequence[list[float]], max_clicks: int) -> Float[np.ndarray, "n c"]:
+    """Return a row a mask; a mask that was perfect before the last click stays at 1."""
+    rows = [row + [1.0] * (max_clicks - len(row)) for row in values]
+    return np.array(rows, np.float64).reshape(len(rows), max_clicks)
 
 
 @dataclass(slots=True)

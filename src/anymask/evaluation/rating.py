@@ -7,9 +7,7 @@ which no other pictures or order of them have.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,44 +17,10 @@ from typing import Any
 import numpy as np
 
 from anymask.errors import DataError, InputError
+from anymask.evaluation.page import picture_source, render
 
 MIN_SIDE = 24
 """Masks of fewer pixels than this squared are too small to judge."""
-
-_GUIDE = (
-    "Rate how well each mask follows one thing that the marked point is on: 10 is an outline that cannot be told from "
-    "a perfect one, 7 a good one with small faults, 4 a thing that can be made out but whose outline is wrong in large "
-    "parts, 1 a mask of nothing. A part is as good a thing as a whole. Judge the mask, not your own choice of thing."
-)
-
-_STYLE = """
-body { margin: 0 auto; max-width: 60rem; padding: 1.5rem; font: 16px/1.5 system-ui, sans-serif; color: #1f2328;
-  background: #fbfbfa; } article { background: #fff; border: 1px solid #d9dde2; padding: .8rem; margin: 1rem 0; }
-img { display: block; max-width: 100%; margin: 0 auto .7rem; } fieldset { border: 0; padding: 0; margin: 0;
-  display: flex; flex-wrap: wrap; gap: .3rem; justify-content: center; } label { border: 1px solid #c9ced6;
-  padding: .25rem .75rem; cursor: pointer; } label:has(:checked) { background: #2f6fdb; color: #fff; }
-label:focus-within { outline: 2px solid #2f6fdb; outline-offset: 1px; } input { position: absolute; opacity: 0; }
-header { position: sticky; top: 0; background: #fbfbfa; padding: .6rem 0; border-bottom: 1px solid #d9dde2;
-  display: flex; gap: 1rem; align-items: center; } button { font: inherit; padding: .3rem .9rem; }
-"""
-
-_SCRIPT = """
-const name = document.body.dataset.sheet, kept = JSON.parse(localStorage.getItem(name) || "{}");
-const total = document.querySelectorAll("article").length, count = document.getElementById("count");
-const tell = () => { count.textContent = `${Object.keys(kept).length} of ${total} rated`; };
-for (const input of document.querySelectorAll("input")) {
-  input.checked = kept[input.name] === Number(input.value);
-  input.addEventListener("change", () => {
-    kept[input.name] = Number(input.value); localStorage.setItem(name, JSON.stringify(kept)); tell();
-  });
-}
-document.getElementById("save").addEventListener("click", () => {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([JSON.stringify({ sheet: name, ratings: kept })]));
-  link.download = `${name}-ratings.json`; link.click();
-});
-tell();
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,24 +76,7 @@ def sheet(items: Sequence[Item], *, name: str, rng: np.random.Generator) -> tupl
     shown = [items[index] for index in rng.permutation(len(items)).tolist()]
     digests = b"".join(hashlib.sha256(item.picture).digest() for item in shown)
     name = f"{name}-{hashlib.sha256(digests).hexdigest()[:8]}"
-    articles = []
-    for number, item in enumerate(shown, start=1):
-        kind = "png" if item.picture.startswith(b"\x89PNG") else "jpeg"
-        source = f"data:image/{kind};base64,{base64.b64encode(item.picture).decode()}"
-        scale = "".join(
-            f'<label><input type="radio" name="{number}" value="{value}">{value}</label>' for value in range(1, 11)
-        )
-        alt = f"mask {number}"
-        articles.append(
-            f'<article><img loading="lazy" alt="{alt}" src="{source}"><fieldset>{scale}</fieldset></article>'
-        )
-    title = html.escape(name)
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f'</head><body data-sheet="{title}"><h1>How good is each mask?</h1><p>{_GUIDE}</p>'
-        '<header><button id="save">Save ratings</button><span id="count"></span></header>'
-        f"{''.join(articles)}<script>{_SCRIPT}</script></body></html>\n"
-    )
+    page = render("rating", name=name, pictures=[picture_source(item.picture) for item in shown])
     masks = {str(number): (item.method, item.subject) for number, item in enumerate(shown, start=1)}
     return page, Key(sheet=name, masks=masks)
 

@@ -35,12 +35,14 @@ def to_markdown(result: SinglePointResult) -> str:
         *("set", "images", "masks"),
         *(f"{n} click{'s' if n > 1 else ''}" for n in config.clicks),
         *("box", "oracle", *(f"NoC@{percent}" for percent in config.thresholds)),
+        *(f"boundary@{n}" for n in result.mean.boundary),
     ]
     rows = [[r.name, str(r.num_images), str(r.num_masks), *_cells(r.scores)] for r in result.sets]
     rows.append(["**mean**", _total(result.sets, "num_images"), _total(result.sets, "num_masks"), *_cells(result.mean)])
     rows += [[f"{name} (published)", "", "", *_published(row, result)] for name, row in PUBLISHED.items()]
     how = {"centre": "the mask's most central pixel", "random": "a random pixel of the mask"}[config.first]
     lines = [table(header, rows), "", f"mIoU; NoC of at most {config.max_clicks} clicks. The first click is {how}."]
+    lines += ["Boundary IoU in a band of 2 % of the image's diagonal."] if result.mean.boundary else []
     skipped = sum(r.num_skipped for r in result.sets)
     if skipped:
         lines.append(f"{skipped} images could not be used.")
@@ -82,12 +84,16 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def _cells(scores: Scores) -> list[str]:
     shares = [*scores.miou.values(), scores.box, scores.oracle]
-    return [*(f"{value:.3f}" for value in shares), *(f"{value:.2f}" for value in scores.noc.values())]
+    return [
+        *(f"{value:.3f}" for value in shares),
+        *(f"{value:.2f}" for value in scores.noc.values()),
+        *(f"{value:.3f}" for value in scores.boundary.values()),
+    ]
 
 
 def _published(row: dict[int, float], result: SinglePointResult) -> list[str]:
     clicks = [f"{row[n]:.3f}" if n in row else "" for n in result.config.clicks]
-    return [*clicks, "", "", *("" for _ in result.config.thresholds)]
+    return [*clicks, "", "", *("" for _ in result.config.thresholds), *("" for _ in result.mean.boundary)]
 
 
 def _total(sets: tuple[SetResult, ...], name: str) -> str:

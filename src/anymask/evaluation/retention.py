@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Bool, UInt8
 
 from anymask.data.files import write_text_atomic
-from anymask.data.loader import SampleSet
-from anymask.data.sample import Sample
+from anymask.data.sample import Sample, SampleSet
 from anymask.errors import AnymaskError
 from anymask.evaluation.metrics import iou_with
 from anymask.evaluation.model_segmenter import ModelSegmenter

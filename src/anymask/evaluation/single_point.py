@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int
 
-from anymask.data.sa1b import Skipped
-from anymask.data.sample import Sample
+from anymask.data.sample import Sample, SampleSet, Skipped
 from anymask.errors import DataError, InputError
 from anymask.evaluation.journal import Journal, measured
 from anymask.evaluation.metrics import (
@@ -29,18 +28,20 @@ from anymask.evaluation.metrics import (
 )
 from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import Outcome, Segmenter, play
-from anymask.evaluation.sets import ImageSet as ImageSet
 from anymask.evaluation.sets import draw_images, seeded
-from anymask.evaluation.sets import open_sets as open_sets
+from anymask.inference import PLAIN
 from anymask.model import Sam
 
 FirstClick = Literal["centre", "random"]
 
 
-SETTINGS_VERSION = 1
+SETTINGS_VERSION = 2
 """Raised when the protocol itself changes, so that figures of before are not taken for figures of now."""
 
 NUM_HISTOGRAM_BINS = 20
+
+BOUNDARY_CLICKS = (1, 5)
+"""After which of the clicks that are reported the boundary IoU is reported too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class Scores:
 
     miou: dict[int, float]
     """By the number of clicks."""
+    boundary: dict[int, float]
+    """Mean boundary IoU, by the number of clicks."""
     box: float
     oracle: float
     noc: dict[int, float]
@@ -136,7 +139,7 @@ class SetOutcome:
 
 def evaluate(
     segmenter: Segmenter,
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, SampleSet],
     config: SinglePointConfig | None = None,
     *,
     progress: Callable[[str, int, int], None] | None = None,
@@ -157,7 +160,7 @@ def evaluate(
 def evaluate_set(
     segmenter: Segmenter,
     name: str,
-    images: ImageSet,
+    images: SampleSet,
     config: SinglePointConfig,
     *,
     progress: Callable[[str, int, int], None] | None = None,
@@ -187,7 +190,7 @@ def evaluate_set(
     )
 
 
-def draw_sample(images: ImageSet, index: int, config: SinglePointConfig) -> Sample:
+def draw_sample(images: SampleSet, index: int, config: SinglePointConfig) -> Sample:
     """Read an image with the masks that a config draws of it, none of them empty; raises AnymaskError."""
     key = images.key(index)
     sample = images.sample(index, max_masks=config.max_masks, rng=seeded(config.seed, key))
@@ -197,7 +200,7 @@ def draw_sample(images: ImageSet, index: int, config: SinglePointConfig) -> Samp
     return Sample(key=key, image=sample.image, masks=sample.masks[kept])
 
 
-def settings(segmenter: str, images: ImageSet, config: SinglePointConfig) -> dict[str, Any]:
+def settings(segmenter: str, images: SampleSet, config: SinglePointConfig) -> dict[str, Any]:
     """Return what an image's outcome depends on, for a journal; `segmenter` must name weights, not just a model."""
     values = {"protocol": "single-point", "protocol_version": SETTINGS_VERSION, "segmenter": segmenter}
     return {**values, "images": images.signature(), "config": dataclasses.asdict(config)}
@@ -235,18 +238,18 @@ def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> 
 
 def quick_validation(
     model: Sam,
-    sets: Mapping[str, ImageSet],
+    sets: Mapping[str, SampleSet],
     *,
     num_images: int = 6,
     num_masks: int = 8,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Score a model on a few masks of every set, the same ones each time, for use during training.
+    """Score a model's plain answers on a few masks of every set, the same ones each time, for use during training.
 
     Returns miou_1, miou_3, miou_5, box, oracle and iou_correlation.
     """
     config = SinglePointConfig(clicks=(1, 3, 5), max_clicks=5, max_images=num_images, max_masks=num_masks, seed=seed)
-    result = evaluate(ModelSegmenter(model), sets, config)
+    result = evaluate(ModelSegmenter(model, refinement=PLAIN), sets, config)
     assert result.honesty is not None
     return {
         **{f"miou_{clicks}": value for clicks, value in result.mean.miou.items()},
@@ -260,6 +263,11 @@ def _scores(outcome: Outcome, config: SinglePointConfig) -> Scores:
     ious = outcome.clicks
     return Scores(
         miou={clicks: float(ious[:, clicks - 1].mean()) for clicks in config.clicks},
+        boundary={
+            clicks: float(outcome.boundary[:, clicks - 1].mean())
+            for clicks in BOUNDARY_CLICKS
+            if clicks in config.clicks
+        },
         box=float(outcome.box.mean()),
         oracle=float(outcome.oracle.mean()),
         noc={percent: float(number_of_clicks(ious, percent / 100).mean()) for percent in config.thresholds},
@@ -269,6 +277,7 @@ def _scores(outcome: Outcome, config: SinglePointConfig) -> Scores:
 def _mean(scores: Sequence[Scores], config: SinglePointConfig) -> Scores:
     return Scores(
         miou={clicks: float(np.mean([s.miou[clicks] for s in scores])) for clicks in config.clicks},
+        boundary={clicks: float(np.mean([s.boundary[clicks] for s in scores])) for clicks in scores[0].boundary},
         box=float(np.mean([s.box for s in scores])),
         oracle=float(np.mean([s.oracle for s in scores])),
         noc={percent: float(np.mean([s.noc[percent] for s in scores])) for percent in config.thresholds},

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import UInt8
 
-from anymask.data.sa1b import Skipped
+from anymask.data.sample import Skipped
 from anymask.errors import DataError, InputError, PromptError
 from anymask.evaluation.average_precision import PrecisionScores, PrecisionTally, Scored, judge
 from anymask.evaluation.coco_truth import Truth, TruthSet

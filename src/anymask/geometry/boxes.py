@@ -1,8 +1,7 @@
 """Boxes as (x0, y0, x1, y1) in pixels, with exclusive right and bottom edges.
 
 A mask's box has x1 = its last column + 1, so x1 - x0 counts pixels, and converting to (x, y, width, height)
-gives COCO's bbox. The public SAM code instead stores the last column and row themselves:
-`from_masks_inclusive` gives those, for the compatibility layer alone.
+gives COCO's bbox. The public SAM code instead stores the last column and row themselves.
 """
 
 from __future__ import annotations
@@ -11,13 +10,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-
-from anymask.errors import InputError
-
-
-def xyxy_to_xywh(boxes: Shaped[np.ndarray, "*n 4"]) -> Shaped[np.ndarray, "*n 4"]:
-    """Turn (x0, y0, x1, y1) into (x, y, width, height), keeping the dtype."""
-    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
 def xywh_to_xyxy(boxes: Shaped[np.ndarray, "*n 4"]) -> Shaped[np.ndarray, "*n 4"]:
@@ -84,12 +76,6 @@ def from_masks_torch(masks: Bool[Tensor, "*n h w"]) -> Int[Tensor, "*n 4"]:
     return torch.stack([x0, y0, x1, y1], dim=-1) * rows.any(dim=-1)[..., None]
 
 
-def from_masks_inclusive(masks: Bool[np.ndarray, "*n h w"]) -> Int[np.ndarray, "*n 4"]:
-    """Return boxes as the public SAM code does: x1 and y1 are the last column and row that a mask has."""
-    found = from_masks(masks)
-    return np.asarray(found - np.array([0, 0, 1, 1]) * (found[..., 2:3] > 0))
-
-
 def is_near_crop_edge(
     boxes: Shaped[np.ndarray, "n 4"],
     crop: tuple[int, int, int, int],
@@ -106,16 +92,3 @@ def is_near_crop_edge(
     near_crop = np.abs(placed - np.array(crop)) <= tolerance
     near_image = np.abs(placed - np.array(image)) <= tolerance
     return np.asarray((near_crop & ~near_image).any(axis=-1))
-
-
-def enlarge(boxes: Shaped[np.ndarray, "*n 4"], factor: float) -> Float[np.ndarray, "*n 4"]:
-    """Scale boxes about their centres by `factor`.
-
-    The result is float64 and not clipped. Raises InputError below 0.
-    """
-    if not factor >= 0:
-        raise InputError(f"cannot enlarge boxes by {factor}: the factor must be 0 or more")
-    boxes = np.asarray(boxes, np.float64)
-    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    half = (boxes[..., 2:] - boxes[..., :2]) * (factor / 2)
-    return np.concatenate([centre - half, centre + half], axis=-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Shaped
 
 from anymask.errors import InputError
 
@@ -75,22 +75,3 @@ def _starts(side: int, tile: int, overlap: int) -> list[int]:
 def uncrop_boxes(boxes: Shaped[np.ndarray, "*n 4"], crop: Box) -> Shaped[np.ndarray, "*n 4"]:
     """Move xyxy boxes from a crop's frame to its image's."""
     return np.asarray(boxes + np.array([crop[0], crop[1], crop[0], crop[1]], boxes.dtype))
-
-
-def uncrop_points(points: Shaped[np.ndarray, "*n 2"], crop: Box) -> Shaped[np.ndarray, "*n 2"]:
-    """Move (x, y) points from a crop's frame to its image's."""
-    return np.asarray(points + np.array(crop[:2], points.dtype))
-
-
-def uncrop_masks(masks: Bool[np.ndarray, "*n hc wc"], crop: Box, size: tuple[int, int]) -> Bool[np.ndarray, "*n h w"]:
-    """Place masks of a crop in an image of `size` = (height, width), False all around.
-
-    `rle.encode_at` does so without the full-size array. Raises InputError if the crop's box does not fit.
-    """
-    x0, y0, x1, y1 = crop
-    height, width = size
-    if masks.shape[-2:] != (y1 - y0, x1 - x0) or min(x0, y0) < 0 or x1 > width or y1 > height:
-        raise InputError(f"masks of {masks.shape[-2:]} pixels do not fit the crop {crop} of an image of {size}")
-    placed = np.zeros((*masks.shape[:-2], height, width), masks.dtype)
-    placed[..., y0:y1, x0:x1] = masks
-    return placed

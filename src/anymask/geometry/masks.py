@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from anymask.geometry import boxes
 
 _CHUNK_PIXELS = 1 << 20  # at most 2**24, so that float32 sums of ones stay exact
 
@@ -37,6 +40,21 @@ def pair_iou(a: Bool[np.ndarray, "*n h w"], b: Bool[np.ndarray, "*n h w"]) -> Fl
     0 where both are empty.
     """
     return np.asarray(area(a & b) / np.maximum(area(a | b), 1))
+
+
+def inner_band(mask: Bool[np.ndarray, "h w"], width: int) -> Bool[np.ndarray, "h w"]:
+    """Return the mask's pixels that have one outside it at most `width` rows and `width` columns away.
+
+    What lies beyond the image is outside. That is the mask without its erosion by `width` steps of a 3 × 3 square.
+    """
+    x0, y0, x1, y1 = boxes.from_masks(mask).tolist()
+    part = np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8)
+    band = np.zeros_like(mask)
+    if part.size:
+        square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+        core = cv2.erode(part, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        band[y0:y1, x0:x1] = part > core
+    return band
 
 
 def stability_score(

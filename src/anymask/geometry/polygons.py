@@ -217,3 +217,36 @@ def _checked_ring(ring: object) -> list[float]:
     if not (np.abs(values) <= _MAX_COORDINATE).all():
         raise DataError(f"a COCO polygon's coordinates must be finite and below {_MAX_COORDINATE:g}")
     return [float(value) for value in values]
+
+
+def sound_rings(segmentation: object) -> tuple[object, int]:
+    """Return a segmentation's sound rings as flat lists, and how many are none; run lengths as they are.
+
+    A flat list of numbers is one ring, and so are a list of points and rings of points. A sound ring has three or more
+    finite points.
+    """
+    if not isinstance(segmentation, list):
+        return segmentation, 0
+    if segmentation and all(isinstance(value, int | float | str) for value in segmentation):
+        segmentation = [segmentation]
+    elif len(segmentation) >= 3 and all(_is_point(value) for value in segmentation):
+        segmentation = [segmentation]
+    rings = [_ring(each) for each in segmentation]
+    return [ring for ring in rings if ring is not None], sum(ring is None for ring in rings)
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
+
+
+def _ring(ring: object) -> list[float] | None:
+    try:
+        values = np.asarray(ring, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if values.ndim == 2 and values.shape[1] == 2:
+        values = values.ravel()
+    if values.ndim != 1 or values.size < 6 or values.size % 2 or not np.isfinite(values).all():
+        return None
+    found: list[float] = values.tolist()
+    return found

@@ -174,11 +174,6 @@ def merge(rles: Sequence[RLE], *, intersect: bool = False) -> RLE:
     return _stored(coco.merge(list(rles), intersect=intersect))
 
 
-def uncrop(rle: RLE, offset: tuple[int, int], size: tuple[int, int]) -> RLE:
-    """Place a crop's mask at `offset` = (x, y) of an image of `size` = (height, width)."""
-    return encode_at(decode(rle), offset, size)
-
-
 def checked(source: object, size: tuple[int, int] | None = None) -> RLE:
     """Return the stored form of an RLE from outside, compressed (str or bytes) or not, or raise DataError.
 

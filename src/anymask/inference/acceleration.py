@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from anymask.errors import InputError
 from anymask.model import Sam
+
+logger = logging.getLogger("anymask")
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _MAX_CAPTURES = 8
@@ -23,7 +28,8 @@ def accelerate(
     """Make a model's inference faster, in place, and return it; call this last, after moves and conversions.
 
     encoder_dtype is the type that the image encoder alone computes in; prompts and masks keep the model's. bfloat16
-    pays on CUDA and on processors with products in it (AVX512-BF16, AMX). `compile` hands the image encoder to
+    pays on CUDA and on processors with products in it (AVX512-BF16, AMX); on others it is slower, which is logged.
+    `compile` hands the image encoder to
     `torch.compile`: the first image of each batch size then takes a minute longer, and the results are the same but for
     rounding. It pays on CUDA; on a CPU our own products are faster than the compiled ones. `cuda_graphs` records
     the mask decoder's work once for each number of prompts and of their points, and replays it: a click is otherwise
@@ -34,6 +40,12 @@ def accelerate(
     if encoder_dtype is not None:
         if encoder_dtype not in _TYPES:
             raise InputError(f"encoder_dtype is {encoder_dtype}; float32, bfloat16 or float16 would do")
+        if model.device.type == "cpu" and not _has_products(encoder_dtype):
+            logger.warning(
+                "this processor has no products in %s: the encoder becomes several times slower, not faster; leave "
+                "encoder_dtype out",
+                encoder_dtype,
+            )
         _convert(model.image_encoder, encoder_dtype, outside=model.dtype)
     if compile:
         model.image_encoder.compile(dynamic=False)
@@ -45,14 +57,23 @@ def accelerate(
     return model
 
 
+def _has_products(dtype: torch.dtype) -> bool:
+    """Whether this processor multiplies matrices of a type; assumed where it is no x86, as torch does not tell."""
+    if dtype == torch.float32 or platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    if dtype == torch.bfloat16:
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_amx_fp16_supported())
+
+
 def _convert(encoder: nn.Module, dtype: torch.dtype, outside: torch.dtype) -> None:
     """Convert an encoder that still takes and gives tensors of another type."""
 
     def enter(_: nn.Module, images: tuple[Tensor]) -> tuple[Tensor]:
         return (images[0].to(dtype),)
 
-    def leave(_: nn.Module, __: Any, outputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-        return tuple(None if x is None else x.to(outside) for x in outputs)
+    def leave(_: nn.Module, __: Any, outputs: Any) -> Any:
+        return tree_map_only(Tensor, lambda x: x.to(outside), outputs)  # which may nest: an encoder's early features
 
     encoder.to(dtype)
     encoder.register_forward_pre_hook(enter)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -16,9 +16,13 @@ from jaxtyping import Bool, Float, UInt8
 
 from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.images import ImageSource
+from anymask.geometry import masks
 from anymask.geometry.frames import Frame
+from anymask.inference.edge_filter import guide_of, mask_along_edges
 from anymask.inference.prompts import ModelPrompt, join
+from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
+from anymask.inference.runtimes import runtime_of
 from anymask.model import MASK_THRESHOLD, Answer, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
@@ -61,16 +65,22 @@ class EncodedImage:
 
     embedding: Embedding
     frame: Frame
+    guide: Pixels | None = None
+    """The image itself, or a smaller copy, for masks along its edges; None where only an embedding is known."""
 
 
 @contextmanager
-def evaluating(model: Sam) -> Iterator[None]:
-    """Run without gradients and in evaluation mode, and leave every module in the mode it was in."""
+def evaluating(model: Sam, *, kept: bool = False) -> Iterator[None]:
+    """Run without gradients and in evaluation mode, and leave every module in the mode it was in.
+
+    What is `kept`, such as an embedding that a decoder may be trained on, is no tensor of torch's inference mode, which
+    is a little faster.
+    """
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        with torch.inference_mode():
+        with torch.no_grad() if kept else torch.inference_mode():
             yield
     finally:
         for module in training:
@@ -90,14 +100,13 @@ def read(model: Sam, source: ImageSource) -> Pixels:
 def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [model.frame((image.shape[0], image.shape[1])) for image in images]
-    inputs = []
-    for image, frame in zip(images, frames, strict=True):
-        pixels = torch.from_numpy(resize_image(image, frame.resized)).to(model.device)
-        inputs.append(model.preprocess(pixels.permute(2, 0, 1)[None]))
-    with evaluating(model):
-        batch = model.encode(torch.cat(inputs))
-        embeddings = [model.prepare(_one(batch, index)) for index in range(len(frames))]
-    return [EncodedImage(embedding=e, frame=frame) for e, frame in zip(embeddings, frames, strict=True)]
+    resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
+    with evaluating(model, kept=True):
+        embeddings = runtime_of(model).encode(resized)
+    return [
+        EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image))
+        for embedding, frame, image in zip(embeddings, frames, images, strict=True)
+    ]
 
 
 def encode_ahead(
@@ -151,7 +160,12 @@ def _taken(waiting: Iterable[Future[tuple[Pixels, Tag]]]) -> tuple[list[tuple[Pi
 
 
 def answer(
-    model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], *, multimask: bool | None
+    model: Sam,
+    image: EncodedImage,
+    prompts: Sequence[ModelPrompt],
+    *,
+    multimask: bool | None,
+    refinement: Refinement,
 ) -> Iterator[Masks]:
     """Answer prompts in their order, a chunk at a time.
 
@@ -159,13 +173,59 @@ def answer(
     """
     size = chunk_size(model)
     for start in range(0, len(prompts), size):
-        for found in _decode(model, image, prompts[start : start + size], multimask):
-            yield _masks(found, image.frame)
+        chunk = prompts[start : start + size]
+        for decoded in _refine(model, image, chunk, _decode(model, image, chunk, multimask), refinement):
+            yield _masks(decoded, image.frame, image.guide if refinement.edges else None)
 
 
 def chunk_size(model: Sam) -> int:
     """Return how many prompts the decoder may take at a time."""
     return max(1, _DECODER_BYTES // (_COPIES * 4 * model.embedding_size**2 * model.config.width))
+
+
+def _refine(
+    model: Sam,
+    image: EncodedImage,
+    prompts: Sequence[ModelPrompt],
+    first: Sequence[Answer],
+    refinement: Refinement,
+) -> list[Answer]:
+    """Ask lone points and boxes again, each with the logits of the mask ranked first, whose place the answer takes.
+
+    Then their masks are tidied. Of three masks all keep their scores: that of the new answer would rank it against
+    others that the same token did not give.
+    """
+    decoded = list(first)
+    opening = [index for index, prompt in enumerate(prompts) if prompt.is_lone_point or prompt.is_lone_box]
+    waiting = opening
+    for _ in range(refinement.passes):
+        ranked = [int(decoded[index].iou.argmax()) for index in waiting]
+        before = [decoded[index].logits[rank] for index, rank in zip(waiting, ranked, strict=True)]
+        asked = [
+            replace(prompts[index], mask=mask.cpu().numpy(), is_lone_point=False, is_lone_box=False)
+            for index, mask in zip(waiting, before, strict=True)
+        ]
+        still = []
+        for index, rank, mask, found in zip(
+            waiting, ranked, before, _decode(model, image, asked, multimask=False), strict=True
+        ):
+            logits, scores, _ = decoded[index]
+            if _agreement(mask, found.logits[0]) < refinement.agreement:
+                still.append(index)
+            changed = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
+            decoded[index] = Answer(changed, found.iou if len(scores) == 1 else scores, found.object_score)
+        waiting = still
+    if refinement.tidy:
+        for index in opening:
+            tidy = tidied(decoded[index].logits, prompts[index], image.frame)
+            decoded[index] = decoded[index]._replace(logits=tidy)
+    return decoded
+
+
+def _agreement(one: Float[Tensor, "hm wm"], other: Float[Tensor, "hm wm"]) -> float:
+    """Return the IoU of two masks at low resolution."""
+    inside = [(logits > MASK_THRESHOLD).cpu().numpy() for logits in (one, other)]
+    return float(masks.pair_iou(inside[0], inside[1]))
 
 
 def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> list[Answer]:
@@ -182,27 +242,25 @@ def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], mul
     with evaluating(model):
         for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
-            found = model.answer(image.embedding, batch, multimask=three)
+            found = runtime_of(model).answer(image.embedding, batch, multimask=three)
             for place, index in enumerate(members):
                 answers[index] = Answer(*(part if part is None else part[0, place].float() for part in found))
     return [answers[index] for index in range(len(prompts))]
 
 
 @torch.inference_mode()
-def _masks(answer: Answer, frame: Frame) -> Masks:
-    """Sort by score, and bring one mask after the other to the original size."""
+def _masks(answer: Answer, frame: Frame, guide: Pixels | None) -> Masks:
+    """Sort by score, and bring one mask after the other to the original size, along the edges of a guide if any."""
     logits, values = answer.logits, answer.iou.cpu().numpy()
     order = np.argsort(-values, kind="stable")
-    masks = np.empty((len(order), *frame.original), np.bool_)
-    for mask, index in zip(masks, order.tolist(), strict=True):
+    found = np.empty((len(order), *frame.original), np.bool_)
+    for mask, index in zip(found, order.tolist(), strict=True):
+        if guide is not None:
+            mask[:] = mask_along_edges(logits[index], guide, frame)
+            continue
         full = upsample_logits(
             logits[None, index, None], model_size=frame.model_size, resized=frame.resized, original=frame.original
         )
         mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
     score = None if answer.object_score is None else float(answer.object_score)
-    return Masks(masks=masks, scores=values[order], logits=logits.cpu().numpy()[order], object_score=score)
-
-
-def _one(batch: Embedding, index: int) -> Embedding:
-    """Cut one image out of a batch, leaving the rest free to be released."""
-    return batch.map(lambda tensor: tensor[index : index + 1].clone())
+    return Masks(masks=found, scores=values[order], logits=logits.cpu().numpy()[order], object_score=score)

@@ -20,6 +20,7 @@ from anymask.geometry.crops import Box
 from anymask.inference.answers import EncodedImage, chunk_size
 from anymask.inference.automatic_options import AutomaticOptions
 from anymask.inference.point_order import NEAR, Foretold, coarse_to_fine
+from anymask.inference.runtimes import runtime_of
 from anymask.inference.upsampling import LogitWindow, cut_window, inner_box, num_samples, outer_box
 from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
 
@@ -117,7 +118,8 @@ def _ask(
 ) -> _Answers:
     points = grid.model[torch.from_numpy(asked).to(grid.model.device)][None, :, None]
     labels = torch.full(points.shape[:3], int(PointLabel.FOREGROUND), device=points.device)
-    logits, iou = model.decode(image.embedding, Prompts.build(points=points, labels=labels), multimask=True)
+    prompts = Prompts.build(points=points, labels=labels, padded=False)
+    logits, iou = runtime_of(model).decode(image.embedding, prompts, multimask=True)
     predicted, num_masks = iou[0].float().flatten(), iou.shape[-1]
     least_iou, least = options.thresholds
     least_iou = least_iou if least_iou > 0 else -math.inf

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
 from anymask.data.images import ImageSource
+from anymask.data.json_files import as_number, as_whole, read_json
 from anymask.errors import DataError, InputError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, encode_ahead, read
-from anymask.inference.prompts import Prompt, to_model_all
+from anymask.inference.prompts import box_prompts, to_model_all
+from anymask.inference.refinement import Refinement
 from anymask.model import Sam
 
 
@@ -60,12 +61,7 @@ def read_detections(path: str | Path) -> dict[ImageId, list[Detection]]:
 
     `category_id` may be left out (1) and so may `score` (1). Raises DataError, naming the entry, for any other file.
     """
-    try:
-        entries = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
+    entries = read_json(path)
     if not isinstance(entries, list):
         kind = "an annotation file" if isinstance(entries, dict) and "annotations" in entries else "no list"
         raise DataError(f"{path} is {kind}; COCO's results, a list of boxes, were expected")
@@ -79,10 +75,12 @@ def read_detections(path: str | Path) -> dict[ImageId, list[Detection]]:
 def _checked(entry: object, where: str) -> tuple[ImageId, Detection]:
     match entry:
         case {"image_id": int() | str() as image_id, "bbox": [_, _, _, _] as bbox, **rest}:
-            category: object = rest.get("category_id", 1)
-            numbers = [float(n) for n in (*bbox, rest.get("score", 1.0)) if isinstance(n, int | float)]
-            if isinstance(category, int) and len(numbers) == 5 and all(map(math.isfinite, numbers)):
-                x, y, width, height, score = numbers
+            category = as_whole(rest.get("category_id", 1))
+            given = (*bbox, rest.get("score", 1.0))
+            numbers = [as_number(value) for value in given if isinstance(value, int | float)]
+            finite = [number for number in numbers if number is not None]
+            if category is not None and len(finite) == 5:
+                x, y, width, height, score = finite
                 box = (x, y, x + width, y + height)
                 return image_id, Detection(category_id=category, score=score, box=box)
     shown = json.dumps(entry)[:80]
@@ -134,13 +132,6 @@ class Instances:
         size = image.frame.original
         kept = [d for d, fits in zip(detections, usable(detections, size), strict=True) if fits]
         corners = box_geometry.clip(np.array([d.box for d in kept], np.float64).reshape(-1, 4), size)
-        prompts = [Prompt(box=box) for box in corners]
-        for _ in range(self.refinements):
-            logits = self._logits(image, prompts)
-            prompts = [Prompt(box=box, mask=mask) for box, mask in zip(corners, logits, strict=True)]
-        checked = to_model_all(prompts, image.frame, self.model.mask_size)
-        return zip(kept, answer(self.model, image, checked, multimask=False), strict=True)
-
-    def _logits(self, image: EncodedImage, prompts: Sequence[Prompt]) -> list[Float[np.ndarray, "h w"]]:
-        checked = to_model_all(prompts, image.frame, self.model.mask_size)
-        return [masks.logits[0] for masks in answer(self.model, image, checked, multimask=False)]
+        checked = to_model_all(box_prompts(corners), image.frame, self.model.mask_size)
+        refinement = Refinement(passes=self.refinements)
+        return zip(kept, answer(self.model, image, checked, multimask=False, refinement=refinement), strict=True)

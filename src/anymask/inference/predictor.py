@@ -15,8 +15,10 @@ from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
 from anymask.inference.clip import Clip, Words
+from anymask.inference.edge_filter import guide_of
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
-from anymask.inference.prompts import Prompt, box_prompts, to_model, to_model_all
+from anymask.inference.prompts import ModelPrompt, Prompt, box_prompts, to_model, to_model_all
+from anymask.inference.refinement import Refinement
 from anymask.inference.session import Session
 from anymask.inference.text import TextInstance, TextMasks
 from anymask.inference.word_detector import DETECTOR, WordBox, WordDetector
@@ -31,12 +33,14 @@ class Predictor:
     a cache, embeddings are looked up before an image is encoded, and kept after; the weights must not change
     meanwhile. Words are looked for by `detector`, a folder of transformers or a name in its cache, read when words
     first come; a model that was trained on words itself reads them with `clip` (None: the CLIP that its file names).
+    `refinement` says how first answers are made finer; `PLAIN` leaves them as the network gives them.
     """
 
     def __init__(
         self,
         model: Sam,
         *,
+        refinement: Refinement | None = None,
         cache: EmbeddingCache | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -44,6 +48,7 @@ class Predictor:
         clip: Clip | str | os.PathLike[str] | None = None,
     ) -> None:
         self.model: Sam = model.to(device=device, dtype=dtype)
+        self.refinement = refinement or Refinement()
         self.cache = cache
         self._finder = TextMasks(self.model, detector)
         self._words = Words(self.model, clip)
@@ -122,7 +127,7 @@ class Predictor:
         if prompt.is_words_alone and self._words.read is None:
             return self._finder.joined(image, self._boxes([text or ""]))
         checked = to_model(prompt, image.frame, self.model.mask_size, self._words.read)
-        return next(answer(self.model, image, [checked], multimask=multimask))
+        return next(self._answers(image, [checked], multimask))
 
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
         """Raise PromptError if one of the prompts makes no sense for an image of `size` = (height, width)."""
@@ -151,7 +156,7 @@ class Predictor:
         """Answer many prompts one after the other, so that not all full-size masks are held at once."""
         image = self.image
         checked = to_model_all(prompts, image.frame, self.model.mask_size, self._words.read)
-        return answer(self.model, image, checked, multimask=multimask)
+        return self._answers(image, checked, multimask)
 
     def predict_batch(
         self,
@@ -179,8 +184,11 @@ class Predictor:
                     checked = to_model_all(prompts[len(results)], image.frame, self.model.mask_size, self._words.read)
                 except PromptError as error:
                     raise PromptError(f"image {len(results)}, {error}") from error
-                results.append(list(answer(self.model, image, checked, multimask=multimask)))
+                results.append(list(self._answers(image, checked, multimask)))
         return results
+
+    def _answers(self, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> Iterator[Masks]:
+        return answer(self.model, image, prompts, multimask=multimask, refinement=self.refinement)
 
     def _read(self, source: ImageSource, number: int) -> UInt8[np.ndarray, "h w 3"]:
         try:
@@ -190,7 +198,7 @@ class Predictor:
 
     def session(self) -> Session:
         """Begin a conversation of clicks about the image that is set."""
-        return Session(self.model, self.image)
+        return Session(self.model, self.image, refinement=self.refinement)
 
     def _boxes(self, phrases: Sequence[str], threshold: float | None = None) -> list[WordBox]:
         """Ask the detector about the image that is set."""
@@ -208,7 +216,7 @@ class Predictor:
             kept = self.cache.get(key)
             if kept is not None:
                 frame = self.model.frame((pixels.shape[0], pixels.shape[1]))
-                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame)
+                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame, guide=guide_of(pixels))
         missing = [index for index in range(len(images)) if index not in found]
         fresh = encode(self.model, [images[index] for index in missing]) if missing else []
         for index, image in zip(missing, fresh, strict=True):
@@ -224,5 +232,5 @@ class Predictor:
 
     def _moved(self, embedding: Embedding) -> Embedding:
         device, dtype = self.model.device, self.model.dtype
-        with evaluating(self.model):
+        with evaluating(self.model, kept=True):
             return self.model.prepare(embedding.map(lambda tensor: tensor.to(device, dtype)))

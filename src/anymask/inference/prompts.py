@@ -53,6 +53,8 @@ class ModelPrompt:
     mask: Float[np.ndarray, "hm wm"] | None
     is_lone_point: bool
     """One point and nothing else: the ambiguous prompt, which three masks answer (SAM, sec. 3)."""
+    is_lone_box: bool = False
+    """A box and nothing else."""
     text: Float[np.ndarray, " c"] | None = None
     """CLIP's embedding of the words, before the model's projection."""
 
@@ -87,6 +89,7 @@ def to_model(prompt: Prompt, frame: Frame, mask_size: int, read_words: ReadWords
         labels=np.concatenate(kinds),
         mask=mask,
         is_lone_point=len(points) == 1 and box is None and mask is None and text is None,
+        is_lone_box=len(points) == 0 and box is not None and mask is None and text is None,
         text=text,
     )
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from anymask.errors import PromptError
 from anymask.inference.answers import EncodedImage, Masks, answer
 from anymask.inference.prompts import Prompt, to_model
+from anymask.inference.refinement import Refinement
 from anymask.model import Sam
 
 
@@ -32,9 +33,10 @@ class Session:
     leaves everything as it was. Undo and redo recompute nothing.
     """
 
-    def __init__(self, model: Sam, image: EncodedImage) -> None:
+    def __init__(self, model: Sam, image: EncodedImage, *, refinement: Refinement | None = None) -> None:
         self._model = model
         self._image = image
+        self._refinement = refinement or Refinement()
         self._steps: tuple[Step, ...] = ()
         self._position = 0
 
@@ -117,7 +119,7 @@ class Session:
             mask = self._last.result.logits[self._last.chosen]
         prompt = Prompt(points=points or None, labels=labels or None, box=box, mask=mask)
         checked = to_model(prompt, self._image.frame, self._model.mask_size)
-        result = next(answer(self._model, self._image, [checked], multimask=None))
+        result = next(answer(self._model, self._image, [checked], multimask=None, refinement=self._refinement))
         return self._add(Step(points=points, labels=labels, box=box, result=result))
 
     def _add(self, step: Step) -> Masks:

@@ -7,7 +7,6 @@ example is in, as directions from the origin are all alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +18,7 @@ from anymask.errors import InputError, PromptError
 from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, answer, encode, read
 from anymask.inference.prompts import Prompt, binary_mask, to_model, to_model_all
+from anymask.inference.refinement import PLAIN, Refinement
 from anymask.model import Sam
 
 _PLACES_PER_SIDE = 24
@@ -85,7 +85,7 @@ class Similar:
             mask = binary_mask(prompt.mask, frame.original, self.model.mask_size)
         if mask is None:
             checked = to_model(prompt, frame, self.model.mask_size)
-            mask = next(answer(self.model, encoded, [checked], multimask=None)).best
+            mask = next(answer(self.model, encoded, [checked], multimask=None, refinement=Refinement())).best
         if not mask.any():
             raise PromptError("the example's mask is empty")
         features = _features(encoded)
@@ -99,7 +99,8 @@ class Similar:
         points = _peaks(_similarity(features, example.direction), encoded.frame.original, options)
         prompts = to_model_all([Prompt(points=[point]) for point in points], encoded.frame, self.model.mask_size)
         found: list[SimilarRegion] = []
-        for point, masks in zip(points, answer(self.model, encoded, prompts, multimask=True), strict=True):
+        answers = answer(self.model, encoded, prompts, multimask=True, refinement=PLAIN)
+        for point, masks in zip(points, answers, strict=True):
             for mask, score in zip(masks.masks, masks.scores.tolist(), strict=True):
                 if score < options.min_iou or not mask.any():
                     continue
@@ -112,11 +113,6 @@ class Similar:
         kept = nms.mask_nms([region.rle for region in found], ranks, options.nms)
         chosen = sorted((found[index] for index in kept.tolist()), key=lambda region: -region.similarity)
         return chosen[: options.max_results]
-
-    def find_many(self, images: Iterable[ImageSource], example: Example) -> Iterator[list[SimilarRegion]]:
-        """Yield what `find` returns for each image, one image in memory at a time."""
-        for image in images:
-            yield self.find(image, example)
 
 
 def _features(image: EncodedImage) -> Float[np.ndarray, "c h w"]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -78,7 +79,7 @@ class ImageSide:
     def part(self, b: int) -> ImageSide:
         """Return the side of one image, without the first two axes."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        own = {name: value[b, 0] for name, value in fields.items() if isinstance(value, Tensor)}
+        own: dict[str, Any] = {name: value[b, 0] for name, value in fields.items() if isinstance(value, Tensor)}
         return dataclasses.replace(self, **own)
 
 

@@ -10,7 +10,8 @@ Two exact ways to add the two relative terms:
   ViT-H's have 208 in global attention. The longer products cost it about a tenth of an encoder's time; an N×L×L bias
   instead would be 0.5 GiB an image in bfloat16;
 - chunked: a few heads and query rows at a time, added in place to logits that stay in the cache; this is the fast one
-  on a CPU where no gradient is wanted. It computes in float32: bfloat16 logits are slower, and coarse.
+  on a CPU where no gradient is wanted. It computes in float32, whatever the processor's instructions: bfloat16 logits
+  are slower, and coarse.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from anymask.model.dense import product, uses_onednn
+from anymask.model.dense import product, runs_on_cpu_without_gradient
 
 _CHUNK_ELEMENTS = 1 << 20
 """Logits held at a time by `attend_chunked`: 4 MiB of float32."""
@@ -74,7 +75,7 @@ def attend(
     rel_w: Float[Tensor, "b n l w"],
 ) -> Float[Tensor, "b n l d"]:
     """Attend over an h×w grid of keys with decomposed relative positions, by the faster exact way."""
-    if uses_onednn(q, k, v, rel_h, rel_w):
+    if q.dtype in (torch.float32, torch.bfloat16) and runs_on_cpu_without_gradient(q, k, v, rel_h, rel_w):
         out = attend_chunked(q.float(), k.float(), v.float(), rel_h.float(), rel_w.float())
         return out.to(q.dtype)
     return attend_folded(q, k, v, rel_h, rel_w)

@@ -207,6 +207,8 @@ class DecoderConfig:
     nowhere."""
     stability_offset: float = 0.05
     """The logit, and its opposite, between which `min_stability` measures."""
+    ranker_width: int | None = None
+    """Channels of the ranker that corrects predicted IoUs (`anymask.model.ranker`); None: they stay as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +295,7 @@ class SamConfig:
             raise CheckpointError(f"the model's configuration is not one of anymask's: {error}") from error
 
 
-_LATER = ("skip_widths", "object_score", "sigmoid_iou", "min_stability", "stability_offset")
+_LATER = ("skip_widths", "ranker_width", "object_score", "sigmoid_iou", "min_stability", "stability_offset")
 """Settings of the decoder that its first models did not have."""
 
 

@@ -37,18 +37,27 @@ def _onednn_types() -> frozenset[torch.dtype]:
     return frozenset(types)
 
 
+def runs_on_cpu_without_gradient(*operands: Tensor) -> bool:
+    """Whether operations on these run at once on the CPU in the operands' own type, with no gradient to be kept.
+
+    False while torch compiles, traces or converts types itself (autocast).
+    """
+    if torch.compiler.is_compiling() or torch.jit._trace.is_tracing() or torch.is_autocast_enabled("cpu"):
+        return False
+    if any(t.device.type != "cpu" for t in operands):
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in operands))
+
+
 def uses_onednn(x: Tensor, *others: Tensor | None) -> bool:
     """Whether `product` takes oneDNN for these operands: on the CPU, of one type, with no gradient to be kept.
 
     The types are float32 and, where the processor has instructions that serve it, bfloat16.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    operands = (x, *(t for t in others if t is not None))
+    if not runs_on_cpu_without_gradient(*operands):
         return False
-    if torch.jit._trace.is_tracing() or x.dtype not in _onednn_types():
-        return False
-    if any(t is not None and t.dtype != x.dtype for t in others):
-        return False
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *others)):
+    if x.dtype not in _onednn_types() or any(t.dtype != x.dtype for t in operands):
         return False
     return bool(torch.backends.mkldnn.enabled) and _has_onednn()
 

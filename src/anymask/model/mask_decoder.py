@@ -321,12 +321,13 @@ def _zero_convolution(channels: int, out_channels: int) -> nn.Conv2d:
 
 def cells_of_2(x: Float[Tensor, "b d h2 w2"]) -> Float[Tensor, "b h w 2 2 d"]:
     """Group pixels by 2×2 of a cell, (row, column): the order in which `Upscale.pixels` makes them."""
-    return x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3)
+    grouped: Tensor = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    return grouped.transpose(2, 3)
 
 
 def cells_of_4(x: Float[Tensor, "b e h4 w4"]) -> Float[Tensor, "b h w 2 2 2 2 e"]:
     """Group pixels by 4×4 of a cell, (row, column, subrow, subcolumn): the inverse of `place_pixels`."""
-    grouped = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2, 2)).unflatten(1, (-1, 2, 2))
+    grouped: Tensor = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2, 2)).unflatten(1, (-1, 2, 2))
     return grouped.permute(0, 1, 4, 2, 5, 3, 6, 7)
 
 

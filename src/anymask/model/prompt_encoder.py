@@ -104,9 +104,9 @@ class PositionEncoding(nn.Module):
 
     positional_encoding_gaussian_matrix: Tensor
 
-    def __init__(self, num_features: int, scale: float = 1.0) -> None:
+    def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.register_buffer("positional_encoding_gaussian_matrix", scale * torch.randn(2, num_features))
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, num_features))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move as any module does, but keep the matrix in float32: in half precision, points would move."""

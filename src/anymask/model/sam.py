@@ -37,6 +37,7 @@ from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
 from anymask.model.plain_vit import PlainViTEncoder
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
 from anymask.model.pyramid import PyramidEncoder
+from anymask.model.ranker import MaskRanker
 from anymask.model.repvit import RepViT
 from anymask.model.tiny_vit import TinyViTEncoder
 
@@ -88,6 +89,7 @@ class Sam(nn.Module):
         self.prompt_encoder = PromptEncoder(config)
         has_hq = config.decoder.hq_feature_width is not None
         self.mask_decoder = HQMaskDecoder(config) if has_hq else MaskDecoder(config)
+        self.ranker = None if config.decoder.ranker_width is None else MaskRanker(config)
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean, device="cpu").view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std, device="cpu").view(-1, 1, 1), False)
 
@@ -130,7 +132,10 @@ class Sam(nn.Module):
 
     def encode(self, images: Float[Tensor, "b 3 s s"]) -> Embedding:
         """Encode preprocessed images."""
-        features, early = self.image_encoder(images)
+        return self.embedding_of(*self.image_encoder(images))
+
+    def embedding_of(self, features: Float[Tensor, "b c h w"], early: Any) -> Embedding:
+        """Return an embedding of what the image encoder gives, with what the decoder needs of early layers."""
         if isinstance(self.mask_decoder, HQMaskDecoder):
             return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
         if self.config.decoder.skip_widths is not None:
@@ -154,7 +159,8 @@ class Sam(nn.Module):
         """Answer prompts: logits (before the threshold 0) and predicted IoUs.
 
         multimask True gives the three masks of an ambiguous prompt, False the one of a clear prompt, None all
-        four, the one of a clear prompt first.
+        four, the one of a clear prompt first. Predicted IoUs are corrected by the ranker where there is one, whose
+        gradient reaches nothing but itself.
         """
         answer = self.answer(embedding, prompts, multimask=multimask)
         return answer.logits, answer.iou
@@ -180,13 +186,17 @@ class Sam(nn.Module):
         side = embedding.side
         shares_image = prompts.masks is None and encoded.present is None
         if side is not None and shares_image and self.mask_decoder.pays(encoded.tokens):
-            return self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
-        image = _channels_last(embedding)
-        image = image + encoded.dense.to(image.dtype)  # which is bfloat16 under autocast, and should stay
-        positions = self.prompt_encoder.grid_positions().to(image.dtype)
-        operands = (image, positions, encoded.tokens, encoded.present)
-        answered: Answer = self.mask_decoder(*operands, candidates, embedding.hq, embedding.skips)
-        return answered
+            answered = self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
+        else:
+            image = _channels_last(embedding)
+            image = image + encoded.dense.to(image.dtype)  # which is bfloat16 under autocast, and should stay
+            positions = self.prompt_encoder.grid_positions().to(image.dtype)
+            operands = (image, positions, encoded.tokens, encoded.present)
+            answered = self.mask_decoder(*operands, candidates, embedding.hq, embedding.skips)
+        if self.ranker is None:
+            return answered
+        seen = (embedding.features.detach(), answered.logits.detach(), answered.iou.detach())
+        return answered._replace(iou=answered.iou + self.ranker(*seen, candidates))
 
     def prepare(self, embedding: Embedding) -> Embedding:
         """Add what all prompts of the images share, so that each of them is answered faster; not for training.

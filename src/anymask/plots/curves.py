@@ -96,17 +96,6 @@ def bars_by_set(sets: Sequence[str], series: Mapping[str, Sequence[float]], *, l
     return _finished(figure, axes)
 
 
-def precision_recall(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> bytes:
-    """Draw precision over recall of one or more methods, each (precision, recall) point by point, as a PNG."""
-    figure = _figure(4.4, 4.0)
-    axes = figure.subplots()
-    for color, (name, (precision, recall)) in zip(cycle(_SERIES), series.items(), strict=False):
-        axes.plot(recall, precision, color=color, linewidth=2, label=name)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title=title)
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
-    return _finished(figure, axes)
-
-
 def _finished(figure: Figure, axes: Axes) -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_INK, labelsize=8)

@@ -23,6 +23,8 @@ SAMPLES = {
     "coffee": Sample("coffee.jpg", (290, 130), "the cup"),
     "cat": Sample("cat.jpg", (180, 60), "the cat"),
     "rocket": Sample("rocket.jpg", (322, 260), "the rocket"),
+    "astronaut": Sample("astronaut.jpg", (200, 350), "the space suit"),
+    "camera": Sample("camera.jpg", (150, 330), "the coat"),
 }
 
 

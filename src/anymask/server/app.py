@@ -19,7 +19,7 @@ from anymask.server.bench import Bench, TextModel
 from anymask.server.folder import add_folders
 from anymask.server.refusals import add_handlers
 from anymask.server.routes import annotating, engine, export, images, info, masks, models
-from anymask.server.routes.page import add_page
+from anymask.server.routes.page import build_page
 from anymask.server.security import Guard
 from anymask.server.settings import Settings
 
@@ -68,7 +68,7 @@ def create_app(
             await scan
             bench.close()
 
-    app = FastAPI(
+    app = _Application(
         title="anymask",
         version=anymask.__version__,
         lifespan=running,
@@ -84,16 +84,27 @@ def create_app(
     for part in (info, images, annotating, masks, models, export, engine):
         api.include_router(part.router)
     app.include_router(api)
-    add_page(app, settings.page)
+    app.mount("/", build_page(settings.page), name="page")
     add_handlers(app)
     app.add_middleware(Guard, settings=settings)
-    _describe_errors(app)
     return app
 
 
-def _describe_errors(app: FastAPI) -> None:
+class _Application(FastAPI):
+    """Describes itself when first asked: that takes several times as long as all the rest of building it."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, made once."""
+        is_new = self.openapi_schema is None
+        document = super().openapi()
+        if is_new:
+            _describe_errors(document)
+        return document
+
+
+def _describe_errors(document: dict[str, Any]) -> None:
     """Say of errors that they are JSON; FastAPI gives them the media type of their route's result."""
-    for operations in app.openapi()["paths"].values():
+    for operations in document["paths"].values():
         for operation in operations.values():
             for code, answer in operation["responses"].items():
                 if int(code) >= 400:

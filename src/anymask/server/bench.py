@@ -21,7 +21,7 @@ from anymask.server.encoding import Encoding, embedding_cache
 from anymask.server.events import Events
 from anymask.server.identity import project_id
 from anymask.server.parts import PARTS, Parts
-from anymask.server.pictures import local_path, read_pixels
+from anymask.server.pictures import file_state, local_path, read_pixels
 from anymask.server.refusals import Refused, busy
 from anymask.server.settings import Settings
 from anymask.server.worker import Worker
@@ -104,10 +104,11 @@ class Bench:
         return read_pixels(self.project, image, self.model, max_pixels=self.settings.max_pixels)
 
     def made_path(self, kind: Literal["shown", "thumbnails"], image: StoredImage) -> FilePath:
-        """Return where a JPEG made from an image's pixels is kept; another mapping of channels, another picture."""
+        """Return where a JPEG made from an image is kept; another file or mapping of channels, another JPEG."""
         channels = self.model.channels
         mapping = "" if channels is None else f"-{zlib.crc32(json.dumps(channels, sort_keys=True).encode()):08x}"
-        return self.project.cache / kind / f"{image.id}{mapping}.jpg"
+        state = f"{zlib.crc32(file_state(self.project, image).encode()):08x}"
+        return self.project.cache / kind / f"{image.id}-{state}{mapping}.jpg"
 
     def close(self) -> None:
         """End the threads; what runs is given a moment."""

@@ -20,7 +20,7 @@ from anymask.inference.embeddings import embedding_key
 from anymask.model import Sam
 from anymask.server import schemas
 from anymask.server.events import Events
-from anymask.server.pictures import read_pixels
+from anymask.server.pictures import file_state, read_pixels
 from anymask.server.refusals import Refused
 from anymask.server.worker import Priority, Worker
 
@@ -59,7 +59,7 @@ class Encoding:
         self._states: dict[int, tuple[schemas.ImageState, str | None]] = {
             image_id: ("ready", None) for image_id in project.images.encoded(self._name)
         }
-        self._packed: OrderedDict[int, bytes] = OrderedDict()
+        self._packed: OrderedDict[tuple[int, str], bytes] = OrderedDict()
         self._calls = 0
 
     def describe(self, image: StoredImage) -> schemas.Image:
@@ -100,24 +100,32 @@ class Encoding:
         with self._lock:
             if self._states.get(image.id, ("new", None))[0] != "ready":
                 return None
-            packed = self._packed.get(image.id)
+        state = file_state(self._project, image)
+        with self._lock:
+            packed = self._packed.get((image.id, state))
             if packed is not None:
-                self._packed.move_to_end(image.id)
+                self._packed.move_to_end((image.id, state))
                 return packed
-        key = self._project.images.embedding_key(image.id, self._name)
+        key = self._key(image)
         embedding = None if key is None else self._cache.get(key)
-        if embedding is None:  # the cache had to make room for others
+        if embedding is None:  # the cache had to make room for others, or another file is there now
             self._set(image.id, "new")
             return None
         packed = pack([tensor[0].numpy() for tensor in embedding.tensors().values()])
         with self._lock:
-            self._packed[image.id] = packed
+            self._packed[image.id, state] = packed
             while len(self._packed) > _KEPT:
                 self._packed.popitem(last=False)
         return packed
 
+    def _key(self, image: StoredImage) -> str | None:
+        """Return the key of an image's embedding; None where there is none, or of a file that was there before."""
+        kept = self._project.images.embedding_key(image.id, self._name)
+        key, _, state = (kept or "").partition("@")
+        return key if key and state in ("", file_state(self._project, image)) else None
+
     def _is_kept(self, image: StoredImage) -> bool:
-        key = self._project.images.embedding_key(image.id, self._name)
+        key = self._key(image)
         return key is not None and self._cache.get(key) is not None
 
     def _work(self, image: StoredImage) -> None:
@@ -136,6 +144,7 @@ class Encoding:
             self._set(image.id, "ready")
 
     def _encode(self, image: StoredImage) -> None:
+        state = file_state(self._project, image)
         pixels = read_pixels(self._project, image, self._model, max_pixels=self._max_pixels)
         if pixels.shape[:2] != image.size and not self._project.images.resize(image.id, pixels.shape[:2]):
             raise ImageError(f"{image.name}: has another size than when it was annotated; restore the file as it was")
@@ -146,7 +155,7 @@ class Encoding:
             self._cache.put(key, encoded.embedding)
             if self._cache.get(key) is None:
                 raise ImageError(f"{image.name}: its embedding could not be kept; is the disk full?")
-        self._project.images.set_embedding(image.id, self._name, key)
+        self._project.images.set_embedding(image.id, self._name, f"{key}@{state}")
 
     def _set(self, image_id: int, state: schemas.ImageState, error: str | None = None) -> None:
         with self._lock:

@@ -6,7 +6,6 @@ Every format gives (name, content) pairs, one image at a time. Names may have fo
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from anymask.data.coco_writer import OBJECT, CocoImage, write_coco
+from anymask.data.listing import unique_names
 from anymask.engine.store import Annotation, Class, StoredImage
 from anymask.errors import ImageError
 from anymask.geometry import points, polygons, rle
@@ -42,12 +42,13 @@ class Annotated:
 
 def stems(images: Sequence[StoredImage]) -> dict[int, str]:
     """Return a file's stem for each image, its id behind it where two would be alike."""
-    plain = {}
+    choices = []
     for image in images:
         parts = [part for part in PurePosixPath(image.name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
-        plain[image.id] = str(PurePosixPath(*parts).with_suffix("")) if parts else "image"
-    counts = Counter(stem.lower() for stem in plain.values())
-    return {id: stem if counts[stem.lower()] == 1 else f"{stem}-{id}" for id, stem in plain.items()}
+        plain = str(PurePosixPath(*parts).with_suffix("")) if parts else "image"
+        choices.append((plain, f"{plain}-{image.id}"))
+    names = unique_names(choices)
+    return {image.id: name for image, name in zip(images, names, strict=True)}
 
 
 def coco(
@@ -139,7 +140,7 @@ def yolo(images: Iterator[Annotated], classes: Sequence[Class], *, tolerance: fl
                 lines.append(" ".join([str(number), *(f"{value:.6g}" for value in (ring / (width, height)).ravel())]))
         yield f"labels/{annotated.stem}.txt", "".join(f"{line}\n" for line in lines).encode()
     names = [each.name for each in classes] + [UNNAMED] * unnamed
-    listed = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(names))
+    listed = "".join(f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(names))
     yield "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{listed}".encode()
 
 

@@ -41,6 +41,17 @@ def local_path(project: Project, image: StoredImage) -> Path:
     return path
 
 
+def file_state(project: Project, image: StoredImage) -> str:
+    """Return what changes where another file takes an image's place; "" for an image elsewhere, or none there."""
+    if "://" in image.location:
+        return ""
+    try:
+        found = project.path(image.location).stat()
+    except OSError:
+        return ""
+    return f"{found.st_size:x}-{found.st_mtime_ns:x}"
+
+
 def read_pixels(project: Project, image: StoredImage, model: Sam, *, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as the model sees it: by its own mapping of channels where it has one. Raises ImageError."""
     path = local_path(project, image)

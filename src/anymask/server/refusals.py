@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from anymask.errors import AnymaskError, OutputError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from fastapi.exceptions import RequestValidationError
 
 logger = logging.getLogger("anymask.server")
 
@@ -42,6 +47,7 @@ def busy(sentence: str, seconds: float) -> Refused:
 
 def add_handlers(app: FastAPI) -> None:
     """Answer every exception that a route may raise with its sentence."""
+    from fastapi.exceptions import RequestValidationError  # not above: the page is served before there are routes
 
     @app.exception_handler(Refused)
     def _refused(_: Request, error: Refused) -> JSONResponse:
@@ -62,6 +68,14 @@ def add_handlers(app: FastAPI) -> None:
         if isinstance(error, OutputError):
             logger.error("%s", error)
         return Refused(_FULL if isinstance(error, OutputError) else 422, str(error)).response()
+
+    @app.exception_handler(OSError)
+    def _file(_: Request, error: OSError) -> JSONResponse:
+        """A disk that is full, and other troubles with files; their places are the server's own business."""
+        logger.error("%s", error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        word = "the server's disk is full" if full else "the server cannot read or write a file; its log says more"
+        return Refused(_FULL if full else 500, word).response()
 
 
 def _first_of(error: RequestValidationError) -> str:

@@ -6,25 +6,41 @@ import contextlib
 import socket
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
-from fastapi import FastAPI
+
+from anymask.server.front import Front
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _PARTING_SECONDS = 5
+_MAX_CONNECTIONS = 512
+"""Open at once; more are answered with 503. Those that listen to events count."""
+_MAX_HEADERS = 64 << 10
+"""Bytes of a request before its body."""
 _KEEP_ALIVE_SECONDS = 75
 """Long: a connection closed just when a request is sent on it looks like a failure."""
 
 
-def run(app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; `ready` is called when requests are answered."""
+def run(front: Front, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `ready` is called when the page is answered.
+
+    Raises what keeps the application from being made.
+    """
+    server = Server(front, ready)
+    front.on_failure = server.stop
     with contextlib.suppress(KeyboardInterrupt):
-        Server(app, ready).run(sockets=[listener])
+        server.run(sockets=[listener])
+    if front.failure is not None:
+        raise front.failure
 
 
 class Server(uvicorn.Server):
     """Says when it is ready, and lets go of those who listen to events when it ends: they would never leave."""
 
-    def __init__(self, app: FastAPI, ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI | Front, ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -33,6 +49,8 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            limit_concurrency=_MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=_MAX_HEADERS,
             timeout_graceful_shutdown=_PARTING_SECONDS,
         )
         super().__init__(config)
@@ -56,6 +74,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     def _let_go(self) -> None:
+        if isinstance(self._app, Front):
+            self._app.give_up()
         bench = getattr(self._app.state, "bench", None)
         if bench is not None:
             bench.events.close()

@@ -41,6 +41,8 @@ _HEADERS = {
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d{1,5})?")
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/api/images"
+_WITH_MASKS = re.compile(r"/api/(images/[^/]+/[^/]+|engine/(finish|judge)|classes)")
+"""Routes that take masks, or lists of classes."""
 _LOCKED = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>anymask</title>"
     "<p>This page needs its token: open the address that <code>anymask serve</code> printed when it started."
@@ -121,7 +123,7 @@ class Guard:
         cookie = f"anymask_{_port(scope)}"
         shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
         if scope["path"] == "/" and shown and self._is_token(shown[0]):
-            answer = RedirectResponse("/", status_code=303)
+            answer = RedirectResponse("./", status_code=303)  # relative: a proxy may serve this below a path
             answer.set_cookie(
                 cookie, shown[0], httponly=True, samesite="lax", secure=scope["scheme"] == "https", max_age=90 * 86400
             )
@@ -147,8 +149,14 @@ class Guard:
         return hmac.compare_digest(text.encode("utf-8", "replace"), self.settings.token.encode())
 
     def _limit(self, scope: Scope) -> int:
-        is_upload = scope["method"] == "POST" and scope["path"] == _UPLOADS
-        return self.settings.max_upload_bytes if is_upload else self.settings.max_body_bytes
+        if scope["method"] == "POST" and scope["path"] == _UPLOADS:
+            return self.settings.max_upload_bytes
+        holds_masks = _WITH_MASKS.fullmatch(scope["path"]) is not None
+        return (
+            self.settings.max_body_bytes
+            if holds_masks
+            else min(self.settings.max_small_bytes, self.settings.max_body_bytes)
+        )
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """Count the bytes of a body, whatever length it was said to have."""
@@ -172,8 +180,23 @@ def _check_site(scope: Scope, headers: Headers) -> None:
     if site in ("cross-site", "same-site") and not (is_reading and mode == "navigate"):
         raise Refused(403, "this request comes from a page of another site, which may not use this server")
     origin = headers.get("origin")
-    if origin is not None and not is_reading and urlsplit(origin).netloc != headers.get("host"):
+    if (
+        origin is not None
+        and not is_reading
+        and _site_of(origin)
+        not in (
+            headers.get("host"),
+            headers.get("x-forwarded-host", "").partition(",")[0].strip() or None,
+        )
+    ):
         raise Refused(403, f"this request comes from {origin[:80]}, which may not write here")
+
+
+def _site_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as http://[
+        return ""
 
 
 def _too_large(limit: int) -> Refused:

@@ -28,7 +28,9 @@ class Settings:
     """Who does not show it is refused; None only on the loopback address."""
     max_upload_bytes: int = 100 << 20
     max_body_bytes: int = 64 << 20
-    """Of any request but an upload."""
+    """Of changes to annotations and of what a person says is done, which hold masks."""
+    max_small_bytes: int = 2 << 20
+    """Of every other request: they are parsed at once, and others wait meanwhile."""
     max_pixels: int = 100_000_000
     """Of an image, decoded."""
     max_waiting: int = 8

@@ -79,13 +79,9 @@ def finish(bench: Bench, lease: Lease, spent: Outcome, *, second: Sequence[RLE] 
     checked(project, lease)
     if lease.kind in JUDGED:
         raise Refused(422, f"a {lease.kind} ends with a word on each mask, and this had none")
-    if lease.copy:
-        if (lease.image_id, lease.worker) not in project.reviews.hidden(SECOND):
-            project.reviews.hide(lease.image_id, second, kind=SECOND, author=lease.worker)
-        counts = {"added": len(second)}
-    else:
-        counts = judged(project, lease)
-    return project.jobs.finish(lease, replace(spent, model=bench.model_hash, **counts))
+    counts = {"added": len(second)} if lease.copy else judged(project, lease)
+    hidden = (SECOND, second) if lease.copy else None
+    return project.jobs.finish(lease, replace(spent, model=bench.model_hash, **counts), hidden=hidden)
 
 
 def finish_judged(

@@ -20,20 +20,24 @@ from anymask.training.strict_toml import read_strictly
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """One source of samples: tars in SA-1B's layout or folders of images beside masks, its weight, its variations.
+    """One source of samples: where it lies, its weight, its variations.
 
-    Both are glob patterns, in which `~` and $VARIABLES are expanded.
+    `data` is of any kind that `anymask.data.open.open_data` opens, with `annotations` where those of one place lie
+    apart; `tars` and `folders` are the same under the names of its oldest kinds. All but `annotations` are glob
+    patterns; `~` and $VARIABLES are expanded.
     """
 
     tars: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    annotations: str = ""
     weight: float = 1.0
     transforms: TransformConfig = field(default_factory=TransformConfig)
 
     def __post_init__(self) -> None:
         """Refuse a source of nothing, or of two kinds."""
-        if bool(self.tars) == bool(self.folders):
-            raise ValueError("a source needs either tars or folders")
+        if sum(map(bool, (self.tars, self.folders, self.data))) != 1:
+            raise ValueError("a source needs one of data, tars and folders")
         if self.weight < 0:
             raise ValueError(f"weight is {self.weight}; it must be at least 0")
 
@@ -83,7 +87,7 @@ class ModelConfig:
     image_size: int = 512
     start: str = ""
     """A model's name or file, a public MAE's file, or for a size on a trunk of that name, `efficientnet-lite0` to
-    `efficientnet-lite2`: the installed package of its weights, or their file."""
+    `efficientnet-lite2`: the installed package of its weights, or their file. $VARIABLES are expanded."""
     rest: str = ""
     """A model whose weights begin what `start` leaves at random, where their names and shapes agree; '': none."""
     drop_path: float = 0.0
@@ -92,6 +96,9 @@ class ModelConfig:
     """Of masks of everything (`anymask.model.SamConfig`); left out, that of `start`, or the size's."""
     stability_score_thresh: float | None = None
     """The same."""
+    ranker_width: int | None = None
+    """Channels of the ranker (`anymask.model.DecoderConfig`), a new one where `start` has none; left out, that of
+    `start`."""
 
     def __post_init__(self) -> None:
         """Refuse a model that cannot be built."""
@@ -99,13 +106,15 @@ class ModelConfig:
             raise ValueError(f"size is {self.size!r}; it must be one of {', '.join(SIZES)}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path is {self.drop_path}; it must be at least 0 and below 1")
+        if self.ranker_width is not None:
+            _at_least(self, 1, "ranker_width")
         try:
             self.build()
         except AnymaskError as error:
             raise ValueError(str(error)) from error
 
     def build(self, start: SamConfig | None = None) -> SamConfig:
-        """Return the named size at that input side, with the thresholds of the model to start from, or its own."""
+        """Return the named size at that input side; thresholds and ranker are the start's, if not given."""
         config = SIZES[self.size]
         encoder = config.encoder
         if self.drop_path:
@@ -114,7 +123,9 @@ class ModelConfig:
             name: getattr(start or config, name) if (own := getattr(self, name)) is None else own
             for name in ("pred_iou_thresh", "stability_score_thresh")
         }
-        return dataclasses.replace(config, encoder=encoder, image_size=self.image_size, **thresholds)
+        ranker_width = self.ranker_width or (start or config).decoder.ranker_width
+        decoder = dataclasses.replace(config.decoder, ranker_width=ranker_width)
+        return dataclasses.replace(config, encoder=encoder, decoder=decoder, image_size=self.image_size, **thresholds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,16 +205,34 @@ class DistilConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankerConfig:
+    """The ranker's loss: squared error of predicted IoUs, and which candidate is best (`training.ranker_step`)."""
+
+    ranking: float = 0.1
+    """Weight of the latter."""
+    temperature: float = 0.1
+    """Difference of IoU that makes a candidate e times as likely the best."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be trained with."""
+        _at_least(self, 0, "ranking")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A whole training run."""
 
     run: RunConfig
     sources: tuple[SourceConfig, ...]
-    kind: Literal["sam", "mae", "distil"] = "sam"
+    kind: Literal["sam", "mae", "distil", "ranker"] = "sam"
     """The promptable task, or what prepares its image encoder: masked pre-training (`anymask.model.mae`), which reads
-    images alone, or the embeddings of another model (`anymask.training.distil_step`)."""
+    images alone, or the embeddings of another model (`anymask.training.distil_step`); or, last, the ranker by itself
+    (`anymask.training.ranker_step`)."""
     mae: MaeConfig = field(default_factory=MaeConfig)
     distil: DistilConfig = field(default_factory=DistilConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)

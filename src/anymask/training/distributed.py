@@ -84,12 +84,6 @@ def wait(processes: Processes) -> None:
         dist.barrier()
 
 
-def leave_processes() -> None:
-    """End the exchange, if there is one."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def shard(model: nn.Module, processes: Processes, forward_methods: tuple[str, ...]) -> None:
     """Share a model's parameters out over the processes: a group for each block of its encoder, one for the rest.
 

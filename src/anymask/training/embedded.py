@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 
 from anymask.data.files import make_folder
-from anymask.data.loader import Batch, SampleSet
-from anymask.data.sa1b import Skipped
+from anymask.data.loader import Batch
+from anymask.data.sample import SampleSet, Skipped
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError, OutputError
 from anymask.model import Embedding, Sam
@@ -43,7 +43,9 @@ class EmbeddedBatch(Batch):
 
     def to(self, device: torch.device | str) -> EmbeddedBatch:
         """Move every tensor."""
-        return _with_tensors(self, {name: x.to(device, non_blocking=True) for name, x in _tensors(self).items()})
+        moved = {name: x.to(device, non_blocking=True) for name, x in _tensors(self).items()}
+        embedding = self.embedding.map(lambda x: x.to(device, non_blocking=True))
+        return dataclasses.replace(self, **moved, embedding=embedding)  # type: ignore[arg-type]  # names of fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ class EmbeddedViews:
             valid=torch.from_numpy(valid),
             keys=tuple(view.key for view in views),
             embedding=Embedding.from_tensors(
-                {name: torch.from_numpy(values[places]).float() for name, values in self._embeddings.items()}
+                {name: torch.from_numpy(stored[places]).float() for name, stored in self._embeddings.items()}
             ),
         )
 
@@ -207,19 +209,15 @@ class EmbeddedStream(IterableDataset[Batch]):
 
 def _joined(parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
     joined = {name: torch.cat([_tensors(part)[name] for part in parts]) for name in _tensors(parts[0])}
+    encoded = [part.embedding.tensors() for part in parts]
+    embedding = Embedding.from_tensors({name: torch.cat([one[name] for one in encoded]) for name in encoded[0]})
     keys = tuple(key for part in parts for key in part.keys)
-    return dataclasses.replace(_with_tensors(parts[0], joined), keys=keys)
+    return dataclasses.replace(parts[0], **joined, embedding=embedding, keys=keys)  # type: ignore[arg-type]
 
 
 def _tensors(batch: EmbeddedBatch) -> dict[str, Tensor]:
     values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    own = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    return own | batch.embedding.tensors()
-
-
-def _with_tensors(batch: EmbeddedBatch, tensors: dict[str, Any]) -> EmbeddedBatch:
-    own = {field.name: tensors[field.name] for field in dataclasses.fields(batch) if field.name in tensors}
-    return dataclasses.replace(batch, embedding=Embedding.from_tensors(tensors), **own)
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _packed(item: Item) -> _View:
@@ -240,7 +238,6 @@ class _Writers:
     def __init__(self, folder: Path, model: Sam) -> None:
         self.folder, self.model = folder, model
         self._waiting: list[Item] = []
-        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def __enter__(self) -> _Writers:
         """Open no file yet: what there was is written over."""
@@ -260,11 +257,9 @@ class _Writers:
             self._flush()
 
     def mapped(self, count: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the embeddings' tensors by name, float16, as maps of the files."""
-        return {
-            name: np.memmap(self._file(name), np.float16, "r", shape=(count, *shape))
-            for name, shape in self._shapes.items()
-        }
+        """Return the embeddings' arrays by name, float16, as maps of the files."""
+        shapes = self.model.embedding_shapes()
+        return {name: np.memmap(self._file(name), np.float16, "r", shape=(count, *s)) for name, s in shapes.items()}
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.f16"
@@ -273,8 +268,7 @@ class _Writers:
         if not self._waiting:
             return
         encoded = encode_items(self.model, self._waiting)
-        for name, tensor in encoded.items():
-            self._shapes[name] = tuple(tensor.shape[1:])
+        for name, tensor in encoded.tensors().items():
             try:
                 with self._file(name).open("ab") as file:
                     file.write(np.ascontiguousarray(tensor.cpu().numpy().astype(np.float16)).data)
@@ -284,11 +278,10 @@ class _Writers:
 
 
 @torch.inference_mode()
-def encode_items(model: Sam, items: Sequence[Item]) -> dict[str, Tensor]:
-    """Return the embeddings of views, by the names of `Embedding.tensors`, in float32."""
+def encode_items(model: Sam, items: Sequence[Item]) -> Embedding:
+    """Return the embeddings of views in float32."""
     pixels = np.ascontiguousarray(np.stack([item.image for item in items]).transpose(0, 3, 1, 2))
     valid = torch.from_numpy(np.stack([item.valid for item in items]))
     images = model.preprocess(torch.from_numpy(pixels).to(model.device))
     inside = F.interpolate(valid[:, None].float(), images.shape[-2:], mode="nearest").to(images.device)
-    embedding = model.encode(images * inside.to(images.dtype))
-    return {name: tensor.float() for name, tensor in embedding.tensors().items()}
+    return model.encode(images * inside.to(images.dtype)).map(torch.Tensor.float)

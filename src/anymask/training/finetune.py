@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from anymask.data.labelled import Subset
-from anymask.data.loader import Batch, BatchStream, SampleSet, Source
+from anymask.data.loader import Batch, BatchStream, Source
+from anymask.data.sample import SampleSet, Subset
 from anymask.data.transforms import TransformConfig
 from anymask.model import Sam
 from anymask.task import LossConfig, PromptConfig, RoundsConfig

@@ -69,15 +69,21 @@ class TrainingError(AnymaskError):
     """A run cannot go on: NaN, out of memory."""
 
 
-def new_state(recipe: Recipe, start: Sam | None = None) -> TrainingState[Sam]:
-    """Build model, optimiser and average; the weights and thresholds are those of `start`, None for random ones."""
+def new_state(recipe: Recipe, start: Sam | None = None, *, trained: str | None = None) -> TrainingState[Sam]:
+    """Build model, optimiser and average; the weights and thresholds are those of `start`, None for random ones.
+
+    A ranker that `start` has not is new. `trained` names the module that is trained alone; None: all are.
+    """
     torch.manual_seed(recipe.run.seed)
     model = build_sam(recipe.model.build(None if start is None else start.config))
     if start is not None:
+        new = {name: x for name, x in model.state_dict().items() if name.startswith("ranker.")}
         try:
-            model.load_state_dict(start.state_dict())
+            model.load_state_dict(new | start.state_dict())
         except RuntimeError as error:
             raise CheckpointError(f"the weights to start from are not of a {recipe.model.size}: {error}") from error
+    if trained is not None:
+        model.requires_grad_(False).get_submodule(trained).requires_grad_(True)
     return state_of(model, recipe)
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from anymask.data.loader import Batch, BatchStream, Source
-from anymask.data.pictures import FolderImages, Pictures
-from anymask.data.sa1b import TarFiles
+from anymask.data.open import open_images
+from anymask.data.pictures import Pictures
 from anymask.model.mae import MaskedAutoencoder, patchify, reconstruction_loss
 from anymask.training.config import Recipe
 from anymask.training.distributed import join_processes
 from anymask.training.loop import Callback, run, state_of
-from anymask.training.sources import find, image_cache
+from anymask.training.sources import image_cache, places
 from anymask.training.state import TrainingState
 
 
@@ -61,12 +61,9 @@ def build_image_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
     cache = image_cache(recipe)
     sources = []
     for source in recipe.sources:
-        tars = bool(source.tars)
-        files = (
-            TarFiles(find(source.tars, "tar"), labelled=False) if tars else FolderImages(find(source.folders, "folder"))
-        )
         whole = dataclasses.replace(source.transforms, min_cells=1, max_share=1.0)
-        sources.append(Source(files=Pictures(files, cache=cache), weight=source.weight, transforms=whole))
+        files = Pictures(open_images(places(source)), cache=cache)
+        sources.append(Source(files=files, weight=source.weight, transforms=whole))
     with torch.device("meta"):
         grid = MaskedAutoencoder(config, recipe.mae).grid
     return BatchStream(

@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 
 from anymask.data.cache import ImageCache
-from anymask.data.folder import FolderFiles
-from anymask.data.loader import BatchStream, SampleSet, Source
-from anymask.data.sa1b import TarFiles
+from anymask.data.loader import BatchStream, Source
+from anymask.data.open import open_data
+from anymask.data.sample import SampleSet
 from anymask.data.tar_places import is_url
 from anymask.errors import DataError
 from anymask.training.config import Recipe, SourceConfig
@@ -42,13 +42,17 @@ def image_cache(recipe: Recipe) -> ImageCache | None:
     """Return the cache of decoded images that the recipe asks for, if any."""
     if not recipe.cache.mib:
         return None
-    return ImageCache(recipe.cache.mib * 2**20, _expanded(recipe.cache.folder) or None)
+    return ImageCache(recipe.cache.mib * 2**20, expanded(recipe.cache.folder) or None)
 
 
 def _open(source: SourceConfig, cache: ImageCache | None) -> SampleSet:
-    if source.tars:
-        return TarFiles(find(source.tars, "tar"), cache=cache)
-    return FolderFiles(find(source.folders, "folder"), cache=cache)
+    return open_data(places(source), expanded(source.annotations) or None, cache=cache)
+
+
+def places(source: SourceConfig) -> list[str]:
+    """Return where a source's images lie; raises DataError for a pattern that matches nothing."""
+    kinds = {"tar": source.tars, "folder": source.folders, "data": source.data}
+    return [path for kind, patterns in kinds.items() for path in find(patterns, kind)]
 
 
 def find(patterns: Sequence[str], kind: str) -> list[str]:
@@ -59,7 +63,7 @@ def find(patterns: Sequence[str], kind: str) -> list[str]:
     URLs have braces in place of patterns: `s3://bucket/sa_{000000..000999}.tar`.
     """
     paths: list[str] = []
-    for pattern in map(_expanded, patterns):
+    for pattern in map(expanded, patterns):
         matched = _numbered(pattern) if is_url(pattern) else sorted(glob.glob(pattern))
         if not matched:
             raise DataError(f"no {kind} matches {pattern}; are the path and its variables right?")
@@ -77,5 +81,6 @@ def _numbered(url: str) -> list[str]:
     return [full for name in names for full in _numbered(url[: found.start()] + name + url[found.end() :])]
 
 
-def _expanded(path: str) -> str:
+def expanded(path: str) -> str:
+    """Write out `~` and $VARIABLES in a path."""
     return os.path.expanduser(os.path.expandvars(path))

@@ -9,6 +9,7 @@ from anymask.checkpoints.efficientnet import load_trunk, read_efficientnet
 from anymask.checkpoints.mae import load_mae_encoder, read_mae
 from anymask.model import Sam, build_sam
 from anymask.training.config import ModelConfig
+from anymask.training.sources import expanded
 
 
 def build_start(config: ModelConfig, *, seed: int) -> Sam | None:
@@ -19,7 +20,7 @@ def build_start(config: ModelConfig, *, seed: int) -> Sam | None:
     Raises:
         CheckpointError: the weights cannot be read, or are not of the recipe's size.
     """
-    name = config.start
+    name = expanded(config.start)
     plain = read_mae(name) if name else None
     trunk = read_efficientnet(name) if name and plain is None else None
     if name and plain is None and trunk is None:

@@ -1621,7 +1621,7 @@ export interface operations {
                 };
                 "application/json": {
                     /** @enum {string} */
-                    sample: "coffee" | "cat" | "rocket";
+                    sample: "coffee" | "cat" | "rocket" | "astronaut" | "camera";
                 };
             };
         };

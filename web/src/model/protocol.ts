@@ -31,7 +31,11 @@ export interface Calls {
     reply: null;
   };
   has: { ask: { id: string }; reply: boolean };
-  decode: { ask: { id: string; prompt: ModelPrompt }; reply: Answer & { milliseconds: number } };
+  /** Answer a prompt; `finely`: as the package does, which asks twice about first clicks and boxes. */
+  decode: {
+    ask: { id: string; prompt: ModelPrompt; original: Size; imageSize: number; fit: Fit; finely: boolean };
+    reply: Answer & { milliseconds: number };
+  };
   /** A mask at the original size with its stored form. */
   finish: { ask: { logits: Logits; original: Size; imageSize: number; fit: Fit }; reply: { mask: Mask; rle: RLE } };
   everything: { ask: { id: string; original: Size; imageSize: number; fit: Fit; grid: number }; reply: Found[] };

@@ -23,13 +23,17 @@ interface Question {
   readonly original: Size;
   readonly prompt: Prompt;
 }
+interface Asked extends Question {
+  /** A hover is answered at once, by the decoder's first word; a click or a box as the package answers it. */
+  readonly finely: boolean;
+}
 
 export class ModelSession {
   private readonly worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "model" });
   private readonly waiting = new Map<number, { resolve: (reply: never) => void; reject: (error: Error) => void }>();
   private tickets = 0;
   private model: LoadedModel | null = null;
-  private readonly schedule = new Schedule<Question, Candidates>((question) => this.decode(question));
+  private readonly schedule = new Schedule<Asked, Candidates>((question) => this.decode(question));
 
   constructor() {
     this.worker.onmessage = ({ data }: MessageEvent<Response>) => {
@@ -58,9 +62,9 @@ export class ModelSession {
   }
 
   /** Answer a click or a box; all are answered, in turn. */
-  ask = (question: Question): Promise<Candidates> => this.schedule.ask(question);
+  ask = (question: Question): Promise<Candidates> => this.schedule.ask({ ...question, finely: true });
   /** Answer a hover, or null if a later question overtook it. */
-  hover = (question: Question): Promise<Candidates | null> => this.schedule.askLatest(question);
+  hover = (question: Question): Promise<Candidates | null> => this.schedule.askLatest({ ...question, finely: false });
   dropHover = (): void => this.schedule.dropHover();
 
   setImage = (ask: Calls["image"]["ask"]) =>
@@ -74,10 +78,10 @@ export class ModelSession {
   everything = (id: string, original: Size, grid: number) =>
     this.call("everything", { id, original, imageSize: this.imageSize, fit: this.fit, grid });
 
-  private async decode({ id, original, prompt }: Question): Promise<Candidates> {
-    const padsBoxes = this.model?.padsBoxes ?? false;
-    const asked = toModelPrompt(prompt, original, this.imageSize, this.fit, padsBoxes);
-    const answer = await this.call("decode", { id, prompt: asked });
+  private async decode({ id, original, prompt, finely }: Asked): Promise<Candidates> {
+    const { imageSize, fit } = this;
+    const asked = toModelPrompt(prompt, original, imageSize, fit, this.model?.padsBoxes ?? false);
+    const answer = await this.call("decode", { id, prompt: asked, original, imageSize, fit, finely });
     return rank(answer.logits, answer.scores, answer.side, answer.milliseconds);
   }
 

@@ -6,6 +6,7 @@ import type { Decoder } from "./decoder";
 import { findEverything } from "./everything";
 import { FakeDecoder } from "./fake";
 import type { CallName, Calls, Request, Response } from "./protocol";
+import { decodeFinely } from "./refinement";
 
 const KEPT_IMAGES = 3;
 
@@ -39,9 +40,12 @@ const answers: { [Name in CallName]: (ask: Calls[Name]["ask"]) => Promise<Calls[
   async has({ id }) {
     return images.has(id);
   },
-  async decode({ id, prompt }) {
+  async decode({ id, prompt, original, imageSize, fit, finely }) {
     const start = performance.now();
-    const answer = await ready().decode(prepared(id), prompt);
+    const [model, image] = [ready(), prepared(id)];
+    const answer = finely
+      ? await decodeFinely(model, image, prompt, original, imageSize, fit)
+      : await model.decode(image, prompt);
     return { ...answer, milliseconds: performance.now() - start };
   },
   async finish({ logits, original, imageSize, fit }) {

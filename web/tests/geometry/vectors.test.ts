@@ -3,6 +3,7 @@ import { paletteColor } from "../../src/geometry/colors";
 import { resizedSize, type Size, toModel } from "../../src/geometry/frames";
 import { area } from "../../src/geometry/mask";
 import { fromMask, type Polygon, toMask } from "../../src/geometry/polygons";
+import { tidy } from "../../src/geometry/regions";
 import { fullMask } from "../../src/geometry/resize";
 import { areaOf, decode, encode, type RLE, runsOf } from "../../src/geometry/rle";
 import { fromRows, toRows, vectors } from "../vectors";
@@ -66,6 +67,19 @@ describe("logits", () => {
     const { side, model_size, values } = logits[0]!;
     const mask = fullMask({ side, values: Float32Array.from(values) }, original, model_size);
     expect(encode(mask)).toEqual(rle);
+  });
+});
+
+describe("tidied masks", () => {
+  const { cases } = vectors<{ cases: { name: string; rows: string[]; clicks: number[][]; tidied: string[] }[] }>(
+    "tidied",
+  );
+  test.each(cases)("$name, clicks at $clicks", ({ rows, clicks, tidied }) => {
+    const [height, width] = [rows.length, rows[0]!.length];
+    const bits = Uint8Array.from(rows.join(""), (character) => (character === "#" ? 1 : 0));
+    const places = clicks.map(([x, y]) => ({ x: x!, y: y! }));
+    const found = Array.from(tidy({ width, height, bits }, places), (bit) => (bit ? "#" : ".")).join("");
+    expect(found.match(new RegExp(`.{${width}}`, "g"))).toEqual(tidied);
   });
 });
 

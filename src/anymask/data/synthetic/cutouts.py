@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tarfile
 from pathlib import Path
 
 import cv2
@@ -11,64 +10,52 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image
 
-from anymask.data.sa1b import TarFiles
+from anymask.data.open import open_data, open_images
 from anymask.data.synthetic.canvas import Layer
 from anymask.data.synthetic.light import Light, draw_surface
 from anymask.data.synthetic.textures import log_uniform, noise
 from anymask.errors import AnymaskError, DataError
 
 RGBA = UInt8[np.ndarray, "h w 4"]
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MIN_AREA, _MIN_SIDE = 40 * 40, 56
 """Pixels of an object that is worth cutting out, and of the longer side of its box."""
 _MAX_FILL = 0.97
 """Of its box: what fills more of it was outlined by a rectangle."""
 
 
-def load_tar_images(
-    path: str | Path, *, alpha: bool = False, limit: int | None = None
+def load_pictures(
+    where: str | Path, *, alpha: bool = False, limit: int | None = None
 ) -> list[UInt8[np.ndarray, "h w c"]]:
-    """The first `limit` pictures of a tar as RGB arrays, or RGBA if `alpha`; broken ones are passed over.
+    """The first `limit` images of a tar, a folder or a file of annotations as RGB arrays, or RGBA if `alpha`.
 
-    Raises DataError when there is no such tar or no picture in it.
+    Broken ones are passed over. Raises DataError when there is no such place or no image in it.
     """
+    files = open_images(where)
     images: list[UInt8[np.ndarray, "h w c"]] = []
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if limit is not None and len(images) >= limit:
-                    break
-                stored = tar.extractfile(member) if member.name.lower().endswith(_SUFFIXES) else None
-                if stored is None:
-                    continue
-                try:
-                    picture = Image.open(io.BytesIO(stored.read()))
-                    images.append(np.array(picture.convert("RGBA" if alpha else "RGB")))
-                except OSError:
-                    continue
-    except (OSError, tarfile.TarError) as error:
-        raise DataError(
-            f"cannot read pictures from {path}: {error}; expected a tar of jpg, png or webp files"
-        ) from error
+    for index in range(len(files)):
+        if limit is not None and len(images) >= limit:
+            break
+        try:
+            picture = Image.open(io.BytesIO(files.image_bytes(index)))
+            images.append(np.array(picture.convert("RGBA" if alpha else "RGB")))
+        except (OSError, DataError):
+            continue
     if not images:
-        raise DataError(f"no picture in {path}; expected jpg, png or webp files in the tar")
+        raise DataError(f"no image in {where} can be read")
     return images
 
 
-def load_cutouts(path: str | Path, *, per_image: int = 4) -> list[RGBA]:
-    """The cut-outs of a tar: its pictures with their alpha, or if it has SA-1B's layout the objects of its photographs.
+def load_cutouts(where: str | Path, *, per_image: int = 4) -> list[RGBA]:
+    """Cut-outs: images with their alpha, or where they are labelled the objects that are outlined in them.
 
-    Of a photograph at most `per_image` objects are cut out, drawn at random but the same every time: such as are whole
-    in it, and neither tiny nor mere boxes. Raises DataError where there is no such tar or no cut-out in it.
+    Of a labelled image at most `per_image` objects are cut out, drawn at random but the same every time: such as are
+    whole in it, and neither tiny nor mere boxes. Raises DataError where there is no cut-out.
     """
     try:
-        with tarfile.open(path) as tar:
-            is_labelled = any(name.endswith(".json") for name in tar.getnames())
-    except (OSError, tarfile.TarError):
-        is_labelled = False
-    if not is_labelled:
-        return load_tar_images(path, alpha=True)
-    files, rng = TarFiles([Path(path)]), np.random.default_rng(0)
+        files = open_data(where)
+    except DataError:
+        return load_pictures(where, alpha=True)
+    rng = np.random.default_rng(0)
     found: list[RGBA] = []
     for index in range(len(files)):
         try:
@@ -78,7 +65,7 @@ def load_cutouts(path: str | Path, *, per_image: int = 4) -> list[RGBA]:
         objects = [mask for mask in sample.masks if _is_whole_object(mask)]
         found += [cut_out(sample.image, objects[i]) for i in rng.permutation(len(objects))[:per_image]]
     if not found:
-        raise DataError(f"no object in {path} is large enough, and whole in its photograph, to be cut out")
+        raise DataError(f"no object in {where} is large enough, and whole in its image, to be cut out")
     return found
 
 

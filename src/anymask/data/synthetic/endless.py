@@ -6,8 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from anymask.data.sa1b import pick
-from anymask.data.sample import Sample
+from anymask.data.sample import Sample, sample_indices
 from anymask.data.signatures import signature
 from anymask.data.synthetic.config import SceneConfig
 from anymask.data.synthetic.scene import generate
@@ -34,7 +33,7 @@ class GeneratedScenes:
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Make a scene, and keep all of its masks or `max_masks` of them drawn at random."""
         scene = generate(np.random.default_rng((self.seed, index)), self.config, key=self.key(index))
-        chosen = pick(len(scene.masks), max_masks, rng)
+        chosen = sample_indices(len(scene.masks), max_masks, rng)
         if len(chosen) == len(scene.masks):
             return scene
         return dataclasses.replace(scene, masks=scene.masks[chosen], levels=None, parents=None)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from anymask.data.files import make_folder
 from anymask.data.sa1b_writer import write_tar
 from anymask.data.synthetic.config import SceneConfig
 from anymask.data.synthetic.scene import generate
+from anymask.threads import use_one_thread
 
 
 def render_shards(
@@ -50,8 +50,8 @@ _equipment: list[SceneConfig] = []
 
 
 def _equip(config: SceneConfig) -> None:
-    """Prepare a worker process: one thread for OpenCV, and the config for all its shards."""
-    cv2.setNumThreads(1)
+    """Prepare a worker process: one thread, and the config for all its shards."""
+    use_one_thread()
     _equipment[:] = [config]
 
 

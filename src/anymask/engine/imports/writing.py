@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sqlalchemy import Connection, select
 
@@ -26,7 +28,7 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
 
     Raises DataError where the source is broken, where the name of a class is too long or where there are too many.
     """
-    everything = list(found)  # a broken entry is met here, before anything is written
+    everything = [_apart(project, each) for each in found]  # a broken entry is met here, before anything is written
     names = _class_names(project, everything, source)
     seen: set[str] = set()
     for each in everything:
@@ -38,8 +40,11 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
         had = known.get(each.location)
         if had is not None and had.size != each.size and had.revision:
             raise DataError(f"{each.name}: is in the project with another size, {had.size[1]} x {had.size[0]}")
-    written = [_copy(project, each) for each in everything if each.content is not None and each.location not in known]
+    written: list[Path] = []
     try:
+        for each in everything:
+            if each.content is not None and each.location not in known:
+                written.append(_copy(project, each))
         return project.database.write(
             lambda connection: _write(
                 project, connection, everything, {key: image.id for key, image in known.items()}, names, source, split
@@ -67,6 +72,20 @@ def _class_names(project: Project, found: Sequence[FoundImage], source: str) -> 
             f"{source}: with it the project would have {count:,} classes; at most {MAX_CLASSES:,} can be kept"
         )
     return names
+
+
+def _apart(project: Project, image: FoundImage) -> FoundImage:
+    """Return an image under a location that no other's content has: two tars may be of one name."""
+    if image.content is None:
+        return image
+    try:
+        is_other = project.path(image.location).read_bytes() != image.content
+    except OSError:
+        return image
+    if not is_other:
+        return image
+    location, digest = PurePosixPath(image.location), hashlib.blake2b(image.content, digest_size=6).hexdigest()
+    return dataclasses.replace(image, location=str(location.with_stem(f"{location.stem}-{digest}")))
 
 
 def _copy(project: Project, image: FoundImage) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from anymask.checkpoints.load import load_model, model_hash
+from anymask.checkpoints.load import model_hash
 from anymask.engine.detectors import BoxDetector, SmallDetector, SmallDetectorConfig, load_detector, train_detector
 from anymask.engine.detectors.small import LabelledImage
 from anymask.engine.pictures import HELD_OUT, Note, leaving_out, read_picture, split_of
@@ -25,7 +25,9 @@ from anymask.engine.store import Annotation, Change, Outcome, Project, Provenanc
 from anymask.errors import DataError, ImageError
 from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode
+from anymask.inference.loading import load
 from anymask.inference.prompts import box_prompts, to_model_all
+from anymask.inference.refinement import PLAIN, Refinement
 from anymask.model import Sam
 
 FIXABLE_IOU = 0.5
@@ -136,7 +138,7 @@ class PrefillTask:
 
     def open(self, project: Project) -> Work:
         """Load the model and the detector."""
-        model = load_model(self.model, device=self.device)
+        model = load(self.model, device=self.device)
         digest = model_hash(model)
         settings = project.settings.current()
         least_iou = settings.prefill_iou or model.config.pred_iou_thresh
@@ -180,12 +182,14 @@ def propose(
     found = detector.detect_encoded(encoded) if isinstance(detector, SmallDetector) else detector.detect(pixels)
     chosen = (found.scores >= box_score) & _has_area(found.boxes)
     boxes = found.boxes[chosen]
-    boxes = _tightened(boxes, _answers(model, encoded, boxes))
+    boxes = _tightened(boxes, _answers(model, encoded, boxes, PLAIN))
     made = [
         Proposal(
             mask=rle.encode(answered.best), score=float(answered.scores[0]), box=_corners(box), box_score=float(sure)
         )
-        for box, sure, answered in zip(boxes, found.scores[chosen], _answers(model, encoded, boxes), strict=True)
+        for box, sure, answered in zip(
+            boxes, found.scores[chosen], _answers(model, encoded, boxes, Refinement()), strict=True
+        )
         if answered.best.any()
     ]
     kept = nms.mask_nms([each.mask for each in made], np.array([each.score for each in made]), SAME_IOU)
@@ -243,9 +247,9 @@ def _has_area(boxes: np.ndarray) -> Bool[np.ndarray, " n"]:
     return np.asarray(((boxes[:, 2:] - boxes[:, :2]) >= 2).all(axis=1))
 
 
-def _answers(model: Sam, encoded: EncodedImage, boxes: np.ndarray) -> Sequence[Masks]:
+def _answers(model: Sam, encoded: EncodedImage, boxes: np.ndarray, refinement: Refinement) -> Sequence[Masks]:
     prompts = to_model_all(box_prompts(boxes), encoded.frame, model.mask_size) if len(boxes) else []
-    return list(answer(model, encoded, prompts, multimask=False)) if prompts else []
+    return list(answer(model, encoded, prompts, multimask=False, refinement=refinement)) if prompts else []
 
 
 def _tightened(boxes: np.ndarray, answers: Sequence[Masks]) -> np.ndarray:

@@ -8,26 +8,21 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Bool
 
-from anymask.data.folder import FolderFiles
-from anymask.data.loader import SampleSet
-from anymask.data.sa1b import TarFiles
+from anymask.data.open import open_data
+from anymask.data.sample import AnnotatedSet
 from anymask.engine.store import StoredImage
 from anymask.errors import DataError
 
 
 class Truth:
-    """True masks of images in tars of SA-1B's layout or in folders of images beside masks.
+    """True masks of images, in data of any kind (`anymask.data.open.open_data`).
 
     An image is known by its file's name, without folder and suffix. Raises DataError where two have one name.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        tars = [path for path in paths if Path(path).is_file()]
-        folders = [path for path in paths if not Path(path).is_file()]
-        sets: list[SampleSet] = [TarFiles([tar]) for tar in tars]
-        sets += [FolderFiles([folder]) for folder in folders]
-        self._places: dict[str, tuple[SampleSet, int]] = {}
-        for each in sets:
+        self._places: dict[str, tuple[AnnotatedSet, int]] = {}
+        for each in map(open_data, paths):
             for index in range(len(each)):
                 name = PurePosixPath(each.key(index)).stem
                 if name in self._places:

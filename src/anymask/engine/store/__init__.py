@@ -1,5 +1,6 @@
 """What a project keeps: images by reference, annotations as versions that are never overwritten, jobs, models."""
 
+from anymask.engine.project_files import is_project
 from anymask.engine.store.annotations import Annotation, Annotations, Change, Delete, Provenance, Put, State, Version
 from anymask.engine.store.classes import Class, Classes, ClassSet
 from anymask.engine.store.conflict import Conflict
@@ -9,7 +10,7 @@ from anymask.engine.store.jobs import TRIES, Jobs, JobState, Lease, LeaseLost, N
 from anymask.engine.store.models import Models, StoredModel
 from anymask.engine.store.outcomes import Outcome, Outcomes, Statistics
 from anymask.engine.store.patience import patiently
-from anymask.engine.store.project import Project, init_project, is_project, open_project
+from anymask.engine.store.project import Project, init_project, open_project
 from anymask.engine.store.reviews import Review, Reviews
 from anymask.engine.store.settings import MEANINGS, EngineSettings, SettingsHistory
 

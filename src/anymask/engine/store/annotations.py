@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select,
 
 from anymask.engine.store.conflict import Conflict
 from anymask.engine.store.database import Database
+from anymask.engine.store.names import check_text, mended
 from anymask.engine.store.tables import annotation_heads, annotation_versions, change_sets, images
 from anymask.errors import DataError
 from anymask.geometry import rle
@@ -165,6 +167,9 @@ def change(
         if current == base_revision + 1 and _was_sent(connection, image_id, current, client, digest):
             return current
         raise Conflict(f"image {image_id}", base_revision, current)
+    for each in changes:
+        if isinstance(each, Put):
+            _check(each.annotation)
     puts = {each.annotation.id: rle.checked(each.annotation.rle, size) for each in changes if isinstance(each, Put)}
     row = {
         "image_id": image_id,
@@ -179,6 +184,17 @@ def change(
     counted = {"revision": base_revision + 1, "num_annotations": images.c.num_annotations + grown}
     connection.execute(update(images).where(images.c.id == image_id).values(counted))
     return base_revision + 1
+
+
+def _check(new: Annotation) -> None:
+    """Refuse what no page could be told, whoever writes it: the requests, an import, a stage. Raises DataError."""
+    texts = {"id": new.id, "name": new.name, "source": new.source, "parent": new.parent}
+    if new.provenance is not None:
+        texts |= {"author": new.provenance.author, "stage": new.provenance.stage, "model": new.provenance.model}
+    for what, text in texts.items():
+        check_text(text, f"an annotation's {what}")
+    if new.score is not None and not math.isfinite(new.score):
+        raise DataError(f"annotation {new.id} has the score {new.score}; it must be a finite number")
 
 
 def _apply(
@@ -315,9 +331,9 @@ def _annotation(row: Row[Any], size: tuple[int, int]) -> Annotation:
         class_id=row.class_id,
         name=row.name,
         visible=row.visible,
-        score=row.score,
+        score=None if row.score is None or not math.isfinite(row.score) else row.score,  # of before it was checked
         source=row.source,
-        prompts=None if row.prompts is None else json.loads(row.prompts),
+        prompts=None if row.prompts is None else json.loads(mended(row.prompts)),
         parent=row.parent,
         provenance=_provenance(row),
     )

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from anymask.engine.store.conflict import Conflict
 from anymask.engine.store.database import Database
+from anymask.engine.store.names import check_text, mended
 from anymask.engine.store.tables import class_sets
 
 _COLORS = ("#e4572e", "#2e86ab", "#76b041", "#ffc914", "#8e5ea2", "#17bebb", "#d64933", "#5d737e")
@@ -59,6 +60,8 @@ class Classes:
 
         A list that came twice, because its answer was lost, counts once. Raises Conflict if there is another revision.
         """
+        for each in classes:
+            check_text(each.name, "a class's name")
         text = json.dumps([dataclasses.asdict(each) for each in classes])
         digest = hashlib.sha256(text.encode()).hexdigest()
         with self._database.writing() as connection:
@@ -92,6 +95,8 @@ def ensure_classes(connection: Connection, names: Sequence[str], *, client: str,
     """Add the classes of those names that are missing, within a transaction; return the id of each."""
     current, _ = _current(connection)
     ids = {each.name: each.id for each in current.classes}
+    for name in names:
+        check_text(name, "a class's name")
     missing = [name for name in names if name not in ids]
     if missing:
         first = _last_id(connection) + 1
@@ -120,5 +125,6 @@ def _current(connection: Connection) -> tuple[ClassSet, tuple[str, str] | None]:
     row = connection.execute(select(class_sets).order_by(class_sets.c.revision.desc()).limit(1)).one_or_none()
     if row is None:
         return ClassSet(revision=0, classes=()), None
-    classes = tuple(Class(**each) for each in json.loads(row.classes))
+    known = (Class(**each) for each in json.loads(row.classes))
+    classes = tuple(dataclasses.replace(each, name=mended(each.name)) for each in known)  # of before they were checked
     return ClassSet(revision=row.revision, classes=classes), (row.client, row.digest)

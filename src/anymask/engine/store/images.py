@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from anymask.engine.store.database import Database
+from anymask.engine.store.names import check_text
 from anymask.engine.store.tables import embeddings, images
 
 _TOGETHER = 500
@@ -107,7 +108,10 @@ class Images:
 
 
 def insert_images(connection: Connection, new: Sequence[NewImage], *, at: float) -> list[StoredImage]:
-    """Add images within a transaction, in their order."""
+    """Add images within a transaction, in their order. Raises DataError for a name that is no text."""
+    for image in new:
+        check_text(image.name, "an image's name")
+        check_text(image.location, "the place of an image")
     rows = [
         {
             "name": image.name,

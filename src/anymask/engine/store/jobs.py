@@ -18,9 +18,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from anymask.engine.store.annotations import Change, append
 from anymask.engine.store.database import Database
 from anymask.engine.store.outcomes import Outcome, insert_outcome
-from anymask.engine.store.reviews import Review, insert_reviews
+from anymask.engine.store.reviews import Review, insert_hidden, insert_reviews
 from anymask.engine.store.tables import jobs
 from anymask.errors import DataError
+from anymask.geometry.rle import RLE
 
 TRIES = 3
 _TOGETHER = 500
@@ -164,9 +165,17 @@ class Jobs:
         return self._database.write(work)
 
     def finish(
-        self, lease: Lease, outcome: Outcome, changes: Sequence[Change] = (), reviews: Sequence[Review] = ()
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        changes: Sequence[Change] = (),
+        reviews: Sequence[Review] = (),
+        *,
+        hidden: tuple[str, Sequence[RLE]] | None = None,
     ) -> bool:
         """Note a job's outcome and verdicts and apply its changes to the image, all in one; said twice, it counts once.
+
+        `hidden` is a kind of masks that no annotator is shown, and those that the job gave.
 
         False if it had been finished under this lease before. Raises LeaseLost if another has the job, or has
         finished it; nothing is written then.
@@ -183,6 +192,8 @@ class Jobs:
             insert_reviews(connection, reviews, at=at)
             if changes:
                 append(connection, lease.image_id, lease.worker, changes, at=at)
+            if hidden is not None:
+                insert_hidden(connection, lease.image_id, hidden[1], kind=hidden[0], author=lease.worker, at=at)
             insert_outcome(connection, lease.job_id, lease.image_id, lease.worker, outcome, at=at)
             return True
 
@@ -292,7 +303,8 @@ class Jobs:
 
 def _held(lease: Lease) -> ColumnElement[bool]:
     """Whether a job is still the lease's: nobody else took it, and it is not over."""
-    return (jobs.c.id == lease.job_id) & (jobs.c.token == lease.token) & jobs.c.state.in_(("leased", "open"))
+    copy = jobs.c.copy > 0 if lease.copy else jobs.c.copy == 0
+    return (jobs.c.id == lease.job_id) & (jobs.c.token == lease.token) & copy & jobs.c.state.in_(("leased", "open"))
 
 
 def _state(row: Row[Any]) -> JobState:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from anymask.errors import DataError
+
 KEY = "[A-Za-z0-9_.:-]{1,64}"
 """A regular expression that the whole of a key matches."""
 MAX_NAME = 200
@@ -26,5 +28,19 @@ def plain_key(key: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return a name without control characters and space around it; it may be empty, or longer than `MAX_NAME`."""
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", name).strip()
+    """Return a name without control characters and space around it; it may be empty, or longer than `MAX_NAME`.
+
+    What is no character (a lone surrogate, as broken JSON has it) becomes the sign for that, as no text can hold it.
+    """
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", mended(name)).strip()
+
+
+def mended(text: str) -> str:
+    """Return a text with the sign for what is no character in the place of each lone surrogate."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def check_text(text: str | None, what: str) -> None:
+    """Refuse a text that cannot be stored and told to a page; raises DataError that calls it `what`."""
+    if text is not None and (mended(text) != text or "\0" in text):
+        raise DataError(f"{what} {mended(text)[:60]!r} is no text: it holds what is no character")

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL
 
 from anymask.data.files import make_folder, write_text_atomic
+from anymask.engine.project_files import DATABASE, PLACE, is_project
 from anymask.engine.store.annotations import Annotations
 from anymask.engine.store.classes import Classes
 from anymask.engine.store.database import Database, checked_url, sqlite_url
@@ -23,9 +24,6 @@ from anymask.engine.store.outcomes import Outcomes
 from anymask.engine.store.reviews import Reviews
 from anymask.engine.store.settings import SettingsHistory
 from anymask.errors import DataError, OutputError
-
-DATABASE = "project.sqlite"
-PLACE = "project.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +45,6 @@ class Project:
     def name(self) -> str:
         """What to call it."""
         return self.folder.name
-
-    @property
-    def uploads(self) -> Path:
-        """Where uploaded images lie."""
-        return self.folder / "images"
 
     @property
     def cache(self) -> Path:
@@ -82,11 +75,6 @@ def init_project(folder: str | Path, *, url: str | URL | None = None) -> Path:
         write_text_atomic(folder / PLACE, json.dumps({"database": place}) + "\n")
         (folder / PLACE).chmod(0o600)  # the URL may have a password in it
     return folder
-
-
-def is_project(folder: str | Path) -> bool:
-    """Whether a folder holds a project."""
-    return (Path(folder) / PLACE).exists() or (Path(folder) / DATABASE).exists()
 
 
 @contextmanager

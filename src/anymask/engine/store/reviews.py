@@ -75,11 +75,7 @@ class Reviews:
         """Keep masks of an image that no annotator is shown. Raises DataError."""
 
         def work(connection: Connection) -> None:
-            size = connection.execute(select(images.c.height, images.c.width).where(images.c.id == image_id)).one()
-            fixed = {"image_id": image_id, "kind": kind, "author": author, "at": self._database.now(connection)}
-            rows = [{"counts": rle.checked(mask, (size.height, size.width))["counts"], **fixed} for mask in masks]
-            if rows:
-                connection.execute(insert(truths), rows)
+            insert_hidden(connection, image_id, masks, kind=kind, author=author, at=self._database.now(connection))
 
         self._database.write(work)
 
@@ -94,6 +90,17 @@ class Reviews:
                 mask: RLE = {"size": [row.height, row.width], "counts": row.counts}
                 found.setdefault((row.image_id, row.author), []).append(mask)
         return found
+
+
+def insert_hidden(
+    connection: Connection, image_id: int, masks: Sequence[RLE], *, kind: str, author: str, at: float
+) -> None:
+    """Keep masks that no annotator is shown, within a transaction. Raises DataError."""
+    size = connection.execute(select(images.c.height, images.c.width).where(images.c.id == image_id)).one()
+    fixed = {"image_id": image_id, "kind": kind, "author": author, "at": at}
+    rows = [{"counts": rle.checked(mask, (size.height, size.width))["counts"], **fixed} for mask in masks]
+    if rows:
+        connection.execute(insert(truths), rows)
 
 
 def insert_reviews(connection: Connection, new: Sequence[Review], *, at: float) -> None:

@@ -115,13 +115,26 @@ class _Sink:
         return taken
 
 
+def _apart(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Number the names that came before, their case aside: an archive may hold two files of one name."""
+    seen: set[str] = set()
+    for name, content in files:
+        stem, dot, suffix = name.rpartition(".")
+        unique, count = name, 1
+        while unique.casefold() in seen:
+            count += 1
+            unique = f"{stem}-{count}{dot}{suffix}"
+        seen.add(unique.casefold())
+        yield unique, content
+
+
 def _zipped(files: Iterator[tuple[str, bytes]]) -> Iterator[bytes]:
     """Pack files as they come. What fails midway cannot become an error status any more: the zip says it in a file."""
     sink = _Sink()
     now = time.localtime()[:6]
     with zipfile.ZipFile(sink, "w") as archive:  # type: ignore[call-overload]
         try:
-            for name, content in files:
+            for name, content in _apart(files):
                 entry = zipfile.ZipInfo(name, now)
                 entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16

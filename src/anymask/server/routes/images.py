@@ -84,8 +84,7 @@ async def add_image(request: Request, bench: AtBench) -> schemas.Image:
 async def image_file(request: Request, bench: AtBench, image: OfImage) -> Response:
     """Send an image as the model sees it: the file where every browser shows that, else a JPEG."""
     try:
-        path = await bench.decode(lambda: bench.path(image))
-        kind = media_type(read_header(path)) if bench.model.channels is None else None
+        path, kind = await bench.decode(lambda: _kind(bench, image))
     except ImageError as error:
         raise _gone(image, error) from error
     if kind is not None:
@@ -141,6 +140,12 @@ def image_embedding(bench: AtBench, image: OfImage) -> Response:
         "X-Original-Size": f"{image.size[0]},{image.size[1]}",
     }
     return Response(packed, media_type="application/octet-stream", headers=headers)
+
+
+def _kind(bench: Bench, image: StoredImage) -> tuple[FilePath, str | None]:
+    """Return where an image lies, and the type under which every browser shows it as the model sees it, if any."""
+    path = bench.path(image)
+    return path, media_type(read_header(path)) if bench.model.channels is None else None
 
 
 async def _uploaded(request: Request) -> tuple[str, bytes]:

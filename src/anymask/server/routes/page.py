@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -28,18 +28,16 @@ class _Page(StaticFiles):
         return response
 
 
-def add_page(app: FastAPI, folder: Path) -> None:
-    """Serve the page, or where there is none a word on how to build it."""
+def build_page(folder: Path) -> Router:
+    """Return what serves the page, or where there is none a word on how to build it."""
 
-    @app.get("/config.json", include_in_schema=False)
-    def config() -> dict[str, str]:
-        """What an exported site has as a file: here the page has a server to ask."""
-        return {"backend": "server"}
+    def config(_: Request) -> JSONResponse:
+        """Say what an exported site has as a file: here the page has a server to ask."""
+        return JSONResponse({"backend": "server"})
 
-    if (folder / "index.html").is_file():
-        app.mount("/", _Page(directory=folder, html=True), name="page")
-        return
-
-    @app.get("/", include_in_schema=False)
-    def absent() -> HTMLResponse:
+    def absent(_: Request) -> HTMLResponse:
         return HTMLResponse(_ABSENT)
+
+    is_built = (folder / "index.html").is_file()
+    rest = Mount("/", _Page(directory=folder, html=True)) if is_built else Route("/", absent)
+    return Router([Route("/config.json", config), rest])

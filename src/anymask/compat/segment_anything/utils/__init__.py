@@ -1,0 +1,1 @@
+"""Meta's helpers for scripts."""

@@ -1,0 +1,59 @@
+"""How the threads of one operation wait for each other, and how many there are in workers.
+
+PyTorch shares an operation out among threads that meet at a barrier. By default those that arrive first spin there,
+which costs a busy machine dearly: their waiting takes the core that the last of them needs. With the passive policy
+they sleep. The OpenMP runtime reads the policy once, when it is loaded, so it is set when anymask is imported, in the
+environment, from which worker processes inherit it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+WAIT_POLICY = "OMP_WAIT_POLICY"
+_CHOICES = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""What a user may have set to choose a policy: any runtime's, GNU's, LLVM's and Intel's."""
+
+logger = logging.getLogger("anymask")
+
+_came_late = False
+
+
+def wait_passively() -> None:
+    """Choose the passive policy for this process and its children, unless the user has chosen one.
+
+    Where torch was imported before, this process keeps its policy, and `tell_if_late` says so.
+    """
+    global _came_late
+    if any(name in os.environ for name in _CHOICES):
+        return
+    _came_late = "torch" in sys.modules
+    os.environ[WAIT_POLICY] = "PASSIVE"
+
+
+def tell_if_late() -> None:
+    """Log, once and only where it matters, that this process's threads spin; to be called when torch is in use."""
+    global _came_late
+    if not _came_late:
+        return
+    _came_late = False
+    import torch
+
+    if torch.backends.openmp.is_available() and torch.get_num_threads() > 1:
+        logger.warning(
+            "torch was imported before anymask, so its threads spin while they wait, which is slow beside other "
+            "programs: import anymask first, or set %s=PASSIVE before Python starts",
+            WAIT_POLICY,
+        )
+
+
+def use_one_thread() -> None:
+    """Have OpenCV and torch compute with one thread in a worker: the size of a pool is how many cores it uses."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
