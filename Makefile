@@ -92,6 +92,7 @@ $(VENV)/.export: $(VENV)/.package
 $(VENV)/.tests: $(VENV)/.package
 	$(PIP) --editable ".[train,server,engine,postgres,ray]" --group test --group check
 	$(PIP) --no-deps --group parity
+	SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation --group parity-source
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.package

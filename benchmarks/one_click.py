@@ -3,9 +3,9 @@
     python benchmarks/one_click.py [--decoder sam] [--rounds 60] [--threads 2]
 
 Decoders: sam is vit_b's, and with it vit_l's, vit_h's and vit_t's; peers are Meta's code (segment-anything-py) and
-transformers' SamModel, with the same weights. hq is SAM-HQ's light model's, against its own code
-(segment-anything-hq); compact is our own model's, half as wide, against Meta's classes at that width. Ours has been
-told of the image beforehand, as by `Predictor.set_image`.
+transformers' SamModel, with the same weights. sam2 is SAM 2's, with its skips, against transformers' Sam2Model; hq is
+SAM-HQ's light model's, against its own code (segment-anything-hq); compact is our own model's, half as wide, against
+Meta's classes at that width. Ours has been told of the image beforehand, as by `Predictor.set_image`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from peers import (
 )
 
 POINT = (412.0, 300.0)
-SIZES = {"sam": "vit_b", "hq": "vit_t", "compact": "compact"}
+SIZES = {"sam": "vit_b", "sam2": "hiera_t", "hq": "vit_t", "compact": "compact"}
 
 
 def embedding(decoder: str) -> torch.Tensor:
@@ -41,13 +41,20 @@ def early_features() -> torch.Tensor:
     return torch.randn(1, 64, 64, 160, generator=torch.Generator().manual_seed(3))
 
 
+def fine_features() -> tuple[torch.Tensor, torch.Tensor]:
+    """What SAM 2's decoder adds at twice and at four times the embedding's size."""
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(1, 64, 128, 128, generator=generator), torch.randn(1, 32, 256, 256, generator=generator)
+
+
 def build_ours(decoder: str) -> Callable[[], Any]:
     from anymask.model import Embedding, Prompts
 
     model, features = our_model(SIZES[decoder]), embedding(decoder)
     with torch.inference_mode():
         hq = model.mask_decoder.image_features(features, early_features()) if decoder == "hq" else None
-        encoded = model.prepare(Embedding(features=features, hq=hq))
+        skips = fine_features() if decoder == "sam2" else None
+        encoded = model.prepare(Embedding(features=features, hq=hq, skips=skips))
 
     def click() -> Any:
         prompts = Prompts.build(points=torch.tensor([[[POINT]]]), labels=torch.tensor([[[1]]]))
@@ -83,12 +90,13 @@ def build_hq(decoder: str) -> Callable[[], Any]:
     return click
 
 
-def build_transformers() -> Callable[[], Any]:
-    model, features = transformers_model(), embedding("sam")
+def build_transformers(decoder: str) -> Callable[[], Any]:
+    model, features = transformers_model(SIZES[decoder]), embedding(decoder)
+    embeddings = [*reversed(fine_features()), features] if decoder == "sam2" else features
 
     def click() -> Any:
         return model(
-            image_embeddings=features,
+            image_embeddings=embeddings,
             input_points=torch.tensor([[[POINT]]]),
             input_labels=torch.tensor([[[1]]]),
             multimask_output=True,
@@ -102,14 +110,18 @@ def peers_of(decoder: str) -> dict[str, Callable[[], Callable[[], Any]]]:
     ours = {"anymask": partial(build_ours, decoder)}
     if decoder == "hq":
         return ours | {"segment-anything-hq": partial(build_hq, decoder)}
-    theirs = {"segment-anything": partial(build_meta, decoder)}
-    return ours | theirs | ({"transformers": build_transformers} if decoder == "sam" else {})
+    theirs = {} if decoder == "sam2" else {"segment-anything": partial(build_meta, decoder)}
+    has_transformers = decoder in ("sam", "sam2")
+    return ours | theirs | ({"transformers": partial(build_transformers, decoder)} if has_transformers else {})
 
 
 def relative_error(decoder: str) -> float:
     """Return how far our logits are from the peer's, relative to the largest; SAM-HQ's hands out its best alone."""
     with torch.inference_mode():
-        theirs = (build_hq(decoder) if decoder == "hq" else build_meta(decoder))()[0]
+        if decoder == "sam2":
+            theirs = build_transformers(decoder)().pred_masks[0, 0]
+        else:
+            theirs = (build_hq(decoder) if decoder == "hq" else build_meta(decoder))()[0]
         ours = build_ours(decoder)()[0]
     nearest = (
         min(float((mask - theirs).abs().max()) for mask in ours) if decoder == "hq" else (ours - theirs).abs().max()

@@ -170,6 +170,9 @@ def our_model(size: str = "vit_b", blocks: int | None = None) -> Any:
     model = build_sam(size_of(size, blocks)).eval()
     if size.startswith("vit"):
         model.load_state_dict(state_of(meta_model(size, blocks)))
+    for name, parameter in model.named_parameters():
+        if size.startswith("hiera") and ("pos_embed" in name or name.endswith("no_mem_embed") or ".conv_s" in name):
+            torch.nn.init.normal_(parameter, std=0.05)
     return model
 
 
@@ -181,7 +184,8 @@ def transformers_model(size: str = "vit_b", blocks: int | None = None) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         save_model(our_model(size, blocks), folder, format="huggingface")
-        return transformers.SamModel.from_pretrained(folder).eval()
+        found = transformers.Sam2Model if size.startswith("hiera") else transformers.SamModel
+        return found.from_pretrained(folder).eval()
 
 
 def state_of(model: Any) -> dict[str, torch.Tensor]:

@@ -43,11 +43,11 @@ def test_meta(public_model: Sam, tmp_path: Path) -> None:
     assert same(load_model(tmp_path / "file"), public_model)
 
 
-def test_huggingface(vit_model: Sam, tmp_path: Path) -> None:
-    save_model(vit_model, tmp_path / "folder", "huggingface")
+def test_huggingface(folder_model: Sam, tmp_path: Path) -> None:
+    save_model(folder_model, tmp_path / "folder", "huggingface")
     config, _, kind = read_checkpoint(tmp_path / "folder")
-    assert (config, kind) == (vit_model.config, "huggingface")
-    assert same(load_model(tmp_path / "folder"), vit_model)
+    assert (config, kind) == (folder_model.config, "huggingface")
+    assert same(load_model(tmp_path / "folder"), folder_model)
 
 
 def test_round_the_formats_and_back(vit_model: Sam, tmp_path: Path) -> None:

@@ -46,3 +46,10 @@ def test_any_leading_shape_and_no_points_at_all() -> None:
 def test_images_without_pixels_are_refused(original: tuple[int, int], model_size: int) -> None:
     with pytest.raises(InputError, match="no side may be below 1"):
         Frame(original, model_size)
+
+
+def test_a_stretched_frame_has_a_scale_for_each_axis() -> None:
+    frame = Frame((100, 400), 64, "stretch")
+    assert frame.resized == (64, 64) and frame.padding == (0, 0) and frame.scale == (0.16, 0.64)
+    np.testing.assert_allclose(frame.points_to_model(np.array([[400.0, 50.0]])), [[64.0, 32.0]])
+    np.testing.assert_allclose(frame.boxes_to_original(np.array([[0.0, 0.0, 64.0, 32.0]])), [[0.0, 0.0, 400.0, 50.0]])

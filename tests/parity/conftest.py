@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import numpy as np
@@ -95,3 +99,118 @@ def hq_sam() -> ModuleType:
         for name, module in (_torchvision_stand_ins() | _timm_stand_ins()).items():
             patch.setitem(sys.modules, name, module)
         return importlib.import_module("segment_anything_hq")
+
+
+class _ToTensor:
+    """torchvision's transform of H×W×3 bytes to 3×H×W floats up to 1."""
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+
+
+class _Resize(torch.nn.Module):
+    """torchvision's antialiased bilinear resize of tensors."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(
+            image[None], self.size, mode="bilinear", align_corners=False, antialias=True
+        )[0]
+
+
+class _Normalize(torch.nn.Module):
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - self.mean) / self.std
+
+
+class _Initialised:
+    """hydra, to which the package would hand its folder of configurations; tests build its model by hand."""
+
+    @staticmethod
+    def instance() -> _Initialised:
+        return _Initialised()
+
+    @staticmethod
+    def is_initialized() -> bool:
+        return True
+
+
+def _sam2_stand_ins() -> dict[str, ModuleType]:
+    modules = _torchvision_stand_ins()
+    vars(modules["torchvision.transforms"]).update(Normalize=_Normalize, Resize=_Resize, ToTensor=_ToTensor)
+    modules |= {name: ModuleType(name) for name in ("hydra", "hydra.core", "hydra.core.global_hydra")}
+    modules |= {name: ModuleType(name) for name in ("iopath", "iopath.common", "iopath.common.file_io")}
+    vars(modules["hydra"]).update(initialize_config_module=None)
+    vars(modules["hydra.core.global_hydra"]).update(GlobalHydra=_Initialised)
+    vars(modules["iopath.common.file_io"]).update(g_pathmgr=None)
+    return modules
+
+
+@pytest.fixture(scope="module")
+def sam2_package() -> Iterator[ModuleType]:
+    """The package `sam2`, with what it imports of torchvision, hydra and iopath stood in for.
+
+    Its parts are imported as tests need them: the stand-ins stay until they are done. Its transforms are compiled by
+    torch.jit.script, which cannot read the stand-ins and is left out.
+    """
+    if importlib.util.find_spec("sam2") is None:
+        pytest.skip("sam2 is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in _sam2_stand_ins().items():
+            patch.setitem(sys.modules, name, module)
+        patch.setattr(torch.jit, "script", lambda module: module)
+        yield importlib.import_module("sam2")
+
+
+class _Anything(ModuleType):
+    """A module that has whatever is asked of it: classes by capital names, modules by others."""
+
+    __path__: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "InterpolationMode":
+            value: object = Enum(name, "NEAREST BILINEAR BICUBIC BOX HAMMING LANCZOS NEAREST_EXACT")
+        else:
+            value = type(name, (), {}) if name[0].isupper() else _Anything(f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+
+class _TorchvisionOfAnything(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds torchvision and all in it, for timm, which reads its names when it is imported and needs none here."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        is_torchvision = fullname.partition(".")[0] == "torchvision"
+        return ModuleSpec(fullname, self, is_package=True) if is_torchvision else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Anything(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave it as it is."""
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """The package `timm`; where torchvision is absent, it is stood in for while timm is imported, and gone at once."""
+    if importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    if "timm" in sys.modules or importlib.util.find_spec("torchvision") is not None:
+        return importlib.import_module("timm")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(sys, "meta_path", [_TorchvisionOfAnything(), *sys.meta_path])
+        warnings.simplefilter("ignore")  # of what torch means to drop
+        package = importlib.import_module("timm")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    return package

@@ -35,6 +35,8 @@ def test_info(client: TestClient) -> None:
         "name": "smoke",
         "hash": "",
         "image_size": 128,
+        "fit": "pad",
+        "pads_boxes": False,
         "embedding_size": 16,
         "width": 64,
         "mask_size": 64,

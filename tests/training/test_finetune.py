@@ -118,7 +118,7 @@ def test_a_batch_depends_on_its_number_alone(smoke: Sam, scenes: GeneratedScenes
     first = [next(batches) for batches in [iter(stream)] for _ in range(3)][2]
     again = next(iter(EmbeddedStream(stream.sets, batch_size=3, num_masks=2, seed=1, start=2)))
     assert first.keys == again.keys
-    assert torch.equal(first.masks, again.masks) and torch.equal(first.features, again.features)
+    assert torch.equal(first.masks, again.masks) and torch.equal(first.embedding.features, again.embedding.features)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ const info = {
   version: "mock",
   project: "mock",
   project_id: "mock",
-  model: { name: "fake", hash: "fake", image_size: 256, embedding_size: 32, width: 128, mask_size: 128 },
+  model: { name: "fake", hash: "fake", image_size: 256, fit: "pad", pads_boxes: false, embedding_size: 32, width: 128, mask_size: 128 },
   text: true,
   limits: { bytes: 2 ** 26, pixels: 1e8 },
   samples: SAMPLES,

@@ -2,7 +2,8 @@
 
 The hexadecimal digits in the names of Meta's files are the start of their MD5, which no longer proves anything. The
 SHA-256 below are those that Hugging Face records for its own files (Git LFS), and for Meta's and MobileSAM's files
-those on which independent public sources agree (copies stored under Git LFS, registries of other packages).
+those on which independent public sources agree (copies stored under Git LFS, registries of other packages). For EdgeTAM
+and EfficientTAM no source gives any.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Literal
 
 from anymask.errors import UnknownModelError
 
-CheckpointKind = Literal["meta", "mobile_sam", "sam_hq", "huggingface"]
+CheckpointKind = Literal["meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "efficienttam", "huggingface"]
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
+_SAM2, _SAM21 = f"{_META}_2/072824", f"{_META}_2/092824"
 _MOBILE = "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights"
+_EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints"
 _HUGGING_FACE = "https://huggingface.co"
 
 
@@ -75,7 +78,7 @@ class ModelEntry:
         return sum(file.size or 0 for file in self.files) or None
 
 
-def _file(url: str, sha256: str, size: int | None = None) -> tuple[RemoteFile, ...]:
+def _file(url: str, sha256: str | None = None, size: int | None = None) -> tuple[RemoteFile, ...]:
     return (RemoteFile(url=url, sha256=sha256, size=size),)
 
 
@@ -90,6 +93,50 @@ def _folder(repository: str, revision: str, sha256: str, size: int | None = None
 def _entry(name: str, kind: CheckpointKind, description: str, files: tuple[RemoteFile, ...]) -> ModelEntry:
     return ModelEntry(name=name, kind=kind, files=files, licence="Apache-2.0", description=description)
 
+
+def _sam2(name: str, family: str, url: str, files: dict[str, tuple[str, int | None]]) -> tuple[ModelEntry, ...]:
+    """The sizes of one release of SAM 2, by the ends of their files' names."""
+    return tuple(
+        _entry(
+            f"{name}-{size.replace('_', '-')}",
+            "sam2",
+            f"{family}, image part, with Hiera {size.replace('_', '-')}",
+            _file(f"{url}_{size}.pt", *published),
+        )
+        for size, published in files.items()
+    )
+
+
+def _efficienttam() -> tuple[ModelEntry, ...]:
+    base = f"{_HUGGING_FACE}/yunyangx/efficient-track-anything/resolve/main"
+    return tuple(
+        _entry(
+            f"efficienttam-{name}",
+            "efficienttam",
+            f"EfficientTAM, image part, {what}",
+            _file(f"{base}/efficienttam_{name.replace('-512', '_512x512')}.pt"),
+        )
+        for name, what in {
+            "ti": "its tiny plain transformer",
+            "s": "its small plain transformer",
+            "ti-512": "tiny, for images of 512 pixels",
+            "s-512": "small, for images of 512 pixels",
+        }.items()
+    )
+
+
+_SAM21_FILES: dict[str, tuple[str, int | None]] = {
+    "tiny": ("7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 156_008_466),
+    "small": ("6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 184_416_285),
+    "base_plus": ("a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 323_606_802),
+    "large": ("2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", 898_083_611),
+}
+_SAM2_FILES: dict[str, tuple[str, int | None]] = {
+    "tiny": ("65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125", 155_906_050),
+    "small": ("95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3", 184_309_650),
+    "base_plus": ("d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071", None),
+    "large": ("7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b", None),
+}
 
 _ENTRIES = (
     _entry(
@@ -172,6 +219,12 @@ _ENTRIES = (
             2_570_940_653,
         ),
     ),
+    *_sam2("sam2.1-hiera", "SAM 2.1", f"{_SAM21}/sam2.1_hiera", _SAM21_FILES),
+    *_sam2("sam2-hiera", "SAM 2", f"{_SAM2}/sam2_hiera", _SAM2_FILES),
+    _entry(
+        "edgetam", "edgetam", "EdgeTAM, image part: RepViT-M1 before SAM 2's decoder", _file(f"{_EDGETAM}/edgetam.pt")
+    ),
+    *_efficienttam(),
     _entry(
         "facebook/sam-vit-base",
         "huggingface",

@@ -1,4 +1,7 @@
-"""Hugging Face folders: config.json and model.safetensors, as transformers' SamModel and SamHQModel keep them."""
+"""Hugging Face folders: config.json and model.safetensors, as transformers keeps SamModel, SamHQModel and Sam2Model.
+
+SAM 2's config.json is the affair of `huggingface_sam2`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from typing import Any
 
 import torch
 
+from anymask.checkpoints import huggingface_sam2
 from anymask.checkpoints.key_map import SHARED, TIED, KeyMap
 from anymask.checkpoints.meta import check_expressible, read_tensors
 from anymask.checkpoints.native import read_safetensors, save_safetensors
 from anymask.checkpoints.tensors import State, stored_state
 from anymask.data.files import write_text_atomic, write_whole
 from anymask.errors import CheckpointError, OutputError, UnknownModelError
-from anymask.model import DecoderConfig, Sam, SamConfig, ViTConfig
+from anymask.model import DecoderConfig, HieraConfig, Sam, SamConfig, ViTConfig
 
 _CONFIG, _WEIGHTS, _PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 _INDEX, _PICKLE = "model.safetensors.index.json", "pytorch_model.bin"
@@ -37,14 +41,22 @@ def read_folder(folder: Path) -> tuple[SamConfig, State]:
         CheckpointError: a file is missing or damaged, or asks for what this network does not have.
     """
     values = _read_json(folder / _CONFIG)
-    if values.get("model_type") not in ("sam", "sam_hq"):
-        raise UnknownModelError(f"its {_CONFIG} is of model type {values.get('model_type')!r}; sam or sam_hq would do")
-    config = parse_config(values)
+    kind, is_sam2 = values.get("model_type"), values.get("model_type") in huggingface_sam2.MODEL_TYPES
+    if str(kind).startswith("sam3"):
+        raise UnknownModelError(
+            f"its {_CONFIG} is of a SAM 3, whose network anymask does not have, and whose weights are under the SAM "
+            "License, not Apache-2.0; SAM 2.1's are read"
+        )
+    if kind not in ("sam", "sam_hq") and not is_sam2:
+        raise UnknownModelError(f"its {_CONFIG} is of model type {kind!r}; sam, sam_hq, sam2 or edgetam would do")
+    config = huggingface_sam2.parse_config(values) if is_sam2 else parse_config(values)
     state = _read_weights(folder)
     if TIED in state:
         tied = state.pop(TIED)
         state.setdefault(SHARED, tied)
-    keys = KeyMap(config.decoder.iou_depth)
+    if is_sam2:
+        state = huggingface_sam2.image_state(state)
+    keys = KeyMap(config.decoder.iou_depth, sam2=is_sam2)
     return config, {keys.from_hugging_face(name): tensor for name, tensor in state.items()}
 
 
@@ -186,23 +198,32 @@ def format_config(config: SamConfig, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def write_folder(model: Sam, folder: str | Path, dtype: torch.dtype | None) -> None:
-    """Write the folder that `SamModel.from_pretrained` (SAM-HQ: `SamHQModel`) reads.
+    """Write the folder that `SamModel.from_pretrained` (of SAM-HQ and SAM 2 `SamHQModel` and `Sam2Model`) reads.
 
     Raises:
         CheckpointError: the model is of a kind that transformers does not have.
         OutputError: the folder cannot be written.
     """
     config, folder = model.config, Path(folder)
-    values = format_config(config, dtype or model.dtype)
-    check_expressible(replace(config, decoder=replace(config.decoder, num_heads=DecoderConfig().num_heads)))
-    keys = KeyMap(config.decoder.iou_depth)
+    is_sam2 = isinstance(config.encoder, HieraConfig)
+    if is_sam2:
+        values, processor = (
+            huggingface_sam2.format_config(config, dtype or model.dtype),
+            huggingface_sam2.format_processor,
+        )
+    else:
+        values, processor = format_config(config, dtype or model.dtype), _processor
+        check_expressible(replace(config, decoder=replace(config.decoder, num_heads=DecoderConfig().num_heads)))
+    keys = KeyMap(config.decoder.iou_depth, sam2=is_sam2)
     state = {keys.to_hugging_face(name): tensor for name, tensor in stored_state(model, dtype).items()}
+    if is_sam2:
+        state = huggingface_sam2.joined_state(state)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: no folder can be made there ({error.strerror or error})") from error
     write_whole(folder / _WEIGHTS, lambda path: save_safetensors(state, path, {"format": "pt"}))
-    write_text_atomic(folder / _PROCESSOR, json.dumps(_processor(config), indent=2) + "\n")
+    write_text_atomic(folder / _PROCESSOR, json.dumps(processor(config), indent=2) + "\n")
     write_text_atomic(folder / _CONFIG, json.dumps(values, indent=2) + "\n")
 
 

@@ -5,32 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 
-from anymask.checkpoints import huggingface, meta, native
+from anymask.checkpoints import huggingface, meta, native, sam2
 from anymask.checkpoints.hub import CATALOGUE, download, find_entry
 from anymask.checkpoints.tensors import State, check_finite, check_state, empty_model
+from anymask.checkpoints.wrapped import without_prefix
 from anymask.errors import CheckpointError, UnknownModelError
-from anymask.model import Sam, SamConfig, TinyViTConfig
+from anymask.model import HieraConfig, PlainViTConfig, RepViTConfig, Sam, SamConfig, TinyViTConfig
 from anymask.threads import tell_if_late
 
-Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "huggingface"]
+Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "efficienttam", "huggingface"]
 Format: TypeAlias = Literal["native", "meta", "huggingface"]
 
 EMBEDDED = {"anymask-s": "anymask-s.safetensors"}
 """Models that come with the package, by the names of their files in `weights/`."""
 
-_WRITERS: dict[str, Callable[[Sam, str | Path, torch.dtype | None], None]] = {
-    "native": native.write_native,
-    "meta": meta.write_meta,
-    "huggingface": huggingface.write_folder,
-}
 _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -59,6 +54,17 @@ def read_checkpoint(path: str | Path) -> tuple[SamConfig, State, Kind]:
 def _read(path: Path) -> tuple[SamConfig, State, Kind]:
     if path.is_dir():
         return *huggingface.read_folder(path), "huggingface"
+    state, notes = _read_file(path)
+    if native.FORMAT in notes:
+        return *native.understand(state, notes), "native"
+    if any(name.startswith("vision_encoder.") for name in state):
+        raise CheckpointError("holds a Hugging Face folder's weights; give the folder, with its config.json")
+    config, state = sam2.understand(state, path.name) if sam2.is_sam2(state) else meta.understand(state)
+    return config, state, _kind(config)
+
+
+def _read_file(path: Path) -> tuple[State, dict[str, str]]:
+    """Read a file's tensors, and the notes in its header if it is a safetensors file."""
     if not path.exists():
         raise CheckpointError("there is no such file or folder")
     with path.open("rb") as file:
@@ -66,19 +72,46 @@ def _read(path: Path) -> tuple[SamConfig, State, Kind]:
     if not start:
         raise CheckpointError("the file is empty")
     if start[8:] != b"{":  # not a safetensors file, whose header is JSON after eight bytes of length
-        return _with_kind(*meta.understand(meta.read_tensors(path)))
+        return meta.read_tensors(path), {}
     state, notes = native.read_safetensors(path)
-    if native.FORMAT in notes:
-        return *native.understand(state, notes), "native"
-    if any(name.startswith("vision_encoder.") for name in state):
-        raise CheckpointError("holds a Hugging Face folder's weights; give the folder, with its config.json")
-    return _with_kind(*meta.understand(state))
+    return (state if native.FORMAT in notes else without_prefix(state)), notes
 
 
-def _with_kind(config: SamConfig, state: State) -> tuple[SamConfig, State, Kind]:
+def _kind(config: SamConfig) -> Kind:
     if config.decoder.hq_feature_width is not None:
-        return config, state, "sam_hq"
-    return config, state, "mobile_sam" if isinstance(config.encoder, TinyViTConfig) else "meta"
+        return "sam_hq"
+    match config.encoder:
+        case TinyViTConfig():
+            return "mobile_sam"
+        case HieraConfig():
+            return "sam2"
+        case RepViTConfig():
+            return "edgetam"
+        case PlainViTConfig():
+            return "efficienttam"
+    return "meta"
+
+
+def read_memory(name_or_path: str | Path) -> State:
+    """Return what a checkpoint of SAM 2's kind holds of a video's memory, by Meta's names.
+
+    No model here uses it; `save_model` keeps it, so that a converted file has lost nothing.
+
+    Raises:
+        CheckpointError: there is none in it, or it is a Hugging Face folder, which has other names.
+    """
+    path = _resolve(name_or_path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: the memory of a Hugging Face folder has other names; convert Meta's file")
+    try:
+        state, notes = _read_file(path)
+        known = native.FORMAT in notes or sam2.is_sam2(state)
+        memory = native.memory_of(state) if native.FORMAT in notes else sam2.memory_of(state)
+    except CheckpointError as error:
+        raise type(error)(f"{path}: {error}") from error
+    if not known or not memory:
+        raise CheckpointError(f"{path}: holds no memory of videos; SAM 2's checkpoints do")
+    return memory
 
 
 def load_model(
@@ -139,23 +172,41 @@ def _resolve(name_or_path: str | Path) -> Path:
         raise UnknownModelError(f"{error}; {', '.join(EMBEDDED)} is built in; a path would do as well") from error
 
 
-def save_model(model: Sam, path: str | Path, format: Format = "native", dtype: torch.dtype | None = None) -> None:
+def save_model(
+    model: Sam,
+    path: str | Path,
+    format: Format = "native",
+    dtype: torch.dtype | None = None,
+    *,
+    memory: State | None = None,
+) -> None:
     """Write a model whole or not at all: "native" and "meta" make a file, "huggingface" a folder.
 
     The parameters are stored in `dtype` (None: as they are), buffers as they are. Reading what was written gives a
-    model with the same outputs; a format that cannot say all of the model's config is refused.
+    model with the same outputs; a format that cannot say all of the model's config is refused. "meta" is the format of
+    the model's own package: Meta's, MobileSAM's, SAM-HQ's or SAM 2's. `memory` is from `read_memory`, and goes along.
 
     Raises:
         CheckpointError: the format cannot hold this model, or `dtype` one of its values.
         OutputError: the place cannot be written to.
     """
-    if format not in _WRITERS:
-        raise CheckpointError(f"no checkpoint format is called {format!r}; there are {', '.join(_WRITERS)}")
+    if format not in get_args(Format):
+        raise CheckpointError(f"no checkpoint format is called {format!r}; there are {', '.join(get_args(Format))}")
     if dtype is not None and dtype not in _FLOATS:
         raise CheckpointError(f"weights cannot be stored as {dtype}; float32, bfloat16 or float16 would do")
     if model.channels is not None and format != "native":
         raise CheckpointError(f"{path}: the format {format} cannot keep the model's mapping of channels; native can")
-    _WRITERS[format](model, path, dtype)
+    is_sam2 = isinstance(model.config.encoder, HieraConfig | RepViTConfig | PlainViTConfig)
+    if memory and (format == "huggingface" or not (is_sam2 or format == "native")):
+        raise CheckpointError(f"{path}: the format {format} cannot keep a video's memory; native can")
+    if format == "native":
+        native.write_native(model, path, dtype, memory or {})
+    elif format == "huggingface":
+        huggingface.write_folder(model, path, dtype)
+    elif is_sam2:
+        sam2.write_sam2(model, path, dtype, memory or {})
+    else:
+        meta.write_meta(model, path, dtype)
 
 
 def model_hash(model: Sam) -> str:

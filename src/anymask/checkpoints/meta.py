@@ -18,20 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from anymask.checkpoints.mobile_sam import infer_tiny_vit, is_tiny_vit, with_classifier, without_leftovers
 from anymask.checkpoints.tensors import Shapes, State, shapes_of, stored_state
+from anymask.checkpoints.wrapped import log_extras, unwrapped
 from anymask.data.files import write_whole
 from anymask.errors import CheckpointError, UnknownModelError, UnsafeCheckpointError
 from anymask.model import DecoderConfig, Sam, SamConfig, TinyViTConfig, ViTConfig
 
 _PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+_SAM3 = ("detector.", "tracker.", "detector_model.", "tracker_model.")
 _TINY_VIT_IMAGE_SIZE = 1024
-_WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state", "net", "sam", "weights", "module", "ema")
-"""Keys under which training scripts put the tensors."""
-_PREFIXES = ("module.", "_orig_mod.", "model.", "sam.", "net.", "_forward_module.")
-"""What wrappers put before the names of tensors: DataParallel, torch.compile, Lightning and people's own modules."""
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
@@ -67,7 +64,7 @@ def read_tensors(path: Path) -> State:
         ) from error
     except Exception as error:  # a damaged file makes torch raise anything, from EOFError to AttributeError
         raise CheckpointError("is truncated or damaged, or is no checkpoint of torch's") from error
-    return only_tensors(loaded)
+    return unwrapped(loaded)
 
 
 def _calls_code(path: Path) -> bool:
@@ -79,49 +76,6 @@ def _calls_code(path: Path) -> bool:
         return False
 
 
-def only_tensors(loaded: Any) -> State:
-    """Return the tensors of what training scripts save: plain, in a dict with other things, under longer names.
-
-    Raises UnknownModelError where there are none.
-    """
-    while isinstance(loaded, dict):
-        wrapper = next((name for name in _WRAPPERS if isinstance(loaded.get(name), dict) and loaded[name]), None)
-        if wrapper is None:
-            break
-        loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not loaded:
-        raise UnknownModelError("holds no tensors by name; a checkpoint was expected")
-    is_model = any(isinstance(name, str) and _prefix_of(name) is not None for name in loaded)
-    found = {}
-    for name, value in loaded.items():
-        if isinstance(name, str) and isinstance(value, Tensor):
-            found[name] = value
-        elif not is_model or (isinstance(name, str) and _prefix_of(name) is not None):
-            raise UnknownModelError(f"holds {name!r}, which is no tensor; a checkpoint was expected")
-    return _plainly_named(found)
-
-
-def _plainly_named(state: State) -> State:
-    """Take off what wrappers put before the names of a model's tensors, and leave out what is beside the model."""
-    prefix = next((_prefix_of(name) for name in state if _prefix_of(name) is not None), None)
-    if prefix is None:
-        return dict(state)
-    named = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    inner = {name.replace("._orig_mod.", ".").replace(".module.", "."): tensor for name, tensor in named.items()}
-    return {name: x for name, x in inner.items() if not prefix or name.startswith((*_PARTS, "pixel_"))}
-
-
-def _prefix_of(name: str) -> str | None:
-    """Return what stands before the name of a model's part, "" for nothing, None where it is none of a model's."""
-    rest, prefix = name, ""
-    while not rest.startswith(_PARTS):
-        known = next((known for known in _PREFIXES if rest.startswith(known)), None)
-        if known is None:
-            return None
-        rest, prefix = rest.removeprefix(known), prefix + known
-    return prefix
-
-
 def understand(state: State) -> tuple[SamConfig, State]:
     """Return the config of a state with Meta's names, and the state without what no model uses.
 
@@ -129,11 +83,16 @@ def understand(state: State) -> tuple[SamConfig, State]:
         UnknownModelError: these are no tensors of a Segment Anything model.
         CheckpointError: a tensor that fixes the config is missing or ill-shaped.
     """
-    state = _plainly_named(state)
     if not any(name.startswith(_PARTS) for name in state):
         example = next(iter(state), "none")
+        if any(name.startswith(_SAM3) for name in state):
+            raise UnknownModelError(
+                "is a SAM 3, whose network anymask does not have, and whose weights are under the SAM License, "
+                "not Apache-2.0; SAM 2.1's are read"
+            )
         raise UnknownModelError(f"is a checkpoint of no known kind (its tensors are called {example} and so on)")
-    state = without_leftovers(state)
+    log_extras(name for name in state if not name.startswith(_PARTS))
+    state = without_leftovers({name: tensor for name, tensor in state.items() if name.startswith(_PARTS)})
     return infer_config(shapes_of(state)), state
 
 

@@ -20,6 +20,8 @@ FORMAT = "anymask.format"
 CONFIG = "anymask.config"
 CHANNELS = "anymask.channels"
 """How pictures become RGB (`anymask.data.channels`), as JSON; left out where they are RGB."""
+_MEMORY = "memory."
+"""Before the names of tensors that only videos need, kept of a checkpoint that had them."""
 _VERSION = "1"
 
 
@@ -52,7 +54,13 @@ def understand(state: State, notes: dict[str, str]) -> tuple[SamConfig, State]:
         raise CheckpointError("has no readable configuration in its header") from error
     if not isinstance(values, dict):
         raise CheckpointError("has no readable configuration in its header")
-    return SamConfig.from_dict(values), state
+    own = {name: tensor for name, tensor in state.items() if not name.startswith(_MEMORY)}
+    return SamConfig.from_dict(values), own
+
+
+def memory_of(state: State) -> State:
+    """Return the tensors that only videos need, by the names that they came with."""
+    return {name.removeprefix(_MEMORY): tensor for name, tensor in state.items() if name.startswith(_MEMORY)}
 
 
 def read_channels(path: Path) -> dict[str, Any] | None:
@@ -71,8 +79,8 @@ def read_channels(path: Path) -> dict[str, Any] | None:
         raise CheckpointError("has no readable mapping of channels in its header") from error
 
 
-def write_native(model: Sam, path: str | Path, dtype: torch.dtype | None) -> None:
-    """Write a model, its parameters in `dtype` (None: as they are).
+def write_native(model: Sam, path: str | Path, dtype: torch.dtype | None, memory: State) -> None:
+    """Write a model, its parameters in `dtype` (None: as they are), and the `memory` that goes with it, if any.
 
     Raises:
         OutputError: the file cannot be written.
@@ -82,6 +90,7 @@ def write_native(model: Sam, path: str | Path, dtype: torch.dtype | None) -> Non
     if model.channels is not None:
         notes[CHANNELS] = json.dumps(model.channels)
     state = stored_state(model, dtype)
+    state |= {_MEMORY + name: tensor.detach().cpu().contiguous() for name, tensor in memory.items()}
     write_whole(path, lambda temporary: save_safetensors(state, temporary, notes))
 
 

@@ -44,20 +44,26 @@ def list_models(
     for name in EMBEDDED:
         path = embedded_path(name)
         size = path.stat().st_size if path else None
-        rows.append(_row(name, "native", size, path, "The model that comes with the package"))
-    rows += [_row(entry.name, entry.kind, entry.size, locate(entry), entry.description) for entry in CATALOGUE.values()]
+        rows.append(_row(name, "native", size, path, "Apache-2.0", "The model that comes with the package"))
+    rows += [
+        _row(entry.name, entry.kind, entry.size, locate(entry), entry.licence, entry.description)
+        for entry in CATALOGUE.values()
+    ]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
         _print_table(rows)
 
 
-def _row(name: str, kind: str, size: int | None, path: Path | None, description: str) -> dict[str, object]:
+def _row(
+    name: str, kind: str, size: int | None, path: Path | None, licence: str, description: str
+) -> dict[str, object]:
     return {
         "name": name,
         "kind": kind,
         "bytes": size,
         "path": None if path is None else str(path),
+        "licence": licence,
         "description": description,
     }
 
@@ -67,12 +73,19 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("name", "left"), ("MB", "right"), ("here", "left"), ("what it is", "left")):
+    for title, justify in (
+        ("name", "left"),
+        ("MB", "right"),
+        ("here", "left"),
+        ("licence", "left"),
+        ("what it is", "left"),
+    ):
         table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=title == "name")
     for row in rows:
         size = row["bytes"]
         shown = f"{size / 1e6:,.0f}" if isinstance(size, int) else ""
-        table.add_row(str(row["name"]), shown, "yes" if row["path"] else "", str(row["description"]))
+        here = "yes" if row["path"] else ""
+        table.add_row(str(row["name"]), shown, here, str(row["licence"]), str(row["description"]))
     Console().print(table)
 
 
@@ -108,16 +121,23 @@ def convert(
         CheckpointFormat, typer.Option("--format", help="Ours (native), Meta's .pth, or a Hugging Face folder.")
     ] = CheckpointFormat.native,
     dtype: Annotated[StoredType, typer.Option(help="How parameters are stored.")] = StoredType.float32,
+    keep_memory: Annotated[
+        bool, typer.Option("--keep-memory", help="Of SAM 2's checkpoints, keep what only videos need as well.")
+    ] = False,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the images it was trained on, where the file does not tell.")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Rewrite a checkpoint in another format; what it answers stays the same, but for the rounding of the type."""
     import torch
 
-    from anymask.checkpoints import save_model
+    from anymask.checkpoints import read_memory, save_model
     from anymask.cli.weights import open_model
 
-    model = open_model(source, offline=offline, device="cpu")
-    save_model(model, output, form.value, getattr(torch, dtype.value))
+    model = open_model(source, offline=offline, device="cpu", image_size=image_size)
+    memory = read_memory(source) if keep_memory else None
+    save_model(model, output, form.value, getattr(torch, dtype.value), memory=memory)
     typer.echo(output)
 
 

@@ -42,10 +42,12 @@ def open_model(
     device: str = "auto",
     runtime: RuntimeName = "torch",
     threads: int | None = None,
+    image_size: int | None = None,
 ) -> Sam:
     """Load a model by name or path, its download shown, and choose its runtime and this process's threads.
 
-    Raises CheckpointError, and InputError for the device or the runtime.
+    `image_size` is for images of another side than the file says. Raises CheckpointError, and InputError for the
+    device or the runtime.
     """
     import torch
 
@@ -57,10 +59,10 @@ def open_model(
         torch.set_num_threads(threads)
     target = pick_device(device)
     if name not in CATALOGUE:
-        return use(load_model(name, device=target), runtime)
+        return use(load_model(name, device=target, image_size=image_size), runtime)
     with download_progress() as report:
         path = download(name, progress=report, offline=offline)
-    return use(load_model(path, device=target), runtime)
+    return use(load_model(path, device=target, image_size=image_size), runtime)
 
 
 def embedded_path(name: str) -> Path | None:

@@ -20,6 +20,7 @@ from anymask.data.sample import SampleSet, Skipped
 from anymask.data.schedule import Schedule
 from anymask.data.transforms import Item, TransformConfig, transform
 from anymask.errors import AnymaskError, DataError
+from anymask.geometry.frames import Fit
 from anymask.threads import use_one_thread
 
 _MAX_TRIES = 50
@@ -77,6 +78,7 @@ class BatchStream(IterableDataset[Batch]):
         rank: int = 0,
         count: int = 1,
         deep: float = 0.0,
+        fit: Fit = "pad",
     ) -> None:
         super().__init__()
         if not sources or sum(s.weight for s in sources) <= 0:
@@ -85,7 +87,7 @@ class BatchStream(IterableDataset[Batch]):
         self._weights = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
         self._schedule = Schedule([len(s.files) for s in sources], [s.weight for s in sources], seed)
         self.batch_size, self.num_masks = batch_size, num_masks
-        self.image_size, self.mask_size = image_size, mask_size
+        self.image_size, self.mask_size, self.fit = image_size, mask_size, fit
         self.seed, self.start, self.rank, self.count = seed, start, rank, count
         self.deep, self.num_known = deep, num_masks * (8 if deep else 4)
         self.skipped = Skipped()
@@ -126,7 +128,12 @@ class BatchStream(IterableDataset[Batch]):
             else:
                 for _ in range(_CROPS):
                     item = transform(
-                        sample, source.transforms, image_size=self.image_size, mask_size=self.mask_size, rng=rng
+                        sample,
+                        source.transforms,
+                        image_size=self.image_size,
+                        mask_size=self.mask_size,
+                        rng=rng,
+                        fit=self.fit,
                     )
                     if item is not None:
                         return item

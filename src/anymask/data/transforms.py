@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from anymask.data.sample import Sample
+from anymask.geometry.frames import Fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +60,20 @@ class Item:
 
 
 def transform(
-    sample: Sample, config: TransformConfig, *, image_size: int, mask_size: int, rng: np.random.Generator
+    sample: Sample,
+    config: TransformConfig,
+    *,
+    image_size: int,
+    mask_size: int,
+    rng: np.random.Generator,
+    fit: Fit = "pad",
 ) -> Item | None:
     """Resize (with jitter), crop or pad to the model's square, vary; drop masks that are too small or too large.
 
     None if no mask is left, as happens when a crop misses every object.
     """
     quarters = int(rng.integers(1, 4)) if rng.random() < config.turn else 0
-    matrix, size = _placement(sample.image.shape[:2], quarters, config, image_size, rng)
+    matrix, size = _placement(sample.image.shape[:2], quarters, config, image_size, fit, rng)
     image = _vary_color(_warp_image(sample.image, matrix, size), config, rng)
     valid = np.zeros((mask_size, mask_size), bool)
     cells = mask_size / image_size
@@ -81,7 +88,12 @@ def transform(
 
 
 def _placement(
-    original: tuple[int, int], quarters: int, config: TransformConfig, image_size: int, rng: np.random.Generator
+    original: tuple[int, int],
+    quarters: int,
+    config: TransformConfig,
+    image_size: int,
+    fit: Fit,
+    rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "2 3"], tuple[int, int]]:
     """Draw the affine map from the original's pixel edges to the model's, and the size of the visible part.
 
@@ -89,9 +101,11 @@ def _placement(
     """
     height, width = original[::-1] if quarters % 2 else original
     low, high = config.scale
-    factor = image_size / max(height, width) * float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    jitter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    longest = max(height, width)
+    across, down = (image_size / (side if fit == "stretch" else longest) * jitter for side in (width, height))
     stretch = float(np.exp(rng.uniform(-config.aspect, config.aspect) / 2)) if config.aspect else 1.0
-    full_h, full_w = _rounded(height * factor / stretch), _rounded(width * factor * stretch)
+    full_h, full_w = _rounded(height * down / stretch), _rounded(width * across * stretch)
     size = (min(full_h, image_size), min(full_w, image_size))
     top, left = rng.integers(0, full_h - size[0] + 1), rng.integers(0, full_w - size[1] + 1)
     scale_x, scale_y = full_w / width, full_h / height

@@ -22,7 +22,6 @@ from anymask.data.images import read_image
 from anymask.export.description import Description
 from anymask.export.parts import meta_names
 from anymask.export.sides import flatten, replace
-from anymask.geometry.frames import resized_size
 from anymask.inference.resize import resize_image, upsample_logits
 from anymask.model import Embedding, PointLabel, Prompts, Sam
 from anymask.samples import SAMPLES, sample_path
@@ -116,7 +115,7 @@ def _meta(
         if found["low_res_masks"].shape[1] == 1:
             low = low[:, _nearest(low[0], found["low_res_masks"][0, 0])][:, None]
         yield found["low_res_masks"], low
-        resized = resized_size((original[0], original[1]), model.image_size)
+        resized = model.frame((original[0], original[1])).resized
         full = upsample_logits(low, model_size=model.image_size, resized=resized, original=(original[0], original[1]))
         yield found["masks"], full
 
@@ -155,20 +154,22 @@ def _random_prompt(
     if boxed:
         corners, _ = (model.image_size * torch.rand(2, 2, generator=generator)).sort(0)
         kinds = [PointLabel.TOP_LEFT, PointLabel.BOTTOM_RIGHT]
+        if model.config.pads_boxes:
+            corners, kinds = torch.cat([corners, torch.zeros(1, 2)]), [*kinds, PointLabel.NOT_A_POINT]
     else:
         corners, kinds = torch.zeros(1, 2), [PointLabel.NOT_A_POINT]
         labels[0] = PointLabel.FOREGROUND
     return torch.cat([points, corners]), torch.cat([labels, torch.tensor(kinds)])
 
 
-def sample_picture(image_size: int, index: int, generator: torch.Generator) -> UInt8[np.ndarray, "h w 3"]:
+def sample_picture(model: Sam, index: int, generator: torch.Generator) -> UInt8[np.ndarray, "h w 3"]:
     """Return a sample photograph, cut to a random shape and resized as an encoder wants it."""
     name = list(SAMPLES)[index % len(SAMPLES)]
     pixels = read_image(sample_path(name))
     share = 0.4 + 0.6 * torch.rand(2, generator=generator).numpy()
     height, width = (max(1, int(side * part)) for side, part in zip(pixels.shape[:2], share, strict=True))
     cut = pixels[:height, :width]
-    return resize_image(cut, resized_size((height, width), image_size))
+    return resize_image(cut, model.frame((height, width)).resized)
 
 
 def _arrays(embedding: Embedding) -> Arrays:

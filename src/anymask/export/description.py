@@ -26,12 +26,14 @@ FORMAT = 2
 """Rises whenever files are taken in another way; 2: `prompt` takes any number of prompts."""
 
 _PREPROCESSING = (
-    "RGB, 0 to 255, resized with an antialiased bilinear filter so that the long side is image_size pixels; "
-    "the encoder normalises by pixel_mean and pixel_std and pads with zeros to the right and below"
+    "RGB, 0 to 255, resized with an antialiased bilinear filter so that the long side is image_size pixels, or both "
+    "sides where fit is stretch; the encoder normalises by pixel_mean and pixel_std and pads with zeros to the right "
+    "and below"
 )
 _PROMPTS = (
     "points are pixels (x, y) of the resized image; a box is its two corners; a prompt without a box ends with the "
-    "point (0, 0) of label not_a_point; mask_input is the logits of an earlier answer, used where has_mask_input is 1"
+    "point (0, 0) of label not_a_point, and one with a box too where pads_boxes is true; mask_input is the logits of "
+    "an earlier answer, used where has_mask_input is 1"
 )
 _ANSWERS = (
     "logits over mask_threshold are the mask, in the padded square; index 0 answers a clear prompt, indices 1 to 3 are "
@@ -76,6 +78,8 @@ class Description:
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
     opset: int
+    fit: str = "pad"
+    pads_boxes: bool = False
     mask_threshold: float = MASK_THRESHOLD
     labels: dict[str, int] = field(default_factory=lambda: {label.name.lower(): int(label) for label in PointLabel})
     preprocessing: str = _PREPROCESSING
@@ -97,6 +101,8 @@ class Description:
             pixel_mean=model.config.pixel_mean,
             pixel_std=model.config.pixel_std,
             opset=opset,
+            fit=model.config.fit,
+            pads_boxes=model.config.pads_boxes,
         )
 
     def to_json(self) -> str:

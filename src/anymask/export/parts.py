@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.export.sides import flatten, image_tensors, replace
+from anymask.geometry.frames import Fit
 from anymask.model import Embedding, Prompts, Sam
 
 PartName: TypeAlias = Literal["encoder", "decoder", "image", "prompt", "meta"]
@@ -143,7 +144,11 @@ class MetaDecoder(nn.Module):
         logits, iou = (x[0] for x in self.model.decode(embedding, prompts))
         if self.single:
             logits, iou = _choose(logits, iou, inputs["point_coords"].shape[1])
-        return _at_original_size(logits, inputs["orig_im_size"], self.model.image_size), iou, logits
+        return (
+            _at_original_size(logits, inputs["orig_im_size"], self.model.image_size, self.model.config.fit),
+            iou,
+            logits,
+        )
 
 
 def _choose(
@@ -156,13 +161,15 @@ def _choose(
 
 
 def _at_original_size(
-    logits: Float[Tensor, "1 m hm wm"], size: Float[Tensor, " 2"], model_size: int
+    logits: Float[Tensor, "1 m hm wm"], size: Float[Tensor, " 2"], model_size: int, fit: Fit
 ) -> Float[Tensor, "1 m h w"]:
     """Do as `inference.resize.upsample_logits` does, for a (height, width) that is known only when the graph runs."""
     square = F.interpolate(logits, (model_size, model_size), mode="bilinear", align_corners=False)
+    original = tuple(_length(side) for side in size.unbind())
+    if fit == "stretch":
+        return F.interpolate(square, original, mode="bilinear", align_corners=False)
     resized = (model_size / size.max() * size + 0.5).floor().clamp(min=1)
     rows, columns = (_length(side, model_size) for side in resized.unbind())
-    original = tuple(_length(side) for side in size.unbind())
     covered = square.narrow(2, 0, rows).narrow(3, 0, columns)
     return F.interpolate(covered, original, mode="bilinear", align_corners=False)
 

@@ -106,7 +106,7 @@ def _verify(model: Sam, exported: Exported, rounds: int, generator: torch.Genera
     largest, flipped, total = 0.0, 0, 0
     ious: list[float] = []
     for index in range(rounds):
-        picture = sample_picture(model.image_size, index, generator)
+        picture = sample_picture(model, index, generator)
         with torch.no_grad():
             embedding = model.encode(model.preprocess(torch.from_numpy(picture).permute(2, 0, 1)[None]))
             for theirs, ours in compare(model, exported, picture, embedding, generator):

@@ -1,21 +1,26 @@
-"""The three frames of an image: original, resized (long side = model size), padded.
+"""The three frames of an image: original, resized, padded.
 
-The padded frame extends the resized one to the bottom and right, so both share one origin and one scale: a
-point "in the model's frame" is the same in either.
+An image is resized so that its long side is the model's size or, for models that were trained so (SAM 2), both sides
+are. The padded frame extends the resized one to the bottom and right, so both share one origin and one scale: a point
+"in the model's frame" is the same in either.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from anymask.errors import InputError
 
+Fit: TypeAlias = Literal["pad", "stretch"]
+"""How an image becomes a square: its long side as long, the rest padded; or both sides."""
 
-def resized_size(size: tuple[int, int], model_size: int) -> tuple[int, int]:
-    """Return the (height, width) of an image whose long side is scaled to `model_size`.
+
+def resized_size(size: tuple[int, int], model_size: int, fit: Fit = "pad") -> tuple[int, int]:
+    """Return the (height, width) of an image whose long side, or with "stretch" each, is scaled to `model_size`.
 
     Sides are rounded half up, as the public SAM code does; unlike there, the short side of a very elongated
     image is never rounded to zero but kept at one pixel. Raises InputError for a side below one pixel.
@@ -23,6 +28,8 @@ def resized_size(size: tuple[int, int], model_size: int) -> tuple[int, int]:
     height, width = size
     if height < 1 or width < 1 or model_size < 1:
         raise InputError(f"cannot resize {height} x {width} pixels to {model_size}: no side may be below 1")
+    if fit == "stretch":
+        return model_size, model_size
     scale = model_size * 1.0 / max(height, width)
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
@@ -38,15 +45,16 @@ class Frame:
 
     original: tuple[int, int]
     model_size: int
+    fit: Fit = "pad"
 
     def __post_init__(self) -> None:
         """Reject sizes that no image has."""
-        resized_size(self.original, self.model_size)
+        resized_size(self.original, self.model_size, self.fit)
 
     @property
     def resized(self) -> tuple[int, int]:
-        """(height, width) after scaling the long side to the model's size."""
-        return resized_size(self.original, self.model_size)
+        """(height, width) after scaling to the model's size."""
+        return resized_size(self.original, self.model_size, self.fit)
 
     @property
     def padding(self) -> tuple[int, int]:

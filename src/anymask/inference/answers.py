@@ -8,12 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
 
 from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.images import ImageSource
@@ -24,7 +23,7 @@ from anymask.inference.prompts import ModelPrompt, join
 from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
 from anymask.inference.runtimes import runtime_of
-from anymask.model import MASK_THRESHOLD, Embedding, Sam
+from anymask.model import MASK_THRESHOLD, Answer, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
 """What the decoder may hold at a time, roughly."""
@@ -45,6 +44,9 @@ class Masks:
     """Predicted IoU of each, float32."""
     logits: Float[np.ndarray, "m hm wm"]
     """Before the threshold, low resolution, padded model frame, float32: the mask prompt of a next round."""
+    object_score: float | None = None
+    """Logit of there being an object where the prompt points: below 0, the masks are of nothing. None: the model does
+    not say (SAM 2 does)."""
 
     @property
     def best(self) -> Bool[np.ndarray, "h w"]:
@@ -97,7 +99,7 @@ def read(model: Sam, source: ImageSource) -> Pixels:
 
 def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
-    frames = [Frame((image.shape[0], image.shape[1]), model.image_size) for image in images]
+    frames = [model.frame((image.shape[0], image.shape[1])) for image in images]
     resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
     with evaluating(model, kept=True):
         embeddings = runtime_of(model).encode(resized)
@@ -181,20 +183,13 @@ def chunk_size(model: Sam) -> int:
     return max(1, _DECODER_BYTES // (_COPIES * 4 * model.embedding_size**2 * model.config.width))
 
 
-class _Decoded(NamedTuple):
-    """What the network says to one prompt: its masks' logits, low resolution, and their predicted IoUs."""
-
-    logits: Float[Tensor, "m hm wm"]
-    scores: Float[Tensor, " m"]
-
-
 def _refine(
     model: Sam,
     image: EncodedImage,
     prompts: Sequence[ModelPrompt],
-    first: Sequence[_Decoded],
+    first: Sequence[Answer],
     refinement: Refinement,
-) -> list[_Decoded]:
+) -> list[Answer]:
     """Ask lone points and boxes again, each with the logits of the mask ranked first, whose place the answer takes.
 
     Then their masks are tidied. Of three masks all keep their scores: that of the new answer would rank it against
@@ -204,7 +199,7 @@ def _refine(
     opening = [index for index, prompt in enumerate(prompts) if prompt.is_lone_point or prompt.is_lone_box]
     waiting = opening
     for _ in range(refinement.passes):
-        ranked = [int(decoded[index].scores.argmax()) for index in waiting]
+        ranked = [int(decoded[index].iou.argmax()) for index in waiting]
         before = [decoded[index].logits[rank] for index, rank in zip(waiting, ranked, strict=True)]
         asked = [
             replace(prompts[index], mask=mask.cpu().numpy(), is_lone_point=False, is_lone_box=False)
@@ -214,16 +209,16 @@ def _refine(
         for index, rank, mask, found in zip(
             waiting, ranked, before, _decode(model, image, asked, multimask=False), strict=True
         ):
-            logits, scores = decoded[index]
+            logits, scores, _ = decoded[index]
             if _agreement(mask, found.logits[0]) < refinement.agreement:
                 still.append(index)
             changed = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
-            decoded[index] = _Decoded(changed, found.scores if len(scores) == 1 else scores)
+            decoded[index] = Answer(changed, found.iou if len(scores) == 1 else scores, found.object_score)
         waiting = still
     if refinement.tidy:
         for index in opening:
-            logits, scores = decoded[index]
-            decoded[index] = _Decoded(tidied(logits, prompts[index], image.frame), scores)
+            tidy = tidied(decoded[index].logits, prompts[index], image.frame)
+            decoded[index] = decoded[index]._replace(logits=tidy)
     return decoded
 
 
@@ -233,28 +228,30 @@ def _agreement(one: Float[Tensor, "hm wm"], other: Float[Tensor, "hm wm"]) -> fl
     return float(masks.pair_iou(inside[0], inside[1]))
 
 
-def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> list[_Decoded]:
-    """Decode one chunk; prompts with and without a mask or words, for three masks and for one, go separately.
+def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> list[Answer]:
+    """Decode one chunk to an answer a prompt, without batch axes.
 
+    Prompts with and without a mask or words, for three masks and for one, go separately.
     Without masks all prompts share the image embedding; one mask among them would unshare it for all.
     """
     groups: dict[tuple[bool, bool, bool], list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         three = prompt.is_lone_point if multimask is None else multimask
         groups[three, prompt.mask is not None, prompt.text is not None].append(index)
-    answers: dict[int, _Decoded] = {}
+    answers: dict[int, Answer] = {}
     with evaluating(model):
         for (three, _, _), members in groups.items():
             batch = join([prompts[index] for index in members], model.device)
-            logits, iou = runtime_of(model).decode(image.embedding, batch, multimask=three)
-            answers.update(zip(members, map(_Decoded, logits[0].float(), iou[0].float()), strict=True))
+            found = runtime_of(model).answer(image.embedding, batch, multimask=three)
+            for place, index in enumerate(members):
+                answers[index] = Answer(*(part if part is None else part[0, place].float() for part in found))
     return [answers[index] for index in range(len(prompts))]
 
 
 @torch.inference_mode()
-def _masks(decoded: _Decoded, frame: Frame, guide: Pixels | None) -> Masks:
+def _masks(answer: Answer, frame: Frame, guide: Pixels | None) -> Masks:
     """Sort by score, and bring one mask after the other to the original size, along the edges of a guide if any."""
-    logits, values = decoded.logits, decoded.scores.cpu().numpy()
+    logits, values = answer.logits, answer.iou.cpu().numpy()
     order = np.argsort(-values, kind="stable")
     found = np.empty((len(order), *frame.original), np.bool_)
     for mask, index in zip(found, order.tolist(), strict=True):
@@ -265,4 +262,5 @@ def _masks(decoded: _Decoded, frame: Frame, guide: Pixels | None) -> Masks:
             logits[None, index, None], model_size=frame.model_size, resized=frame.resized, original=frame.original
         )
         mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
-    return Masks(masks=found, scores=values[order], logits=logits.cpu().numpy()[order])
+    score = None if answer.object_score is None else float(answer.object_score)
+    return Masks(masks=found, scores=values[order], logits=logits.cpu().numpy()[order], object_score=score)

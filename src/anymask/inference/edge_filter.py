@@ -39,7 +39,7 @@ def mask_along_edges(
 ) -> Bool[np.ndarray, "h w"]:
     """Return the mask of low-resolution logits at the original size, its outline drawn to the edges of the guide."""
     side = logits.shape[-1]
-    coarse = Frame((guide.shape[0], guide.shape[1]), frame.model_size)
+    coarse = Frame((guide.shape[0], guide.shape[1]), frame.model_size, frame.fit)
     rows, columns = num_samples(coarse, side)
     x0, y0, x1, y1 = boxes.from_masks_torch(logits[:rows, :columns] > MASK_THRESHOLD).tolist()
     if x1 == 0:

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from anymask.checkpoints.load import model_hash
 from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
-from anymask.geometry.frames import Frame
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
 from anymask.inference.clip import Clip, Words
 from anymask.inference.edge_filter import guide_of
@@ -76,7 +75,7 @@ class Predictor:
             embedding = read_npy(embedding)
         self._check(embedding)
         try:
-            frame = Frame(size, self.model.image_size)
+            frame = self.model.frame(size)
         except (TypeError, ValueError) as error:
             raise ImageError(f"the image's size is {size}; (height, width) of at least 1 was expected") from error
         self._image = EncodedImage(embedding=self._moved(embedding), frame=frame)
@@ -132,7 +131,7 @@ class Predictor:
 
     def check(self, prompts: Sequence[Prompt], size: tuple[int, int]) -> None:
         """Raise PromptError if one of the prompts makes no sense for an image of `size` = (height, width)."""
-        frame = Frame(size, self.model.image_size)
+        frame = self.model.frame(size)
         if len(prompts) == 1:
             to_model(prompts[0], frame, self.model.mask_size, self._words.read)
         else:
@@ -216,7 +215,7 @@ class Predictor:
         for index, (key, pixels) in enumerate(zip(keys, images, strict=True)):
             kept = self.cache.get(key)
             if kept is not None:
-                frame = Frame((pixels.shape[0], pixels.shape[1]), self.model.image_size)
+                frame = self.model.frame((pixels.shape[0], pixels.shape[1]))
                 found[index] = EncodedImage(embedding=self._moved(kept), frame=frame, guide=guide_of(pixels))
         missing = [index for index in range(len(images)) if index not in found]
         fresh = encode(self.model, [images[index] for index in missing]) if missing else []

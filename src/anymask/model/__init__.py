@@ -5,23 +5,31 @@ from anymask.model.config import (
     CompactConfig,
     DecoderConfig,
     EfficientNetLiteConfig,
+    HieraConfig,
+    PlainViTConfig,
+    RepViTConfig,
     SamConfig,
     TextConfig,
     TinyViTConfig,
     ViTConfig,
 )
+from anymask.model.mask_decoder import Answer
 from anymask.model.prompt_encoder import PointLabel, Prompts
 from anymask.model.sam import MASK_THRESHOLD, Embedding, Sam, build_sam
 
 __all__ = [
     "MASK_THRESHOLD",
     "SIZES",
+    "Answer",
     "CompactConfig",
     "DecoderConfig",
     "EfficientNetLiteConfig",
     "Embedding",
+    "HieraConfig",
+    "PlainViTConfig",
     "PointLabel",
     "Prompts",
+    "RepViTConfig",
     "Sam",
     "SamConfig",
     "TextConfig",

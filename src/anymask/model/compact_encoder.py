@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymask.model.attention import self_attention
 from anymask.model.config import CompactConfig
 from anymask.model.dense import LayerNorm2d, Linear, drop_path
 
@@ -42,16 +43,6 @@ class ConvBlock(nn.Module):
         """Map (b, c, h, w) to (b, c, h, w)."""
         y = self.conv2(F.gelu(self.conv1(x_BCHW)))
         return x_BCHW + drop_path(y, self.drop_path, self.training)
-
-
-def self_attention(
-    q: Float[Tensor, "b n l d"], k: Float[Tensor, "b n l d"], v: Float[Tensor, "b n l d"]
-) -> Float[Tensor, "b n l d"]:
-    """Attend; written out for bfloat16 on a CPU, where the fused kernel is several times slower."""
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        logits: Tensor = q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)
-        return logits.softmax(-1) @ v
-    return F.scaled_dot_product_attention(q, k, v)
 
 
 class AttentionBlock(nn.Module):

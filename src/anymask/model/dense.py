@@ -8,16 +8,21 @@ equally fast, but the activation of its own takes longer than the product.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Activation = Literal["none", "relu", "gelu"]
 
 _MIN_WORK = 1 << 19  # multiplications; below this oneDNN's set-up does not pay
+
+_ROWS = 1024
+"""Rows at a time in `by_rows`: memory for a hidden layer (12 MiB in ViT-B) need not be mapped anew."""
 
 
 def _has_onednn() -> bool:
@@ -97,19 +102,33 @@ class LayerNorm2d(nn.Module):
 
 
 class MLP(nn.Module):
-    """`depth` linear layers with ReLU between them (SAM's hypernetworks and IoU head)."""
+    """`depth` linear layers with an activation between them; ReLU in SAM's hypernetworks and IoU head."""
 
-    def __init__(self, width: int, hidden: int, out: int, depth: int) -> None:
+    def __init__(self, width: int, hidden: int, out: int, depth: int, activation: Activation = "relu") -> None:
         super().__init__()
         sizes = [width, *[hidden] * (depth - 1), out]
+        self.activation: Activation = activation
         self.layers = nn.ModuleList(Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, width) to (…, out)."""
         for layer in self.layers[:-1]:
-            x = layer(x, "relu")
+            x = layer(x, self.activation)
         x = self.layers[-1](x)
         return x
+
+
+def in_strips(x: Tensor) -> bool:
+    """Whether to take a part after the other, which stays in a CPU's cache; a compiler cuts up as it likes."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def by_rows(compute: Callable[[Tensor], Tensor], x: Float[Tensor, "... c"]) -> Float[Tensor, "... o"]:
+    """Return `compute(x)` for what maps each row by itself; on a CPU, a few rows at a time (`in_strips`)."""
+    if not in_strips(x):
+        return compute(x)
+    rows = x.flatten(0, -2).split(_ROWS)
+    return torch.cat([compute(part) for part in rows]).unflatten(0, x.shape[:-1])
 
 
 def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:

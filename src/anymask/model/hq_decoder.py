@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from anymask.model.amortised import ImageSide, PromptImages
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, LayerNorm2d
-from anymask.model.mask_decoder import MaskDecoder, Upscale, place_pixels
+from anymask.model.mask_decoder import Answer, MaskDecoder, Upscale, place_pixels
 
 
 class HQMaskDecoder(MaskDecoder):
@@ -52,7 +52,7 @@ class HQMaskDecoder(MaskDecoder):
 
     def _finish(
         self, side: ImageSide, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
-    ) -> tuple[Float[Tensor, "1 p m hm wm"], Float[Tensor, "1 p m"]]:
+    ) -> Answer:
         """Draw the masks of some prompts about one image; the fine token needs all of a prompt's pixels at once."""
         drawn = [torch.cat(list(bands), 2) for _, bands in self._bands(side, images)]
         return self.classify(hidden, torch.cat(drawn, 1), candidates, hq)
@@ -63,14 +63,14 @@ class HQMaskDecoder(MaskDecoder):
         features: Float[Tensor, "b p h w 2 2 2 2 e"],
         candidates: slice,
         hq: Float[Tensor, "b e hm wm"] | None,
-    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+    ) -> Answer:
         """Return mask logits, the high-quality mask's added, and predicted IoUs; `hq` is from `image_features`."""
         if hq is None:
             raise ValueError("the embedding has no SAM-HQ features; encode the image with this model")
         kernel = self.hf_mlp(hidden[:, :, 1 + self.num_mask_tokens])
         fine = self._fine_logits(kernel, place_pixels(features), hq)
-        logits, iou = super().classify(hidden, features, candidates, None)
-        return logits + fine[:, :, None], iou
+        answer = super().classify(hidden, features, candidates, None)
+        return answer._replace(logits=answer.logits + fine[:, :, None])
 
     def _fine_logits(
         self, kernel: Float[Tensor, "b p e"], pixels: Float[Tensor, "b p hm wm e"], hq: Tensor

@@ -13,11 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from anymask.model.attention import attend, relative_terms
 from anymask.model.config import ViTConfig
-from anymask.model.dense import LayerNorm2d, Linear, drop_path
+from anymask.model.dense import LayerNorm2d, Linear, by_rows, drop_path, in_strips
 from anymask.model.windows import join_windows, split_windows
-
-_MLP_ROWS = 1024
-"""Patches at a time in the MLP on a CPU: memory for their hidden layer (12 MiB in ViT-B) need not be mapped anew."""
 
 
 class ViTAttention(nn.Module):
@@ -41,7 +38,7 @@ class ViTAttention(nn.Module):
         """
         if not self.window_size:
             out = self._attend(self.qkv(x_BHWC))
-        elif _in_strips(x_BHWC):
+        elif in_strips(x_BHWC):
             out = torch.cat([self._attend_windows(strip) for strip in x_BHWC.split(self.window_size, 1)], 1)
         else:
             out = self._attend_windows(x_BHWC)
@@ -72,10 +69,7 @@ class ViTMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, width) to (…, width)."""
-        if not _in_strips(x):
-            return self._map(x)
-        rows = x.flatten(0, -2).split(_MLP_ROWS)
-        return torch.cat([self._map(part) for part in rows]).view_as(x)
+        return by_rows(self._map, x)
 
     def _map(self, x: Tensor) -> Tensor:
         y: Tensor = self.lin2(self.lin1(x, "gelu"))
@@ -98,11 +92,6 @@ class ViTBlock(nn.Module):
         """Map (b, h, w, c) to (b, h, w, c)."""
         x = x_BHWC + drop_path(self.attn(self.norm1(x_BHWC)), self.drop_path, self.training)
         return x + drop_path(self.mlp(self.norm2(x)), self.drop_path, self.training)
-
-
-def _in_strips(x: Tensor) -> bool:
-    """Whether to take a part after the other, which stays in a CPU's cache; a compiler cuts up as it likes."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class PatchEmbedding(nn.Module):

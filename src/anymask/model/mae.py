@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.errors import CheckpointError
-from anymask.model.compact_encoder import CompactEncoder, self_attention
+from anymask.model.attention import self_attention
+from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import CompactConfig, SamConfig, ViTConfig
 from anymask.model.dense import Linear
 from anymask.model.image_encoder import PatchEmbedding, ViTMLP

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from itertools import groupby
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,6 +26,17 @@ from anymask.model.two_way import TwoWayTransformer
 
 Skips: TypeAlias = tuple[Float[Tensor, "b c4 h2 w2"], Float[Tensor, "b c8 h4 w4"]]
 """What is added to an image's pixels at twice and at four times the embedding's size."""
+
+
+class Answer(NamedTuple):
+    """What the decoder says to prompts: candidate masks, how good they are, and whether there is an object at all."""
+
+    logits: Float[Tensor, "b p m hm wm"]
+    iou: Float[Tensor, "b p m"]
+    """Predicted IoUs."""
+    object_score: Float[Tensor, "b p"] | None = None
+    """Logit of there being an object, below 0 where there is none (SAM 2); None: the model does not say."""
+
 
 _BAND = 1 << 18
 """Numbers that cells drawn together have after the first convolution: four MiB between the layers."""
@@ -70,16 +81,32 @@ class MaskDecoder(nn.Module):
             MLP(width, width, width // 8, 3) for _ in range(self.num_mask_tokens)
         )
         self.iou_prediction_head = MLP(width, decoder.iou_hidden, self.num_mask_tokens, decoder.iou_depth)
+        self.has_sigmoid_iou = decoder.sigmoid_iou
+        self.obj_score_token: nn.Embedding | None = None
+        self.pred_obj_score_head: MLP | None = None
+        if decoder.object_score:
+            self.obj_score_token = nn.Embedding(1, width)
+            self.pred_obj_score_head = MLP(width, width, 1, 3)
         self.conv_s0: nn.Conv2d | None = None
         self.conv_s1: nn.Conv2d | None = None
         if decoder.skip_widths is not None:
             self.conv_s0 = _zero_convolution(decoder.skip_widths[0], width // 8)
             self.conv_s1 = _zero_convolution(decoder.skip_widths[1], width // 4)
 
-    def project_skips(self, at4: Float[Tensor, "b e h4 w4"], at2: Float[Tensor, "b d h2 w2"]) -> Skips:
-        """Project the encoder's features at four times and at twice the embedding's size."""
+    def project_skips(
+        self,
+        at4: Float[Tensor, "b e h4 w4"],
+        at2: Float[Tensor, "b d h2 w2"],
+        before: tuple[nn.Conv2d, nn.Conv2d] | None = None,
+    ) -> Skips:
+        """Project the encoder's features at four times and at twice the embedding's size.
+
+        `before` are 1×1 convolutions that come first (a pyramid's), with which these are one product.
+        """
         assert self.conv_s0 is not None and self.conv_s1 is not None
-        return self.conv_s1(at2), self.conv_s0(at4)
+        if before is None:
+            return self.conv_s1(at2), self.conv_s0(at4)
+        return _both(at2, before[1], self.conv_s1), _both(at4, before[0], self.conv_s0)
 
     def forward(
         self,
@@ -90,7 +117,7 @@ class MaskDecoder(nn.Module):
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
         skips: Skips | None = None,
-    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+    ) -> Answer:
         """Return mask logits at four times the embedding's size and predicted IoUs of the chosen output tokens.
 
         The image side is the embedding plus the dense prompt; q is 1 where all prompts of an image share it. `hq` is
@@ -112,13 +139,13 @@ class MaskDecoder(nn.Module):
         tokens: Float[Tensor, "b p t c"],
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
-    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+    ) -> Answer:
         """Return what `forward` returns, for an image projected beforehand and prompts without absent tokens.
 
         Pixels are drawn a band of the image at a time on a CPU, so that what is held between layers stays in its cache.
         """
         tokens = self._with_outputs(tokens)
-        answers: list[tuple[Tensor, Tensor]] = []
+        answers: list[Answer] = []
         for b in range(len(tokens)):
             part = side.part(b)
             for chunk in amortised.chunks(side, *tokens.shape[1:3]):
@@ -127,19 +154,18 @@ class MaskDecoder(nn.Module):
                 answers.append(self._finish(part, hidden[None], images, candidates, own))
         if len(answers) == 1:
             return answers[0]
-        logits, iou = (torch.cat(parts, 1).unflatten(1, tokens.shape[:2])[0] for parts in zip(*answers, strict=True))
-        return logits, iou
+        return _joined(answers, (tokens.shape[0], tokens.shape[1]))
 
     def _finish(
         self, side: ImageSide, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
-    ) -> tuple[Float[Tensor, "1 p m hm wm"], Float[Tensor, "1 p m"]]:
+    ) -> Answer:
         """Draw the masks of some prompts about one image."""
-        kernels, iou = self._kernels(hidden, candidates)
+        kernels = self._kernels(hidden, candidates)
         drawn = [
             torch.cat([self.draw(kernels[:, prompt], band) for band in bands], -2)
             for prompt, bands in self._bands(side, images)
         ]
-        return torch.cat(drawn, 1), iou
+        return self._answer(torch.cat(drawn, 1), hidden, candidates)
 
     def _bands(
         self, side: ImageSide, images: PromptImages
@@ -171,16 +197,23 @@ class MaskDecoder(nn.Module):
         features: Float[Tensor, "b p h w 2 2 2 2 e"],
         candidates: slice,
         hq: Float[Tensor, "b e hm wm"] | None,
-    ) -> tuple[Float[Tensor, "b p m hm wm"], Float[Tensor, "b p m"]]:
+    ) -> Answer:
         """Return the logits and predicted IoUs of the chosen output tokens."""
-        kernels, iou = self._kernels(hidden, candidates)
-        return self.draw(kernels, features), iou
+        return self._answer(self.draw(self._kernels(hidden, candidates), features), hidden, candidates)
 
-    def _kernels(self, hidden: Tensor, candidates: slice) -> tuple[Tensor, Tensor]:
+    def _kernels(self, hidden: Tensor, candidates: slice) -> Float[Tensor, "b p m e"]:
         wanted = range(self.num_mask_tokens)[candidates]
-        kernels = torch.stack([self.output_hypernetworks_mlps[m](hidden[:, :, 1 + m]) for m in wanted], 2)
+        return torch.stack([self.output_hypernetworks_mlps[m](hidden[:, :, 1 + m]) for m in wanted], 2)
+
+    def _answer(self, logits: Tensor, hidden: Tensor, candidates: slice) -> Answer:
+        """Add to the masks what the tokens say about them."""
         iou: Tensor = self.iou_prediction_head(hidden[:, :, 0])
-        return kernels, iou[:, :, candidates]
+        if self.has_sigmoid_iou:
+            iou = iou.sigmoid()
+        score = None
+        if self.pred_obj_score_head is not None:
+            score = self.pred_obj_score_head(hidden[:, :, 1 + self.num_mask_tokens])[..., 0]
+        return Answer(logits, iou[:, :, candidates], score)
 
     def pays(self, tokens: Float[Tensor, "b p t c"]) -> bool:
         """Whether `answer` is faster than `forward` for prompts of so many tokens."""
@@ -214,8 +247,9 @@ class MaskDecoder(nn.Module):
         return torch.cat([outputs, tokens], 2)
 
     def output_tokens(self) -> Float[Tensor, "t c"]:
-        """Return the learned tokens: IoU, then masks."""
-        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        """Return the learned tokens: IoU, masks, and the object score's where there is one."""
+        last = () if self.obj_score_token is None else (self.obj_score_token.weight,)
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight, *last])
 
     def _upscale(
         self, first: Float[Tensor, "... h w 2 2 d"], fine: Float[Tensor, "... h w 2 2 2 2 e"] | None = None
@@ -238,6 +272,42 @@ class MaskDecoder(nn.Module):
         logits = kernels @ flat.transpose(-2, -1)
         height, width = features.shape[2:4]
         return place_pixels(logits.unflatten(-1, (height, width, 2, 2, 2, 2))[..., None])[..., 0]
+
+
+def settled(answer: Answer, min_stability: float, offset: float) -> Answer:
+    """Put the best of an ambiguous prompt's masks in the first one's place where that is not stable (SAM 2's rule).
+
+    The first is a clear prompt's; it is stable where its area at the threshold `offset` is at least `min_stability` of
+    that at `-offset`, or both are nothing. `answer` has all candidates.
+    """
+    first = answer.logits[:, :, :1]
+    inner, outer = ((first > bound).flatten(-2).sum(-1).float() for bound in (offset, -offset))
+    stable = inner >= min_stability * outer
+    best = answer.iou[:, :, 1:].argmax(-1, keepdim=True)
+    others = answer.logits[:, :, 1:]
+    chosen = others.gather(2, best[..., None, None].expand(-1, -1, -1, *others.shape[-2:]))
+    logits = torch.where(stable[..., None, None], first, chosen)
+    iou = torch.where(stable, answer.iou[:, :, :1], answer.iou[:, :, 1:].gather(2, best))
+    return Answer(torch.cat([logits, others], 2), torch.cat([iou, answer.iou[:, :, 1:]], 2), answer.object_score)
+
+
+def _joined(answers: list[Answer], shape: tuple[int, int]) -> Answer:
+    """Join the answers to chunks of all images' prompts, (b, p) of them, in their order."""
+
+    def join(parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts, 1).unflatten(1, shape)[0]
+
+    scores = [answer.object_score for answer in answers if answer.object_score is not None]
+    logits, iou = join([answer.logits for answer in answers]), join([answer.iou for answer in answers])
+    return Answer(logits, iou, join(scores) if scores else None)
+
+
+def _both(x: Float[Tensor, "b c h w"], first: nn.Conv2d, second: nn.Conv2d) -> Float[Tensor, "b o h w"]:
+    """Apply two 1×1 convolutions as the one that they amount to."""
+    assert first.bias is not None and second.bias is not None
+    outer = second.weight.flatten(1)
+    weight, bias = outer @ first.weight.flatten(1), F.linear(first.bias, outer, second.bias)
+    return product(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def _zero_convolution(channels: int, out_channels: int) -> nn.Conv2d:

@@ -141,6 +141,7 @@ class PromptEncoder(nn.Module):
         width = config.width
         self.image_size = config.image_size
         self.embedding_size = config.embedding_size
+        self.pads_boxes = config.pads_boxes
         self.pe_layer = PositionEncoding(width // 2)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, width)
@@ -163,15 +164,18 @@ class PromptEncoder(nn.Module):
 
     def forward(self, prompts: Prompts) -> EncodedPrompts:
         """Encode prompts; absent points are marked, not dropped, so that prompts of any length share a batch."""
-        tokens = self._points(prompts.points, prompts.labels)
-        absent = prompts.labels == PointLabel.ABSENT
+        points, labels, padded = prompts.points, prompts.labels, prompts.padded
+        if self.pads_boxes and not torch.compiler.is_exporting():  # a graph's caller adds the token
+            points, labels, padded = _with_padding(points, labels, padded)
+        tokens = self._points(points, labels)
+        absent = labels == PointLabel.ABSENT
         if prompts.text is not None:
             text = prompts.text.to(tokens.dtype)
             if self.text_projection is not None:
                 text = self.text_projection(text)
             tokens = torch.cat([tokens, text[:, :, None]], 2)
             absent = torch.cat([absent, absent.new_zeros(*absent.shape[:2], 1)], 2)
-        padded = bool(absent.any()) if prompts.padded is None else prompts.padded
+        padded = bool(absent.any()) if padded is None else padded
         present = ~absent if padded else None
         return EncodedPrompts(tokens=tokens, present=present, dense=self._dense(prompts))
 
@@ -192,3 +196,13 @@ class PromptEncoder(nn.Module):
         if prompts.has_mask is None:
             return dense
         return torch.where(prompts.has_mask[:, :, None, None, None], dense, none)
+
+
+def _with_padding(points: Tensor, labels: Tensor, padded: bool | None) -> tuple[Tensor, Tensor, bool | None]:
+    """Add NOT_A_POINT to prompts that lack it, and, where only some do, ABSENT to the rest."""
+    lacking = ~(labels == PointLabel.NOT_A_POINT).any(2, keepdim=True)
+    if not bool(lacking.any()):
+        return points, labels, padded
+    label = torch.where(lacking, int(PointLabel.NOT_A_POINT), int(PointLabel.ABSENT))
+    points = torch.cat([points, points.new_zeros(*points.shape[:2], 1, 2)], 2)
+    return points, torch.cat([labels, label.to(labels.dtype)], 2), padded if bool(lacking.all()) else True

@@ -15,22 +15,30 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymask.geometry.frames import Frame
 from anymask.model.amortised import ImageSide
 from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import (
     CompactConfig,
     EfficientNetLiteConfig,
     EncoderConfig,
+    HieraConfig,
+    PlainViTConfig,
+    RepViTConfig,
     SamConfig,
     TinyViTConfig,
     ViTConfig,
 )
 from anymask.model.efficientnet_encoder import EfficientNetEncoder
+from anymask.model.hiera import Hiera
 from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
-from anymask.model.mask_decoder import MaskDecoder, Skips
+from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
+from anymask.model.plain_vit import PlainViTEncoder
 from anymask.model.prompt_encoder import PromptEncoder, Prompts
+from anymask.model.pyramid import PyramidEncoder
 from anymask.model.ranker import MaskRanker
+from anymask.model.repvit import RepViT
 from anymask.model.tiny_vit import TinyViTEncoder
 
 MASK_THRESHOLD = 0.0
@@ -110,8 +118,12 @@ class Sam(nn.Module):
         """The parameters' type."""
         return self.prompt_encoder.no_mask_embed.weight.dtype
 
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """Return how an image of `size` = (height, width) becomes the model's square; raises InputError for none."""
+        return Frame(size, self.image_size, self.config.fit)
+
     def preprocess(self, images: Shaped[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
-        """Normalise RGB images of values 0…255, already resized to the long side, and pad them bottom and right."""
+        """Normalise RGB images of values 0…255, already resized as `frame` says, and pad them bottom and right."""
         height, width = images.shape[-2:]
         if max(height, width) > self.image_size:
             raise ValueError(f"an image is {height}×{width}; resize its long side to {self.image_size} first")
@@ -127,7 +139,8 @@ class Sam(nn.Module):
         if isinstance(self.mask_decoder, HQMaskDecoder):
             return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
         if self.config.decoder.skip_widths is not None:
-            return Embedding(features=features, skips=self.mask_decoder.project_skips(*early))
+            pyramid = self.image_encoder.neck.fine if isinstance(self.image_encoder, PyramidEncoder) else None
+            return Embedding(features=features, skips=self.mask_decoder.project_skips(*early, pyramid))
         return Embedding(features=features)
 
     def embedding_shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -149,7 +162,26 @@ class Sam(nn.Module):
         four, the one of a clear prompt first. Predicted IoUs are corrected by the ranker where there is one, whose
         gradient reaches nothing but itself.
         """
-        candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
+        answer = self.answer(embedding, prompts, multimask=multimask)
+        return answer.logits, answer.iou
+
+    def answer(self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None = None) -> Answer:
+        """Answer prompts as `decode` does, and say whether there is an object, where the model knows.
+
+        Outside training, the mask of a clear prompt is `settled` where the config has a `min_stability`.
+        """
+        decoder = self.config.decoder
+        settles = decoder.min_stability is not None and multimask is not True and not self.training
+        if decoder.min_stability is None or not settles:
+            return self._answer(
+                embedding, prompts, {True: slice(1, None), False: slice(1), None: slice(None)}[multimask]
+            )
+        answer = settled(self._answer(embedding, prompts, slice(None)), decoder.min_stability, decoder.stability_offset)
+        if multimask is None:
+            return answer
+        return answer._replace(logits=answer.logits[:, :, :1], iou=answer.iou[:, :, :1])
+
+    def _answer(self, embedding: Embedding, prompts: Prompts, candidates: slice) -> Answer:
         encoded = self.prompt_encoder(prompts)
         side = embedding.side
         shares_image = prompts.masks is None and encoded.present is None
@@ -161,11 +193,10 @@ class Sam(nn.Module):
             positions = self.prompt_encoder.grid_positions().to(image.dtype)
             operands = (image, positions, encoded.tokens, encoded.present)
             answered = self.mask_decoder(*operands, candidates, embedding.hq, embedding.skips)
-        logits, iou = answered
-        if self.ranker is not None:
-            seen = (embedding.features.detach(), logits.detach(), iou.detach())
-            iou = iou + self.ranker(*seen, candidates)
-        return logits, iou
+        if self.ranker is None:
+            return answered
+        seen = (embedding.features.detach(), answered.logits.detach(), answered.iou.detach())
+        return answered._replace(iou=answered.iou + self.ranker(*seen, candidates))
 
     def prepare(self, embedding: Embedding) -> Embedding:
         """Add what all prompts of the images share, so that each of them is answered faster; not for training.
@@ -200,6 +231,12 @@ def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:
             return TinyViTEncoder(config, width)
         case EfficientNetLiteConfig():
             return EfficientNetEncoder(config, width)
+        case HieraConfig():
+            return PyramidEncoder(Hiera(config), config.stage_widths, width)
+        case RepViTConfig():
+            return PyramidEncoder(RepViT(config), config.widths, width)
+        case PlainViTConfig():
+            return PlainViTEncoder(config, width)
 
 
 def build_sam(config: SamConfig) -> Sam:

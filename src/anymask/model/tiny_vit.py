@@ -42,14 +42,15 @@ class ConvNorm(nn.Module):
         if self.training:
             y = self.bn(self.c(x_BCHW))
         else:
-            weight, bias = self._folded()
+            weight, bias = self.folded()
             if weight.shape[-1] == 1:
                 return product(x_BHWC, weight.flatten(1), bias, activation)
             y = F.conv2d(x_BCHW, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
         y = y.permute(0, 2, 3, 1)
         return F.gelu(y) if activation == "gelu" else y
 
-    def _folded(self) -> tuple[Tensor, Tensor]:
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return kernel and bias of the convolution that, outside training, does what the two do."""
         mean, variance = self.bn.running_mean, self.bn.running_var
         assert mean is not None and variance is not None
         scale = self.bn.weight * (variance + self.bn.eps).rsqrt()

@@ -144,7 +144,8 @@ class EmbeddedViews:
             return
         for view in range(self.views):
             kind = kinds[min(view, 1)]
-            item = transform(sample, kind, image_size=model.image_size, mask_size=model.mask_size, rng=rng)
+            side, fit = model.image_size, model.config.fit
+            item = transform(sample, kind, image_size=side, mask_size=model.mask_size, rng=rng, fit=fit)
             if item is not None and len(item.masks) > max_objects:
                 item = dataclasses.replace(item, masks=item.masks[rng.permutation(len(item.masks))[:max_objects]])
             if item is not None:

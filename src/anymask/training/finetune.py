@@ -237,6 +237,7 @@ def _on_images(model: Sam, new: SampleSet, old: Sequence[SampleSet], config: Fin
             mask_size=model.mask_size,
             seed=every.seed,
             start=start,
+            fit=model.config.fit,
         )
 
     def build() -> TrainingState[Sam]:

@@ -32,6 +32,7 @@ def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
         seed=recipe.run.seed,
         start=start * recipe.optim.accumulate,
         deep=recipe.run.deep,
+        fit=config.fit,
         rank=processes.rank,
         count=processes.count,
     )

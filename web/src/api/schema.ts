@@ -946,6 +946,13 @@ export interface components {
             hash: string;
             /** Image Size */
             image_size: number;
+            /**
+             * Fit
+             * @enum {string}
+             */
+            fit: "pad" | "stretch";
+            /** Pads Boxes */
+            pads_boxes: boolean;
             /** Embedding Size */
             embedding_size: number;
             /** Width */

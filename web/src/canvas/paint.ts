@@ -1,7 +1,7 @@
 /** Masks to pixels: the topmost mask's colour where it covers, opaque at its inner edge. */
 
 import type { RGB } from "../geometry/colors";
-import { resizedSize, type Size } from "../geometry/frames";
+import { type Fit, resizedSize, type Size } from "../geometry/frames";
 import type { Mask } from "../geometry/mask";
 import { type Logits, positiveReach } from "../geometry/resize";
 
@@ -98,9 +98,14 @@ function sampleSmoothly(mask: Mask, raster: Raster, out: Uint8Array): void {
 }
 
 /** The coverage of low-resolution logits, interpolated and cut at 0 as they are drawn. */
-export function logitsCoverage({ side, values }: Logits, original: Size, modelSize: number): Coverage {
+export function logitsCoverage(
+  { side, values }: Logits,
+  original: Size,
+  modelSize: number,
+  fit: Fit = "pad",
+): Coverage {
   const [height, width] = original;
-  const [resizedHeight, resizedWidth] = resizedSize(original, modelSize);
+  const [resizedHeight, resizedWidth] = resizedSize(original, modelSize, fit);
   const cell = modelSize / side;
   const [toX, toY] = [resizedWidth / width / cell, resizedHeight / height / cell];
   const cells = positiveReach(values, side);

@@ -252,7 +252,8 @@ export class Stage {
 
   private coverageOf(logits: Logits): Coverage {
     if (this.covered?.logits !== logits) {
-      const coverage = logitsCoverage(logits, this.app.size.peek() ?? [1, 1], this.app.session.imageSize);
+      const { imageSize, fit } = this.app.session;
+      const coverage = logitsCoverage(logits, this.app.size.peek() ?? [1, 1], imageSize, fit);
       this.covered = { logits, coverage };
     }
     return this.covered.coverage;

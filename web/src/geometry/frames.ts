@@ -5,6 +5,8 @@
  * original image, and the model's padded square, which shares origin and scale with the resized image.
  */
 
+/** How an image becomes a model's square: its long side as long, the rest padded; or both sides stretched. */
+export type Fit = "pad" | "stretch";
 /** [height, width] in pixels. */
 export type Size = readonly [number, number];
 /** [x0, y0, x1, y1] in pixels of the original image. */
@@ -20,18 +22,19 @@ export type ScreenPoint = Point<"screen">;
 export type ImagePoint = Point<"image">;
 export type ModelPoint = Point<"model">;
 
-/** Return the [height, width] of an image whose long side is scaled to `modelSize`; halves are rounded up. */
-export function resizedSize([height, width]: Size, modelSize: number): Size {
+/** Return the [height, width] of an image whose long side, or each, is scaled to `modelSize`; halves are rounded up. */
+export function resizedSize([height, width]: Size, modelSize: number, fit: Fit = "pad"): Size {
   if (height < 1 || width < 1 || modelSize < 1) {
     throw new RangeError(`cannot resize ${height} x ${width} pixels to ${modelSize}: no side may be below 1`);
   }
+  if (fit === "stretch") return [modelSize, modelSize];
   const scale = modelSize / Math.max(height, width);
   return [Math.max(Math.floor(height * scale + 0.5), 1), Math.max(Math.floor(width * scale + 0.5), 1)];
 }
 
 /** Map a point of the original image to the model's frame, in float32 as the server does. */
-export function toModel(point: ImagePoint, original: Size, modelSize: number): ModelPoint {
-  const [height, width] = resizedSize(original, modelSize);
+export function toModel(point: ImagePoint, original: Size, modelSize: number, fit: Fit = "pad"): ModelPoint {
+  const [height, width] = resizedSize(original, modelSize, fit);
   return { x: Math.fround(point.x * (width / original[1])), y: Math.fround(point.y * (height / original[0])) };
 }
 

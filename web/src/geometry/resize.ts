@@ -3,7 +3,7 @@
  * to the original. In float32, and only where the mask can be.
  */
 
-import { resizedSize, type Size } from "./frames";
+import { type Fit, resizedSize, type Size } from "./frames";
 import { type Mask, tight } from "./mask";
 
 /** Logits of one mask, low resolution, padded model frame. */
@@ -35,9 +35,9 @@ function taps(source: number, target: number, first: number, past: number): Taps
 }
 
 /** Return the mask of logits above 0, at the original size. */
-export function fullMask({ side, values }: Logits, original: Size, modelSize: number): Mask {
+export function fullMask({ side, values }: Logits, original: Size, modelSize: number, fit: Fit = "pad"): Mask {
   const [height, width] = original;
-  const [resizedHeight, resizedWidth] = resizedSize(original, modelSize);
+  const [resizedHeight, resizedWidth] = resizedSize(original, modelSize, fit);
   const reach = positiveReach(values, side);
   if (reach === null) return { size: original, x: 0, y: 0, width: 0, height: 0, bits: new Uint8Array(0) };
   const cell = modelSize / side;

@@ -1,7 +1,7 @@
 /** Everything-mode in the page: a grid of clicks, the sure and steady masks among the answers, without doubles. */
 
 import type { Found } from "../api/types";
-import type { Size } from "../geometry/frames";
+import type { Fit, Size } from "../geometry/frames";
 import { area, iou, type Mask } from "../geometry/mask";
 import { fullMask } from "../geometry/resize";
 import { encode } from "../geometry/rle";
@@ -22,6 +22,7 @@ export async function findEverything(
   image: unknown,
   original: Size,
   imageSize: number,
+  fit: Fit,
   grid: number,
 ): Promise<Found[]> {
   const candidates: Candidate[] = [];
@@ -29,7 +30,7 @@ export async function findEverything(
   for (let index = 0; index < grid * grid; index++) {
     const x = (((index % grid) + 0.5) / grid) * original[1];
     const y = ((Math.floor(index / grid) + 0.5) / grid) * original[0];
-    const prompt = toModelPrompt({ points: [{ x, y, label: 1 }], box: null, mask: null }, original, imageSize);
+    const prompt = toModelPrompt({ points: [{ x, y, label: 1 }], box: null, mask: null }, original, imageSize, fit);
     const answer = await decoder.decode(image, prompt);
     side = answer.side;
     answer.scores.forEach((score, place) => {
@@ -45,7 +46,7 @@ export async function findEverything(
       kept.push({ candidate, small });
   }
   return kept.map(({ candidate: { logits, score } }) => {
-    return { rle: encode(fullMask({ side, values: logits }, original, imageSize)), score, phrase: null };
+    return { rle: encode(fullMask({ side, values: logits }, original, imageSize, fit)), score, phrase: null };
   });
 }
 

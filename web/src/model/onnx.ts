@@ -8,10 +8,11 @@
 import type { InferenceSession, Tensor } from "onnxruntime-web";
 import type { ModelFiles } from "../api/backend";
 import type { EmbeddingData } from "../api/types";
-import { resizedSize, type Size } from "../geometry/frames";
+import { type Fit, resizedSize, type Size } from "../geometry/frames";
 import type { Answer, Decoder } from "./decoder";
 import { fromFloat16, toFloat16 } from "./float16";
 import type { ModelPrompt } from "./prompt";
+import type { ModelInput } from "./protocol";
 
 type Runtime = typeof import("onnxruntime-web/wasm");
 type Tensors = Record<string, Tensor>;
@@ -20,6 +21,8 @@ type Tensors = Record<string, Tensor>;
 interface Sidecar {
   readonly image_size: number;
   readonly mask_size: number;
+  readonly fit: Fit;
+  readonly pads_boxes: boolean;
 }
 
 const MOST_THREADS = 8;
@@ -31,8 +34,7 @@ export class OnnxDecoder implements Decoder {
   private constructor(
     private readonly runtime: Runtime,
     readonly device: string,
-    readonly imageSize: number,
-    readonly maskSize: number,
+    readonly input: ModelInput,
     private readonly image: InferenceSession,
     private readonly prompt: InferenceSession,
     encoder: InferenceSession | null,
@@ -41,8 +43,8 @@ export class OnnxDecoder implements Decoder {
   }
 
   /** Load the parts; the sizes are model.json's where there is one. */
-  static async load(files: ModelFiles, sizes: Sidecar): Promise<OnnxDecoder> {
-    const sidecar = files.encodes ? ((await (await fetched(files, "model.json")).json()) as Sidecar) : sizes;
+  static async load(files: ModelFiles, given: ModelInput): Promise<OnnxDecoder> {
+    const input = files.encodes ? inputOf((await (await fetched(files, "model.json")).json()) as Sidecar) : given;
     const names = ["image", "prompt", ...(files.encodes ? ["encoder"] : [])];
     const bytes = await Promise.all(
       names.map(async (name) => new Uint8Array(await (await fetched(files, `${name}.onnx`)).arrayBuffer())),
@@ -50,18 +52,18 @@ export class OnnxDecoder implements Decoder {
     if (await hasGpu()) {
       try {
         const runtime = (await import("onnxruntime-web/webgpu")) as unknown as Runtime;
-        return await OnnxDecoder.start(runtime, "webgpu", sidecar, bytes);
+        return await OnnxDecoder.start(runtime, "webgpu", input, bytes);
       } catch (error) {
         console.warn("WebGPU cannot run this model; falling back to WASM.", error);
       }
     }
-    return OnnxDecoder.start(await import("onnxruntime-web/wasm"), "wasm", sidecar, bytes);
+    return OnnxDecoder.start(await import("onnxruntime-web/wasm"), "wasm", input, bytes);
   }
 
   private static async start(
     runtime: Runtime,
     provider: "webgpu" | "wasm",
-    sidecar: Sidecar,
+    input: ModelInput,
     bytes: readonly Uint8Array[],
   ): Promise<OnnxDecoder> {
     const threads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1;
@@ -76,7 +78,7 @@ export class OnnxDecoder implements Decoder {
     }
     const [image, prompt, encoder] = sessions as [InferenceSession, InferenceSession, InferenceSession | undefined];
     const device = provider === "webgpu" ? "WebGPU" : `WASM × ${threads}`;
-    return new OnnxDecoder(runtime, device, sidecar.image_size, sidecar.mask_size, image, prompt, encoder ?? null);
+    return new OnnxDecoder(runtime, device, input, image, prompt, encoder ?? null);
   }
 
   async prepare({ data, shapes }: EmbeddingData): Promise<Tensors> {
@@ -94,7 +96,7 @@ export class OnnxDecoder implements Decoder {
   async decode(image: unknown, prompt: ModelPrompt): Promise<Answer> {
     const { Tensor } = this.runtime;
     const count = prompt.labels.length;
-    const side = this.maskSize;
+    const side = this.input.maskSize;
     const feeds: Tensors = {
       ...(image as Tensors),
       points: new Tensor("float32", prompt.points, [1, count, 2]),
@@ -119,7 +121,7 @@ export class OnnxDecoder implements Decoder {
 
   /** Resize to the model's long side and encode. */
   private async encodePicture(encoder: InferenceSession, picture: ImageBitmap): Promise<EmbeddingData> {
-    const size: Size = resizedSize([picture.height, picture.width], this.imageSize);
+    const size: Size = resizedSize([picture.height, picture.width], this.input.imageSize, this.input.fit);
     const image = new this.runtime.Tensor("uint8", await pixelsOf(picture, size), [...size, 3]);
     const outputs = Object.entries(await encoder.run({ image }));
     if (!outputs.some(([name]) => name === "features"))
@@ -134,6 +136,10 @@ export class OnnxDecoder implements Decoder {
     const shapes = outputs.map(([name, { dims }]) => [name, dims.slice(1)] as [string, [number, number, number]]);
     return { data, shapes: Object.fromEntries(shapes) };
   }
+}
+
+function inputOf({ image_size, mask_size, fit, pads_boxes }: Sidecar): ModelInput {
+  return { imageSize: image_size, maskSize: mask_size, fit, padsBoxes: pads_boxes };
 }
 
 /** Of tensors by name, those that a graph takes. */

@@ -1,6 +1,6 @@
 /** Prompts as users give them, brought into the model's frame: twin of the package's `inference.prompts`. */
 
-import { type Box, type ImagePoint, type Size, toModel } from "../geometry/frames";
+import { type Box, type Fit, type ImagePoint, type Size, toModel } from "../geometry/frames";
 import type { Logits } from "../geometry/resize";
 
 export interface PromptPoint extends ImagePoint {
@@ -26,11 +26,17 @@ export interface ModelPrompt {
   readonly isLonePoint: boolean;
 }
 
-export function toModelPrompt(prompt: Prompt, original: Size, modelSize: number): ModelPrompt {
+export function toModelPrompt(
+  prompt: Prompt,
+  original: Size,
+  modelSize: number,
+  fit: Fit = "pad",
+  padsBoxes = false,
+): ModelPrompt {
   const points: number[] = [];
   const labels: number[] = [];
   const add = (point: ImagePoint, label: number) => {
-    const { x, y } = toModel(point, original, modelSize);
+    const { x, y } = toModel(point, original, modelSize, fit);
     points.push(x, y);
     labels.push(label);
   };
@@ -39,7 +45,8 @@ export function toModelPrompt(prompt: Prompt, original: Size, modelSize: number)
     const [x0, y0, x1, y1] = prompt.box;
     add({ x: x0, y: y0 }, 2);
     add({ x: x1, y: y1 }, 3);
-  } else if (labels.length > 0) {
+  }
+  if (labels.length > 0 && (padsBoxes || !prompt.box)) {
     points.push(0, 0);
     labels.push(-1);
   }

@@ -2,22 +2,29 @@
 
 import type { ModelFiles } from "../api/backend";
 import type { EmbeddingData, Found } from "../api/types";
-import type { Size } from "../geometry/frames";
+import type { Fit, Size } from "../geometry/frames";
 import type { Mask } from "../geometry/mask";
 import type { Logits } from "../geometry/resize";
 import type { RLE } from "../geometry/rle";
 import type { Answer } from "./decoder";
 import type { ModelPrompt } from "./prompt";
 
-export interface LoadedModel {
-  readonly device: string;
+/** What the page has to know of a model to ask it. */
+export interface ModelInput {
   readonly imageSize: number;
   readonly maskSize: number;
+  readonly fit: Fit;
+  /** Whether a prompt with a box ends with a point that is none, as others do. */
+  readonly padsBoxes: boolean;
+}
+
+export interface LoadedModel extends ModelInput {
+  readonly device: string;
 }
 
 /** Every request the worker answers, with its reply. */
 export interface Calls {
-  load: { ask: { files: ModelFiles; imageSize: number; maskSize: number }; reply: LoadedModel };
+  load: { ask: ModelInput & { files: ModelFiles }; reply: LoadedModel };
   /** Make an image the one that prompts are about; embedding null: encode the picture. */
   image: {
     ask: { id: string; original: Size; embedding: EmbeddingData | null; picture: ImageBitmap | null };
@@ -26,12 +33,12 @@ export interface Calls {
   has: { ask: { id: string }; reply: boolean };
   /** Answer a prompt; `finely`: as the package does, which asks twice about first clicks and boxes. */
   decode: {
-    ask: { id: string; prompt: ModelPrompt; original: Size; imageSize: number; finely: boolean };
+    ask: { id: string; prompt: ModelPrompt; original: Size; imageSize: number; fit: Fit; finely: boolean };
     reply: Answer & { milliseconds: number };
   };
   /** A mask at the original size with its stored form. */
-  finish: { ask: { logits: Logits; original: Size; imageSize: number }; reply: { mask: Mask; rle: RLE } };
-  everything: { ask: { id: string; original: Size; imageSize: number; grid: number }; reply: Found[] };
+  finish: { ask: { logits: Logits; original: Size; imageSize: number; fit: Fit }; reply: { mask: Mask; rle: RLE } };
+  everything: { ask: { id: string; original: Size; imageSize: number; fit: Fit; grid: number }; reply: Found[] };
 }
 export type CallName = keyof Calls;
 

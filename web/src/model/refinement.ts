@@ -5,7 +5,7 @@
  * masks all keep their scores. Then crumbs are dropped and pinholes closed, of all masks.
  */
 
-import { resizedSize, type Size } from "../geometry/frames";
+import { type Fit, resizedSize, type Size } from "../geometry/frames";
 import { tidy } from "../geometry/regions";
 import type { Answer, Decoder } from "./decoder";
 import type { ModelPrompt } from "./prompt";
@@ -17,6 +17,7 @@ export async function decodeFinely(
   prompt: ModelPrompt,
   original: Size,
   imageSize: number,
+  fit: Fit = "pad",
 ): Promise<Answer> {
   const first = await decoder.decode(image, prompt);
   if (!prompt.isLonePoint && !isLoneBox(prompt)) return first;
@@ -27,11 +28,13 @@ export async function decodeFinely(
   const mask = logits.slice(place, place + side * side);
   const again = await decoder.decode(image, { ...prompt, mask, isLonePoint: false });
   logits.set(again.logits, place);
-  tidyLogits(logits, side, prompt, original, imageSize);
+  tidyLogits(logits, side, prompt, original, imageSize, fit);
   return { side, logits, scores: scores.length === 1 ? again.scores : scores };
 }
 
-const isLoneBox = ({ labels, mask }: ModelPrompt): boolean => mask === null && labels.length === 2 && labels[0] === 2;
+/** A box and nothing else, but for the padding point that some models want. */
+const isLoneBox = ({ labels, mask }: ModelPrompt): boolean =>
+  mask === null && labels[0] === 2 && (labels.length === 2 || (labels.length === 3 && labels[2] === -1));
 
 /** Turn the sign of crumbs and pinholes, in place, in each of some masks; samples that are padding are left alone. */
 export function tidyLogits(
@@ -40,10 +43,11 @@ export function tidyLogits(
   prompt: ModelPrompt,
   original: Size,
   imageSize: number,
+  fit: Fit = "pad",
 ): void {
   const cell = imageSize / side;
   const samples = (length: number) => Math.min(side, Math.floor(length / cell + 0.5) + 1);
-  const [height, width] = resizedSize(original, imageSize).map(samples) as [number, number];
+  const [height, width] = resizedSize(original, imageSize, fit).map(samples) as [number, number];
   const clicks = Array.from(prompt.labels)
     .map((label, index) => ({ label, x: prompt.points[2 * index]!, y: prompt.points[2 * index + 1]! }))
     .filter(({ label }) => label === 1)

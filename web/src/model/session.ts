@@ -1,6 +1,6 @@
 /** The page's side of the worker. */
 
-import type { Size } from "../geometry/frames";
+import type { Fit, Size } from "../geometry/frames";
 import type { Logits } from "../geometry/resize";
 import { type Prompt, toModelPrompt } from "./prompt";
 import type { CallName, Calls, LoadedModel, Response } from "./protocol";
@@ -52,6 +52,10 @@ export class ModelSession {
     return this.model?.imageSize ?? 0;
   }
 
+  get fit(): Fit {
+    return this.model?.fit ?? "pad";
+  }
+
   async load(ask: Calls["load"]["ask"]): Promise<LoadedModel> {
     this.model = await this.call("load", ask);
     return this.model;
@@ -69,14 +73,15 @@ export class ModelSession {
       ...(ask.embedding ? [ask.embedding.data.buffer] : []),
     ]);
   hasImage = (id: string) => this.call("has", { id });
-  finish = (logits: Logits, original: Size) => this.call("finish", { logits, original, imageSize: this.imageSize });
+  finish = (logits: Logits, original: Size) =>
+    this.call("finish", { logits, original, imageSize: this.imageSize, fit: this.fit });
   everything = (id: string, original: Size, grid: number) =>
-    this.call("everything", { id, original, imageSize: this.imageSize, grid });
+    this.call("everything", { id, original, imageSize: this.imageSize, fit: this.fit, grid });
 
   private async decode({ id, original, prompt, finely }: Asked): Promise<Candidates> {
-    const { imageSize } = this;
-    const asked = toModelPrompt(prompt, original, imageSize);
-    const answer = await this.call("decode", { id, prompt: asked, original, imageSize, finely });
+    const { imageSize, fit } = this;
+    const asked = toModelPrompt(prompt, original, imageSize, fit, this.model?.padsBoxes ?? false);
+    const answer = await this.call("decode", { id, prompt: asked, original, imageSize, fit, finely });
     return rank(answer.logits, answer.scores, answer.side, answer.milliseconds);
   }
 

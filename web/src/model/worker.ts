@@ -14,15 +14,15 @@ let decoder: Decoder | null = null;
 const images = new Map<string, unknown>();
 
 const answers: { [Name in CallName]: (ask: Calls[Name]["ask"]) => Promise<Calls[Name]["reply"]> } = {
-  async load({ files, imageSize, maskSize }) {
+  async load({ files, ...input }) {
     if (files.decoder === "fake") {
-      decoder = new FakeDecoder(imageSize, maskSize);
-      return { device: decoder.device, imageSize, maskSize };
+      decoder = new FakeDecoder(input.imageSize, input.maskSize);
+      return { device: decoder.device, ...input, fit: "pad" };
     }
     const { OnnxDecoder } = await import("./onnx");
-    const loaded = await OnnxDecoder.load(files, { image_size: imageSize, mask_size: maskSize });
+    const loaded = await OnnxDecoder.load(files, input);
     decoder = loaded;
-    return { device: loaded.device, imageSize: loaded.imageSize, maskSize: loaded.maskSize };
+    return { device: loaded.device, ...loaded.input };
   },
   async image({ id, original, embedding, picture }) {
     const model = ready();
@@ -40,20 +40,20 @@ const answers: { [Name in CallName]: (ask: Calls[Name]["ask"]) => Promise<Calls[
   async has({ id }) {
     return images.has(id);
   },
-  async decode({ id, prompt, original, imageSize, finely }) {
+  async decode({ id, prompt, original, imageSize, fit, finely }) {
     const start = performance.now();
     const [model, image] = [ready(), prepared(id)];
     const answer = finely
-      ? await decodeFinely(model, image, prompt, original, imageSize)
+      ? await decodeFinely(model, image, prompt, original, imageSize, fit)
       : await model.decode(image, prompt);
     return { ...answer, milliseconds: performance.now() - start };
   },
-  async finish({ logits, original, imageSize }) {
-    const mask = fullMask(logits, original, imageSize);
+  async finish({ logits, original, imageSize, fit }) {
+    const mask = fullMask(logits, original, imageSize, fit);
     return { mask, rle: encode(mask) };
   },
-  async everything({ id, original, imageSize, grid }) {
-    return findEverything(ready(), prepared(id), original, imageSize, grid);
+  async everything({ id, original, imageSize, fit, grid }) {
+    return findEverything(ready(), prepared(id), original, imageSize, fit, grid);
   },
 };
 

@@ -230,7 +230,8 @@ export class App {
     const { model } = this.info.peek()!;
     this.model.value = { is: "loading" };
     try {
-      const ask = { files: this.backend.model, imageSize: model.image_size, maskSize: model.mask_size };
+      const sizes = { imageSize: model.image_size, maskSize: model.mask_size };
+      const ask = { files: this.backend.model, ...sizes, fit: model.fit, padsBoxes: model.pads_boxes };
       this.model.value = { is: "ready", device: (await this.session.load(ask)).device };
     } catch (error) {
       const message = messageOf(error);

@@ -209,7 +209,8 @@ export class Editor {
     if (!size) return;
     const { draft } = this;
     const target = draft ? null : this.app.selected.peek();
-    const existing = draft ? fullMask(candidateOf(draft).logits, size, this.app.session.imageSize) : null;
+    const { imageSize, fit } = this.app.session;
+    const existing = draft ? fullMask(candidateOf(draft).logits, size, imageSize, fit) : null;
     const mask = existing ?? (target ? shapeOf(target.rle).mask : null);
     if (mask === null && erases) return;
     const stroke = beginStroke(mask, size, !erases, this.app.brush.peek() / 2);

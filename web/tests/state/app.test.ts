@@ -8,7 +8,7 @@ const info: Info = {
   version: "1",
   project: "ours",
   project_id: "ours",
-  model: { name: "m", hash: "abc", image_size: 256, embedding_size: 32, width: 128, mask_size: 128 },
+  model: { name: "m", hash: "abc", image_size: 256, fit: "pad", pads_boxes: false, embedding_size: 32, width: 128, mask_size: 128 },
   text: false,
   limits: { bytes: 1, pixels: 1 },
   samples: [],

@@ -30,6 +30,8 @@ def info(bench: AtBench) -> schemas.Info:
             name=bench.model_name,
             hash=bench.model_hash,
             image_size=model.image_size,
+            fit=model.config.fit,
+            pads_boxes=model.config.pads_boxes,
             embedding_size=model.embedding_size,
             width=model.config.width,
             mask_size=model.mask_size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from anymask.geometry.frames import Fit
 from anymask.server.schemas.wire import Revision, Wire
 
 ImageState = Literal["new", "waiting", "encoding", "ready", "failed"]
@@ -16,6 +17,10 @@ class Model(Wire):
     hash: str
     """Of config and weights: a decoder kept by the page is good for as long as this is the same."""
     image_size: int
+    fit: Fit
+    """Whether an image is padded to the model's square, or stretched."""
+    pads_boxes: bool
+    """Whether a prompt with a box ends with a point that is none, as others do."""
     embedding_size: int
     width: int
     """Channels of an embedding."""

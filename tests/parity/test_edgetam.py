@@ -1,0 +1,101 @@
+"""EdgeTAM's trunk against timm's RepViT, and the whole of it against transformers' EdgeTamModel, its folder read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from anymask.checkpoints.load import load_model, read_checkpoint
+from anymask.model import SIZES, Prompts, RepViTConfig
+from anymask.model.repvit import RepViT
+
+TOLERANCE = 1e-4
+SIDE = 256
+
+
+def error(ours: Tensor, theirs: Tensor) -> float:
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def settle(network: nn.Module, images: Tensor) -> None:
+    """Make a random network's statistics those of some images, so that activations neither grow nor vanish."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            module.reset_running_stats()
+    with torch.no_grad():
+        network.train()(images)
+    network.eval()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_trunk(timm: ModuleType, randomise: Callable[..., None], training: bool) -> None:
+    """In training, batches make the statistics; outside it, three kernels are one."""
+    theirs = timm.create_model("repvit_m1", features_only=True, out_indices=(0, 1, 2, 3))
+    randomise(theirs)
+    images = torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    settle(theirs, images)
+    ours = RepViT(RepViTConfig())
+    ours.body.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        found, expected = ours.train(training)(images), theirs.train(training)(images)
+    for one, other in zip(found, expected, strict=True):
+        assert error(one.permute(0, 3, 1, 2), other) < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def folder(
+    timm: ModuleType, randomise: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.EdgeTamConfig(
+        vision_config={
+            "backbone_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "repvit_m1",
+                "num_classes": 2,
+                "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+            },
+            "backbone_feature_sizes": [[SIDE // stride] * 2 for stride in (4, 8, 16)],
+        },
+        prompt_encoder_config={"image_size": SIDE},
+    )
+    reference = transformers.EdgeTamModel(config).eval()
+    randomise(reference)
+    settle(reference.vision_encoder.backbone, torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(7)))
+    with torch.no_grad():
+        reference.no_memory_embedding.normal_(generator=torch.Generator().manual_seed(1))
+        shared = reference.shared_image_embedding.positional_embedding
+        reference.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
+    path = tmp_path_factory.mktemp("edgetam")
+    reference.save_pretrained(path)
+    return SimpleNamespace(reference=reference, path=path)
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+def test_whole_path(folder: SimpleNamespace, multimask: bool) -> None:
+    config, _, kind = read_checkpoint(folder.path)
+    assert kind == "huggingface"
+    assert (config.encoder, config.decoder) == (SIZES["repvit_m1"].encoder, SIZES["repvit_m1"].decoder)
+    ours = load_model(folder.path)
+    images = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    points = torch.tensor([[[[30.0, 40.0]], [[200.0, 90.0]]]])
+    labels = torch.ones(1, 2, 1, dtype=torch.long)
+    with torch.no_grad():
+        levels = folder.reference.get_image_embeddings(images)
+        theirs = folder.reference(
+            image_embeddings=list(levels), input_points=points, input_labels=labels, multimask_output=multimask
+        )
+        embedding = ours.prepare(ours.encode(images))
+        answer = ours.answer(embedding, Prompts.build(points=points, labels=labels), multimask=multimask)
+    assert embedding.skips is not None and answer.object_score is not None
+    for found, expected in zip((embedding.skips[1], embedding.skips[0], embedding.features), levels, strict=True):
+        assert error(found, expected) < TOLERANCE
+    assert error(answer.logits, theirs.pred_masks) < TOLERANCE
+    assert error(answer.iou, theirs.iou_scores) < TOLERANCE
+    assert error(answer.object_score, theirs.object_score_logits[..., 0]) < TOLERANCE
