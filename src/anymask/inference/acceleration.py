@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from anymask.errors import InputError
-from anymask.model import Sam
+from anymask.model import Answer, Sam
 
 logger = logging.getLogger("anymask")
 
@@ -86,7 +86,7 @@ class _Capture:
 
     graph: torch.cuda.CUDAGraph
     inputs: tuple[Tensor | None, ...]
-    outputs: tuple[Tensor, Tensor]
+    outputs: Answer
 
 
 class ReplayedDecoder:
@@ -96,7 +96,7 @@ class ReplayedDecoder:
     be wanted, the decoder runs as ever.
     """
 
-    def __init__(self, forward: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, forward: Callable[..., Answer]) -> None:
         self._forward = forward
         self._captures: dict[tuple[object, ...], _Capture] = {}
         self._pool = torch.cuda.graph_pool_handle()
@@ -110,7 +110,7 @@ class ReplayedDecoder:
         candidates: slice = slice(None),
         hq: Tensor | None = None,
         skips: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Answer:
         """Take and return what `MaskDecoder.forward` does."""
         if torch.is_grad_enabled():
             return self._forward(image_BQHWC, image_pe, tokens, present, candidates, hq, skips)
@@ -127,8 +127,8 @@ class ReplayedDecoder:
                 if mine is not None and given is not None:
                     mine.copy_(given)
             capture.graph.replay()
-            logits, iou = capture.outputs
-            return logits.clone(), iou.clone()
+            logits, iou, score = capture.outputs
+            return Answer(logits.clone(), iou.clone(), None if score is None else score.clone())
 
     def _capture(self, operands: tuple[Tensor | None, ...], candidates: slice) -> _Capture:
         inputs = tuple(None if x is None else x.clone() for x in operands)
@@ -143,6 +143,6 @@ class ReplayedDecoder:
             outputs = self._run(inputs, candidates)
         return _Capture(graph=graph, inputs=inputs, outputs=outputs)
 
-    def _run(self, inputs: tuple[Tensor | None, ...], candidates: slice) -> tuple[Tensor, Tensor]:
+    def _run(self, inputs: tuple[Tensor | None, ...], candidates: slice) -> Answer:
         *operands, hq, coarse, fine = inputs
         return self._forward(*operands, candidates, hq, None if coarse is None else (coarse, fine))

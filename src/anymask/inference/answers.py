@@ -244,7 +244,8 @@ def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], mul
             batch = join([prompts[index] for index in members], model.device)
             found = runtime_of(model).answer(image.embedding, batch, multimask=three)
             for place, index in enumerate(members):
-                answers[index] = Answer(*(part if part is None else part[0, place].float() for part in found))
+                score = None if found.object_score is None else found.object_score[0, place].float()
+                answers[index] = Answer(found.logits[0, place].float(), found.iou[0, place].float(), score)
     return [answers[index] for index in range(len(prompts))]
 
 

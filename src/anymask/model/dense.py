@@ -128,7 +128,8 @@ def by_rows(compute: Callable[[Tensor], Tensor], x: Float[Tensor, "... c"]) -> F
     if not in_strips(x):
         return compute(x)
     rows = x.flatten(0, -2).split(_ROWS)
-    return torch.cat([compute(part) for part in rows]).unflatten(0, x.shape[:-1])
+    joined: Tensor = torch.cat([compute(part) for part in rows]).unflatten(0, x.shape[:-1])
+    return joined
 
 
 def drop_path(x: Tensor, probability: float, training: bool) -> Tensor:

@@ -295,7 +295,8 @@ def _joined(answers: list[Answer], shape: tuple[int, int]) -> Answer:
     """Join the answers to chunks of all images' prompts, (b, p) of them, in their order."""
 
     def join(parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts, 1).unflatten(1, shape)[0]
+        joined: Tensor = torch.cat(parts, 1).unflatten(1, shape)[0]
+        return joined
 
     scores = [answer.object_score for answer in answers if answer.object_score is not None]
     logits, iou = join([answer.logits for answer in answers]), join([answer.iou for answer in answers])

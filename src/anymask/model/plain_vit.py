@@ -53,8 +53,9 @@ class PlainViT(nn.Module):
 
     def _positions(self, height: int, width: int) -> Float[Tensor, "1 h w c"]:
         side = self.config.position_grid
-        stored = self.pos_embed[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
-        return F.interpolate(stored, (height, width), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+        stored: Tensor = self.pos_embed[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
+        resized = F.interpolate(stored, (height, width), mode="bicubic", align_corners=False)
+        return resized.permute(0, 2, 3, 1)
 
 
 class PlainNeck(nn.Module):

@@ -74,7 +74,7 @@ class PyramidEncoder(nn.Module):
 
     @checkpointing.setter
     def checkpointing(self, value: bool) -> None:
-        self.trunk.checkpointing = value
+        self.trunk.checkpointing = value  # type: ignore[assignment]  # torch's stub knows no plain attributes
 
     def forward(
         self, images_B3SS: Float[Tensor, "b 3 s s"]

@@ -140,7 +140,7 @@ class Sam(nn.Module):
             return Embedding(features=features, hq=self.mask_decoder.image_features(features, early))
         if self.config.decoder.skip_widths is not None:
             pyramid = self.image_encoder.neck.fine if isinstance(self.image_encoder, PyramidEncoder) else None
-            return Embedding(features=features, skips=self.mask_decoder.project_skips(*early, pyramid))
+            return Embedding(features=features, skips=self.mask_decoder.project_skips(early[0], early[1], pyramid))
         return Embedding(features=features)
 
     def embedding_shapes(self) -> dict[str, tuple[int, int, int]]:
