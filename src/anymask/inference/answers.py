@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 
 from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.images import ImageSource

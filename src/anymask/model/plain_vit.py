@@ -49,7 +49,8 @@ class PlainViT(nn.Module):
         x = x + self._positions(x.shape[1], x.shape[2]).to(x.dtype)
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if checkpointing else block(x)
-        return x
+        found: Tensor = x
+        return found
 
     def _positions(self, height: int, width: int) -> Float[Tensor, "1 h w c"]:
         side = self.config.position_grid
