@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anymask.inference import Predictor
-from anymask.model import MASK_THRESHOLD, SIZES, Embedding, Prompts, Sam, build_sam
+from anymask.model import MASK_THRESHOLD, SIZES, Answer, Embedding, Prompts, Sam, build_sam
 
 Picture = Callable[..., np.ndarray]
 
@@ -65,7 +65,7 @@ class SceneSam(Sam):
     def prepare(self, embedding: Embedding) -> Embedding:
         return embedding
 
-    def decode(self, embedding: Embedding, prompts: Prompts, **_: Any) -> tuple[Tensor, Tensor]:
+    def answer(self, embedding: Embedding, prompts: Prompts, **_: Any) -> Answer:
         pixels, side = embedding.features[0], self.mask_size
         grey = (pixels * self.pixel_std + self.pixel_mean).mean(0) * (pixels != 0).any(0)  # padding is black
         rows, columns = (max(int(pixels.ne(0).any(0).any(axis).sum()) // 2, 1) for axis in (1, 0))
@@ -82,7 +82,7 @@ class SceneSam(Sam):
                 padded = np.pad(seen, ((0, side - rows), (0, side - columns)), mode="edge")
                 logits[index, level - 1] = 16 * padded - 8 + MASK_THRESHOLD
                 iou[index, level - 1] = 0.9 + 0.02 * level
-        return torch.from_numpy(logits)[None], torch.from_numpy(iou)[None]
+        return Answer(torch.from_numpy(logits)[None], torch.from_numpy(iou)[None])
 
 
 @pytest.fixture

@@ -215,13 +215,13 @@ def test_a_thousand_prompts_are_decoded_in_bounded_chunks(
 ) -> None:
     monkeypatch.setattr(answers, "_DECODER_BYTES", 100 * answers._DECODER_BYTES // answers.chunk_size(predictor.model))
     sizes = []
-    decode = Sam.decode
+    ask = Sam.answer
 
     def spy(self: Sam, embedding: Embedding, prompts: Any, **kwargs: Any) -> Any:
         sizes.append(prompts.points.shape[1])
-        return decode(self, embedding, prompts, **kwargs)
+        return ask(self, embedding, prompts, **kwargs)
 
-    monkeypatch.setattr(Sam, "decode", spy)
+    monkeypatch.setattr(Sam, "answer", spy)
     rng = np.random.default_rng(0)
     points = rng.uniform(0, 60, (1000, 1, 2))
     found = predictor.predict_many([Prompt(points=point) for point in points], multimask=False)
@@ -231,7 +231,7 @@ def test_a_thousand_prompts_are_decoded_in_bounded_chunks(
 
 
 def test_all_prompts_are_checked_before_any_is_answered(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sam, "decode", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(Sam, "answer", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(PromptError, match="prompt 1: point 0 at"):
         predictor.iterate([Prompt(points=[(5, 5)]), Prompt(points=[(500, 5)])])
 

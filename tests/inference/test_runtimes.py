@@ -20,7 +20,7 @@ import anymask
 from anymask.checkpoints import save_model
 from anymask.cli import weights
 from anymask.errors import InputError, MissingPackageError
-from anymask.inference import AutomaticMasks, Predictor, Prompt
+from anymask.inference import PLAIN, AutomaticMasks, Predictor, Prompt
 from anymask.inference.runtimes import RuntimeName, runtime_of, use
 from anymask.inference.runtimes import engines as engines_module
 from anymask.inference.runtimes.engines import EngineName, Graph, installed
@@ -191,11 +191,11 @@ def test_load_chooses(model: Sam, tmp_path: Path) -> None:
 def test_words_and_ragged_prompts_are_torchs(model: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of different lengths in one batch, which the graphs do not cover, are answered all the same."""
     use(model, "onnxruntime")
-    predictor = Predictor(model)
+    predictor = Predictor(model, refinement=PLAIN)
     predictor.set_image(sample_path("coffee"))
     asked: list[str] = []
-    decode = model.decode
-    monkeypatch.setattr(model, "decode", lambda *given, **more: asked.append("torch") or decode(*given, **more))
+    answer = model.answer
+    monkeypatch.setattr(model, "answer", lambda *given, **more: asked.append("torch") or answer(*given, **more))
     predictor.predict_many([PROMPTS[0]], multimask=False)
     assert asked == []
     predictor.predict_many(PROMPTS[:2], multimask=False)

@@ -62,7 +62,7 @@ def test_undo_and_redo_show_every_result_again_and_compute_nothing(
 ) -> None:
     session = predictor.session()
     results = [session.click(52, 37), session.click(20, 20), session.box(5, 5, 90, 55)]
-    monkeypatch.setattr(Sam, "decode", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(Sam, "answer", lambda *_, **__: pytest.fail("decoded"))
     assert session.can_undo and not session.can_redo
     assert session.undo() is results[1]
     assert session.undo() is results[0]

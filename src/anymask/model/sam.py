@@ -171,11 +171,9 @@ class Sam(nn.Module):
         Outside training, the mask of a clear prompt is `settled` where the config has a `min_stability`.
         """
         decoder = self.config.decoder
-        settles = decoder.min_stability is not None and multimask is not True and not self.training
-        if decoder.min_stability is None or not settles:
-            return self._answer(
-                embedding, prompts, {True: slice(1, None), False: slice(1), None: slice(None)}[multimask]
-            )
+        if decoder.min_stability is None or multimask is True or self.training:
+            candidates = {True: slice(1, None), False: slice(1), None: slice(None)}[multimask]
+            return self._answer(embedding, prompts, candidates)
         answer = settled(self._answer(embedding, prompts, slice(None)), decoder.min_stability, decoder.stability_offset)
         if multimask is None:
             return answer
