@@ -167,5 +167,5 @@ def test_configs_survive_plain_values(name: str) -> None:
 
 @pytest.mark.parametrize("image_size", [0, -16, 1000])
 def test_image_sizes_that_cannot_be(image_size: int) -> None:
-    with pytest.raises(CheckpointError, match="positive multiple of the encoder's stride, 16"):
+    with pytest.raises(CheckpointError, match="positive multiple of 16, the encoder's largest stride"):
         replace(SIZES["vit_b"], image_size=image_size)

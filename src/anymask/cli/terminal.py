@@ -75,7 +75,9 @@ def training_progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], 
             tasks.append(bars.add_task("", total=steps, completed=step))
         words = f"loss {values['loss']:.3f}"
         if "iou_first" in values:
-            words += f"  IoU {values['iou_first']:.2f} → {values['iou_last']:.2f}"
+            words += f"  IoU {values['iou_first']:.2f}"
+        if "iou_last" in values:
+            words += f" → {values['iou_last']:.2f}"
         bars.update(tasks[0], completed=step, description=words)
 
     try:
