@@ -69,7 +69,7 @@ def test_a_tuned_model_comes_with_its_report(anymask: Callable[..., Any], data: 
         (("{data}", "-o", "x.onnx"), "x.onnx: a model's name ends in .safetensors"),
         (("{data}", "--keep", "nowhere"), "there is no file or folder nowhere"),
         (("{data}", "--hold-out", "{data},nowhere.json"), "there is no file or folder nowhere.json"),
-        (("{data}", "--report", "nowhere,there"), "there is no file or folder there"),
+        (("{data}", "--report", "nowhere,there"), "there is no file or folder nowhere"),
         (("{data}", "--channels", "red"), "channels 'red' are not BANDS:LOW..HIGH"),
         (("{data}", "--channels", "0:0..9", "-o", "x.pth"), "Meta's format cannot keep a mapping of channels"),
         (("{data}", "--model", "{data}"), "is no"),

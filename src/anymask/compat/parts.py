@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from anymask.errors import PromptError
-from anymask.model import PointLabel, Prompts
+from anymask.model import Answer, PointLabel, Prompts
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -104,14 +104,14 @@ class MaskDecoderFace:
         multimask_output: Any = True,
         *others: Any,
         **named: Any,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Any:
         """Return (b, m, hm, wm) logits and (b, m) predicted IoUs: three masks a prompt, or one.
 
         `image_embeddings` (1, c, h, w) of one image are shared by b prompts; (b, c, h, w) are an image for each.
         """
         if image_embeddings.ndim != 4:  # as anymask calls it
             given = (image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings, multimask_output)
-            answered: tuple[Tensor, Tensor] = super().forward(*given, *others, **named)  # type: ignore[misc]
+            answered: Answer = super().forward(*given, *others, **named)  # type: ignore[misc]
             return answered
         if dense_prompt_embeddings is None or others or named:
             raise PromptError("the mask decoder takes image_embeddings, image_pe, sparse and dense prompt embeddings")
@@ -121,7 +121,8 @@ class MaskDecoderFace:
         shared = len(images) == 1
         image = (images + dense)[None] if shared else (images + dense)[:, None]
         tokens = sparse_prompt_embeddings[None] if shared else sparse_prompt_embeddings[:, None]
-        logits, iou = super().forward(image.contiguous(), positions, tokens, None, chosen)  # type: ignore[misc]
+        answer: Answer = super().forward(image.contiguous(), positions, tokens, None, chosen)  # type: ignore[misc]
+        logits, iou = answer.logits, answer.iou
         return (logits[0], iou[0]) if shared else (logits[:, 0], iou[:, 0])
 
 

@@ -24,17 +24,18 @@ _KEEP_ALIVE_SECONDS = 75
 """Long: a connection closed just when a request is sent on it looks like a failure."""
 
 
-def run(front: Front, listener: socket.socket, ready: Callable[[], None]) -> None:
+def run(app: FastAPI | Front, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called when the page is answered.
 
-    Raises what keeps the application from being made.
+    Raises what keeps the application behind a `Front` from being made.
     """
-    server = Server(front, ready)
-    front.on_failure = server.stop
+    server = Server(app, ready)
+    if isinstance(app, Front):
+        app.on_failure = server.stop
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
-    if front.failure is not None:
-        raise front.failure
+    if isinstance(app, Front) and app.failure is not None:
+        raise app.failure
 
 
 class Server(uvicorn.Server):
