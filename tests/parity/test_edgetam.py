@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -49,10 +49,23 @@ def test_trunk(timm: ModuleType, randomise: Callable[..., None], training: bool)
 
 
 @pytest.fixture(scope="module")
-def folder(
-    timm: ModuleType, randomise: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
-) -> SimpleNamespace:
+def transformers_with_timm(timm: ModuleType) -> Iterator[ModuleType]:
+    """transformers, which takes timm for absent where torchvision is, though no layer needs that."""
     transformers = pytest.importorskip("transformers")
+    utils = transformers.utils
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (utils, utils.import_utils):
+            patch.setattr(module, "is_timm_available", lambda: True)
+        mapping = utils.import_utils.BACKENDS_MAPPING
+        patch.setitem(mapping, "timm", (lambda: True, mapping["timm"][1]))
+        yield transformers
+
+
+@pytest.fixture(scope="module")
+def folder(
+    transformers_with_timm: ModuleType, randomise: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    transformers = transformers_with_timm
     config = transformers.EdgeTamConfig(
         vision_config={
             "backbone_config": {
