@@ -229,7 +229,7 @@ def test_bad_input_is_refused_on_one_line(refused: Run, coco: Path, detections: 
     assert "such as 1" in refused("instances", tmp_path / "empty", detections, "-o", output)
     assert not output.exists()
     assert "no COCO file but a list" in refused("evaluate", "proposals", detections, "--images", pictures)
-    assert "there is no folder" in refused("evaluate", "single-point", coco, "--images", tmp_path / "nowhere")
+    assert "there is no file or folder" in refused("evaluate", "single-point", coco, "--images", tmp_path / "nowhere")
     assert "there is no tar" in refused("evaluate", "single-point", tmp_path / "absent")
     strange = tmp_path / "strange.json"
     strange.write_text('{"images": [{"id": 1}], "annotations": []}')

@@ -24,7 +24,7 @@ SAMPLES = {
     "cat": Sample("cat.jpg", (180, 60), "the cat"),
     "rocket": Sample("rocket.jpg", (322, 260), "the rocket"),
     "astronaut": Sample("astronaut.jpg", (200, 350), "the space suit"),
-    "camera": Sample("camera.jpg", (150, 330), "the coat"),
+    "camera": Sample("camera.jpg", (150, 330), "the man"),
 }
 
 
