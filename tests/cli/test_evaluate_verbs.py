@@ -230,10 +230,10 @@ def test_bad_input_is_refused_on_one_line(refused: Run, coco: Path, detections: 
     assert not output.exists()
     assert "no COCO file but a list" in refused("evaluate", "proposals", detections, "--images", pictures)
     assert "there is no file or folder" in refused("evaluate", "single-point", coco, "--images", tmp_path / "nowhere")
-    assert "there is no tar" in refused("evaluate", "single-point", tmp_path / "absent")
+    assert "there is no file or folder" in refused("evaluate", "single-point", tmp_path / "absent")
     strange = tmp_path / "strange.json"
     strange.write_text('{"images": [{"id": 1}], "annotations": []}')
-    assert "an image is no object with id" in refused(
+    assert "image 1 has neither file_name nor coco_url" in refused(
         "evaluate", "instances", strange, detections, "--images", pictures
     )
 

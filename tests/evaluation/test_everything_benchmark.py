@@ -26,6 +26,7 @@ def _load(name: str) -> ModuleType:
     return module
 
 
+_load("machine")  # which the others import
 peers = _load("peers")
 widened = _load("widened")
 everything = _load("everything")

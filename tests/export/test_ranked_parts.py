@@ -14,7 +14,7 @@ from anymask.export.onnx import export_onnx
 from anymask.export.parts import build_part
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

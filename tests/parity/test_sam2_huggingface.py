@@ -156,7 +156,7 @@ def test_tiny_at_512(folder_of: Callable[..., SimpleNamespace]) -> None:
     check_levels(load_model(whole.path), whole)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tiny_at_1024(folder_of: Callable[..., SimpleNamespace]) -> None:
     whole = folder_of("hiera_t", 1024)
     assert read_checkpoint(whole.path)[0] == SIZES["hiera_t"]

@@ -270,9 +270,9 @@ class SamPredictor:
         return_logits: bool = False,
     ) -> tuple[Shaped[Tensor, "b c h w"], Float[Tensor, "b c"], Float[Tensor, "b c hm wm"]]:
         """Answer b prompts in the model's frame (see `transform`); returns what `predict` does, batched."""
-        features = self.get_image_embedding()  # which a script may have changed
-        assert self._embedding is not None
-        embedding = dataclasses.replace(self._embedding, features=features)
+        embedding = Embedding(features=self.get_image_embedding())  # which a script may have put there
+        if self._embedding is not None:
+            embedding = dataclasses.replace(self._embedding, features=embedding.features)
         prompts = prompts_of(self.model.device, point_coords, point_labels, boxes, mask_input)
         logits, iou = _decode(self.model, embedding, prompts, multimask_output)
         masks = self.model.postprocess_masks(logits, self.input_size, self.original_size)
