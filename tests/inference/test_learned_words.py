@@ -29,7 +29,7 @@ NUM_UNSEEN = 25
 
 RECIPE = """
 [model]
-size = "compact"
+size = "lite2"
 image_size = 64
 start = "anymask-s"
 [text]
