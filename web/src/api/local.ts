@@ -39,7 +39,15 @@ export class LocalBackend implements Backend {
       project: "local",
       project_id: new URL(".", document.baseURI).href,
       // The page reads the sizes from model.json.
-      model: { name: "", image_size: 256, fit: "pad", pads_boxes: false, embedding_size: 32, width: 128, mask_size: 128 },
+      model: {
+        name: "",
+        image_size: 256,
+        fit: "pad",
+        pads_boxes: false,
+        embedding_size: 32,
+        width: 128,
+        mask_size: 128,
+      },
       text: false,
       limits: { bytes: MAX_BYTES, pixels: 100e6 },
       samples: this.config.samples ?? [],
