@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
 import { createServer, type ViteDevServer } from "vite";
-import type { Desk } from "../src/ui/commands";
+import type { AppContext } from "../src/ui/commands";
 
 declare global {
   // What main.tsx leaves for tests.
-  var anymask: Desk;
+  var anymask: AppContext;
 }
 
 const FLAGS = [

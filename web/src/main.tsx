@@ -8,7 +8,7 @@ import { ServerBackend } from "./api/server";
 import { App } from "./state/app";
 import { Editor } from "./state/editor";
 import { TabJournal } from "./state/journal";
-import type { Desk } from "./ui/commands";
+import type { AppContext } from "./ui/commands";
 import { Failure } from "./ui/failure";
 import { Page } from "./ui/page";
 import "./ui/page.css";
@@ -39,10 +39,10 @@ async function start(root: HTMLElement): Promise<void> {
   const journal = await TabJournal.open(database, info.project_id, info.model.hash ?? "");
   const app = new App(backend, journal);
   const editor = new Editor(app);
-  const desk: Desk = { app, editor, stage: null, pickFiles: () => undefined };
+  const context: AppContext = { app, editor, stage: null, pickFiles: () => undefined };
   // For tests and benchmarks, which look inside.
-  Object.assign(globalThis, { anymask: desk });
-  render(<Page desk={desk} />, root);
+  Object.assign(globalThis, { anymask: context });
+  render(<Page context={context} />, root);
   await app.start(info);
 }
 

@@ -151,7 +151,7 @@ export class App {
   }
 
   private async startWork(engine: Engine, kept: KeptDraft | undefined): Promise<void> {
-    const bench = {
+    const host = {
       open: (image: ImageInfo, apart: Apart | null) => {
         this.backend.keepApart(image.id, apart);
         this.isApart.value = apart !== null;
@@ -179,7 +179,7 @@ export class App {
       fail: (message: string, retry: (() => void) | null) => this.fail(message, retry),
       model: this.info.peek()?.model.hash ?? null,
     };
-    const work = new Work(engine, bench);
+    const work = new Work(engine, host);
     this.work.value = work;
     this.store.stamp = work.stamp;
     this.follow();

@@ -11,7 +11,7 @@ import { Stopwatch } from "./stopwatch";
 import { apartOf, asVerdicts, byConfidence, isJudged, judgements, ruled } from "./verdicts";
 
 /** What of the page this needs. */
-export interface Bench {
+export interface WorkHost {
   /** Show a picture; what is made of it `apart` stays in this browser for now. */
   open(image: ImageInfo, apart: Apart | null): void;
   close(): void;
@@ -65,7 +65,7 @@ export class Work {
 
   constructor(
     readonly engine: Engine,
-    private readonly bench: Bench,
+    private readonly host: WorkHost,
     private readonly now: () => number = () => performance.now() / 1000,
     private readonly storage: Pick<Storage, "getItem" | "setItem" | "removeItem"> = sessionStorage,
   ) {
@@ -74,7 +74,7 @@ export class Work {
 
   /** The picture's masks in the order in which they are gone through: as they were made, or the least sure first. */
   readonly inOrder = (): Annotation[] => {
-    const all = this.bench.annotations().values();
+    const all = this.host.annotations().values();
     return this.judges.value ? byConfidence(all) : [...all];
   };
 
@@ -88,7 +88,7 @@ export class Work {
       verdict
         ? verdict.is === "accept" || verdict.is === "fix"
         : provenance?.author === lease?.worker && provenance?.stage === lease?.stage;
-    return [...this.bench.annotations().values()].filter(isMine);
+    return [...this.host.annotations().values()].filter(isMine);
   };
 
   /** Go on with the picture from before a reload, or see what there is to do. */
@@ -120,31 +120,31 @@ export class Work {
       const { task } = this;
       const lease = task.peek()?.lease;
       if (!lease) return;
-      if (this.bench.hasDraft()) return this.bench.say("draftFirst");
+      if (this.host.hasDraft()) return this.host.say("draftFirst");
       const waiting = this.waiting();
       const judges = this.judges.peek();
       if ((judges || lease.stage === "semi-automatic") && waiting.length > 0) {
-        this.bench.select(waiting[0]!.id);
-        return this.bench.say(judges ? "judgeFirst" : "lookFirst", { count: waiting.length });
+        this.host.select(waiting[0]!.id);
+        return this.host.say(judges ? "judgeFirst" : "lookFirst", { count: waiting.length });
       }
-      await this.bench.saved();
+      await this.host.saved();
       if (judges && !(await this.judged(task.peek()!))) return;
-      const apart = lease.is_second ? [...this.bench.annotations().values()].map(({ rle }) => rle) : [];
+      const apart = lease.is_second ? [...this.host.annotations().values()].map(({ rle }) => rle) : [];
       if (!judges) await this.engine.finish(lease, this.spent(), apart);
       await this.goOn();
     }, this.finish);
 
   /** Send what was said of the masks; false if some of them changed meanwhile, and are shown anew. */
   private async judged({ lease, image }: Task): Promise<boolean> {
-    const said = judgements(this.bench.annotations().values());
+    const said = judgements(this.host.annotations().values());
     try {
       await this.engine.judge(lease, this.spent(), { revision: image.revision, ...said });
       return true;
     } catch (error) {
       if (!(error instanceof ApiError && error.status === 412)) throw error;
-      const now = await this.bench.latest(lease.image);
+      const now = await this.host.latest(lease.image);
       this.begin({ ...this.task.peek()!, image: now }, this.plan.peek()!, this.spent());
-      this.bench.say("judgeAgain");
+      this.host.say("judgeAgain");
       return false;
     }
   }
@@ -154,7 +154,7 @@ export class Work {
       async () => {
         const lease = this.task.peek()?.lease;
         if (!lease) return;
-        await this.bench.saved();
+        await this.host.saved();
         await this.engine.skip(lease, reason);
         await this.goOn();
       },
@@ -166,7 +166,7 @@ export class Work {
     this.doing(async () => {
       const lease = this.task.peek()?.lease;
       if (!lease) return;
-      await this.bench.saved();
+      await this.host.saved();
       this.end(await this.engine.giveBack(lease));
     }, this.pause);
 
@@ -174,7 +174,7 @@ export class Work {
   async turnTo(stage: Stage): Promise<void> {
     const now = this.task.peek()?.lease.stage;
     if (now && now !== stage) {
-      if (this.bench.hasDraft()) return this.bench.say("draftFirst");
+      if (this.host.hasDraft()) return this.host.say("draftFirst");
       await this.pause();
       if (this.task.peek()) return;
     }
@@ -197,7 +197,7 @@ export class Work {
   /** Take masks away; in a review or a check that needs a reason, which is asked for. */
   reject(...ids: string[]): void {
     if (this.judges.peek()) {
-      const judged = ids.filter((id) => this.bench.annotations().get(id)?.verdict);
+      const judged = ids.filter((id) => this.host.annotations().get(id)?.verdict);
       if (judged.length > 0) this.rejecting.value = judged;
       this.skipping.value = false;
       return;
@@ -219,25 +219,25 @@ export class Work {
     const image = this.task.peek()?.lease.image;
     if (image === undefined) return;
     const changes = ids.flatMap((id): Change[] => {
-      const before = this.bench.annotations().get(id);
+      const before = this.host.annotations().get(id);
       const after = before && ruled(before, reason);
       const isNews = after?.verdict && (after.verdict.is !== before?.verdict?.is || reason !== null);
       return isNews ? [{ on: "annotation", image, id, before: before!, after }] : [];
     });
     this.watch.endLap();
     this.rejecting.value = null;
-    this.bench.commit(reason === null ? "accept" : "reject", changes);
-    this.bench.select(this.waiting()[0]?.id ?? null);
-    if (this.waiting().length === 0) this.bench.say("allJudged");
+    this.host.commit(reason === null ? "accept" : "reject", changes);
+    this.host.select(this.waiting()[0]?.id ?? null);
+    if (this.waiting().length === 0) this.host.say("allJudged");
   }
 
   private judge(id: string, outcome: (before: Annotation, maker: Maker) => Annotation | null): void {
-    const [task, before] = [this.task.peek(), this.bench.annotations().get(id)];
+    const [task, before] = [this.task.peek(), this.host.annotations().get(id)];
     if (!task || !before || !awaits(before)) return;
     const after = outcome(before, this.maker(task.lease));
     const change = { on: "annotation", image: task.lease.image, id, before, after } as const;
-    this.bench.commit(after ? "confirm" : "reject", [change]);
-    this.bench.select(this.waiting()[0]?.id ?? null);
+    this.host.commit(after ? "confirm" : "reject", [change]);
+    this.host.select(this.waiting()[0]?.id ?? null);
   }
 
   /** Count what is done, and put provenance on the masks it makes. */
@@ -299,7 +299,7 @@ export class Work {
     this.isReady = false;
     this.renewed = this.now();
     this.keep(task);
-    this.bench.open(task.image, apartOf(task));
+    this.host.open(task.image, apartOf(task));
   }
 
   private end(plan: Plan): void {
@@ -308,11 +308,11 @@ export class Work {
     this.skipping.value = false;
     this.rejecting.value = null;
     this.storage.removeItem(KEPT);
-    this.bench.close();
+    this.host.close();
   }
 
   private lost(): void {
-    this.bench.say(this.judges.peek() ? "lostVerdicts" : "lostPicture");
+    this.host.say(this.judges.peek() ? "lostVerdicts" : "lostPicture");
     if (this.plan.peek()) this.end(this.plan.peek()!);
     void this.look();
   }
@@ -330,7 +330,7 @@ export class Work {
       await action();
     } catch (error) {
       if (error instanceof ApiError && error.status === 409) this.lost();
-      else this.bench.fail(error instanceof Error ? error.message : String(error), () => void again());
+      else this.host.fail(error instanceof Error ? error.message : String(error), () => void again());
     } finally {
       this.isBusy.value = false;
     }
@@ -342,7 +342,7 @@ export class Work {
   }
 
   private maker({ worker, stage }: Lease): Maker {
-    return { author: worker, stage, model: this.bench.model };
+    return { author: worker, stage, model: this.host.model };
   }
 
   private keep(task: Task): void {

@@ -7,7 +7,7 @@ import { awaits } from "../state/provenance";
 import type { Work } from "../state/work";
 import { type Command, chordOf } from "../tools/keys";
 
-export interface Desk {
+export interface AppContext {
   readonly app: App;
   readonly editor: Editor;
   stage: Stage | null;
@@ -19,10 +19,10 @@ const ZOOM_STEP = 1.25;
 const BRUSH_STEP = 1.15;
 
 /** Do a command; false if there was nothing to do, so that the key keeps its usual meaning. */
-export function perform(command: Command, desk: Desk): boolean {
-  const { app, editor, stage } = desk;
+export function perform(command: Command, context: AppContext): boolean {
+  const { app, editor, stage } = context;
   const action = actions[command];
-  if (action) return action(desk) !== false;
+  if (action) return action(context) !== false;
   const number = /^class(\d)$/.exec(command);
   if (number) {
     const chosen = app.store.document.peek().classes[Number(number[1]) - 1];
@@ -44,7 +44,7 @@ const CURSOR: Partial<Record<Command, readonly [number, number]>> = {
   cursorDown: [0, 1],
 };
 
-const actions: Partial<Record<Command, (desk: Desk) => unknown>> = {
+const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
   segment: ({ app }) => setTool(app, "segment"),
   select: ({ app }) => setTool(app, "select"),
   brush: ({ app }) => setTool(app, "brush"),
@@ -160,31 +160,31 @@ function setTool(app: App, tool: App["tool"]["value"]): void {
 const ON_STAGE = new Set<Command>(["walk", "larger", "smaller", "keep"]);
 
 /** Listen to the whole window; return what ends it. */
-export function listenToKeys(desk: Desk): () => void {
+export function listenToKeys(context: AppContext): () => void {
   const down = (event: KeyboardEvent) => {
     if (event.defaultPrevented || event.isComposing) return;
-    desk.app.work.peek()?.touch();
+    context.app.work.peek()?.touch();
     const target = event.target instanceof HTMLElement ? event.target : null;
     const typing = target?.matches("input:not([type=range], [type=color]), textarea, select") ?? false;
     if (typing && event.key !== "Escape") return;
     if (event.key === " " && !target?.matches("button")) {
-      if (desk.stage) desk.stage.spaceHeld.value = true;
+      if (context.stage) context.stage.spaceHeld.value = true;
       event.preventDefault();
       return;
     }
     const chord = chordOf(event);
-    const command = chord && desk.app.keymap.peek().command(chord);
+    const command = chord && context.app.keymap.peek().command(chord);
     if (!command) return;
-    if (desk.app.view.peek() === "dashboard") {
-      if (command === "dashboard" || command === "cancel") perform("dashboard", desk);
+    if (context.app.view.peek() === "dashboard") {
+      if (command === "dashboard" || command === "cancel") perform("dashboard", context);
       return;
     }
     const onControl = target?.matches("button, input, summary, [role=option], a") ?? false;
     if (onControl && ON_STAGE.has(command)) return;
-    if (perform(command, desk)) event.preventDefault();
+    if (perform(command, context)) event.preventDefault();
   };
   const up = (event: KeyboardEvent) => {
-    if (event.key === " " && desk.stage) desk.stage.spaceHeld.value = false;
+    if (event.key === " " && context.stage) context.stage.spaceHeld.value = false;
   };
   window.addEventListener("keydown", down);
   window.addEventListener("keyup", up);

@@ -3,11 +3,11 @@
 import type { ComponentChildren } from "preact";
 import { isMac } from "../state/app";
 import type { Command } from "../tools/keys";
-import { type Desk, perform } from "./commands";
+import { type AppContext, perform } from "./commands";
 import { Icon, type IconName } from "./icons";
 
 interface CommandButtonProps {
-  desk: Desk;
+  context: AppContext;
   command: Command;
   icon?: IconName;
   pressed?: boolean;
@@ -18,7 +18,7 @@ interface CommandButtonProps {
 
 /** A button for a command: it names its key, and shows it where there is room. */
 export function CommandButton({
-  desk,
+  context,
   command,
   icon,
   pressed,
@@ -26,7 +26,7 @@ export function CommandButton({
   kind = "plain",
   children,
 }: CommandButtonProps) {
-  const { app } = desk;
+  const { app } = context;
   const key = app.keymap.value.label(command, isMac);
   return (
     <button
@@ -38,7 +38,7 @@ export function CommandButton({
       aria-pressed={pressed}
       data-command={command}
       disabled={disabled}
-      onClick={() => perform(command, desk)}
+      onClick={() => perform(command, context)}
     >
       {icon && <Icon name={icon} />}
       {children && <span>{children}</span>}

@@ -6,7 +6,7 @@ import type { Status, Summary } from "../api/types";
 import { imagesOf, masksPerImage, nameOf, secondsPerMask, STAGES, timeline } from "../state/timeline";
 import type { Work } from "../state/work";
 import { Chart } from "./chart";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { count, figure, percent, seconds } from "./figures";
 import { Icon } from "./icons";
@@ -16,10 +16,10 @@ import type { StringKey } from "./strings";
 
 const EVERY_MS = 10_000;
 const SOON_MS = 400;
-type Told = { readonly desk: Desk; readonly status: Status };
+type Told = { readonly context: AppContext; readonly status: Status };
 
-export function Dashboard({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
+export function Dashboard({ context, work }: { context: AppContext; work: Work }) {
+  const { app } = context;
   const status = useSignal<Status | null>(null);
   const problem = useSignal<string | null>(null);
   const ask = () =>
@@ -55,7 +55,7 @@ export function Dashboard({ desk, work }: { desk: Desk; work: Work }) {
         >
           <span>{app.t("language")}</span>
         </button>
-        <CommandButton desk={desk} command="dashboard" kind="accent">
+        <CommandButton context={context} command="dashboard" kind="accent">
           {app.t("toPictures")}
         </CommandButton>
       </header>
@@ -64,12 +64,12 @@ export function Dashboard({ desk, work }: { desk: Desk; work: Work }) {
       {found && isOutdated(found) && <p class="alert">{app.t("outdated")}</p>}
       {found && (
         <>
-          <Flow desk={desk} status={found} />
-          <Quality desk={desk} work={work} status={found} />
-          <Charts desk={desk} status={found} />
-          <Models desk={desk} status={found} />
-          <People desk={desk} status={found} />
-          <Aside desk={desk} status={found} />
+          <Flow context={context} status={found} />
+          <Quality context={context} work={work} status={found} />
+          <Charts context={context} status={found} />
+          <Models context={context} status={found} />
+          <People context={context} status={found} />
+          <Aside context={context} status={found} />
         </>
       )}
     </main>
@@ -80,8 +80,8 @@ const isOutdated = ({ models, serving }: Status): boolean =>
   models.some(({ is_current, hash }) => is_current && hash !== serving);
 const COLORS = { assisted: "--stage-1", "semi-automatic": "--stage-2", automatic: "--stage-3" } as const;
 
-function Flow({ desk, status }: Told) {
-  const { app } = desk;
+function Flow({ context, status }: Told) {
+  const { app } = context;
   return (
     <section class="flow">
       {STAGES.map((stage, place) => {
@@ -96,7 +96,7 @@ function Flow({ desk, status }: Told) {
               {app.t(stage)}
             </h2>
             <p class="hint">{app.t(`${stage}About`)}</p>
-            <QueueBar desk={desk} queue={queue} />
+            <QueueBar context={context} queue={queue} />
             <dl class="numbers">
               <Number_ name={app.t("masksPerImage")} value={known(numbers, figure(numbers.masks_per_image))} />
               <Number_ name={app.t("secondsPerMask")} value={known(numbers, seconds(numbers.seconds_per_mask))} />
@@ -109,7 +109,7 @@ function Flow({ desk, status }: Told) {
             {waits && waits.done !== undefined && (
               <p class="hint">{app.t("prefillQueue", { done: count(waits.done), open: count(waits.open ?? 0) })}</p>
             )}
-            {stage === "semi-automatic" && numbers.prefilled > 0 && <Prefilled desk={desk} numbers={numbers} />}
+            {stage === "semi-automatic" && numbers.prefilled > 0 && <Prefilled context={context} numbers={numbers} />}
           </article>
         );
       })}
@@ -119,14 +119,14 @@ function Flow({ desk, status }: Told) {
 
 const known = (numbers: Summary, text: string): string => (numbers.images > 0 ? text : "–");
 
-function Prefilled({ desk, numbers }: { desk: Desk; numbers: Summary }) {
-  const { app } = desk;
+function Prefilled({ context, numbers }: { context: AppContext; numbers: Summary }) {
+  const { app } = context;
   const { prefilled, confirmed, fixed, rejected, added } = numbers;
   return <p class="hint">{app.t("prefilledCounts", { prefilled, confirmed, fixed, rejected, added })}</p>;
 }
 
-function Charts({ desk, status }: Told) {
-  const { app } = desk;
+function Charts({ context, status }: Told) {
+  const { app } = context;
   const line = timeline(status.history);
   const language = app.language.value === "zh" ? "zh-CN" : "en-GB";
   const labels = line.times.map((time) => nameOf(time, line.width, language));
@@ -163,8 +163,8 @@ function stretchOf(width: number): { number: number; unit: string } {
   return width < 86_400 ? { number: width / 3600, unit: "h" } : { number: width / 86_400, unit: "d" };
 }
 
-function Models({ desk, status }: Told) {
-  const { app } = desk;
+function Models({ context, status }: Told) {
+  const { app } = context;
   const names = [...new Set(status.models.flatMap(({ scores }) => Object.keys(scores)))];
   const best = new Map(names.map((name) => [name, Math.max(...status.models.map(({ scores }) => scores[name] ?? 0))]));
   return (
@@ -229,8 +229,8 @@ function Score({ value, best }: { value: number | undefined; best: number }) {
 
 const NAMED: ReadonlySet<string> = new Set([...STAGES, "review", "check"]);
 
-function People({ desk, status }: Told) {
-  const { app } = desk;
+function People({ context, status }: Told) {
+  const { app } = context;
   const rows = Object.entries(status.people).flatMap(([stage, people]) =>
     Object.entries(people).map(([name, numbers]) => ({ stage, name, numbers })),
   );
@@ -286,8 +286,8 @@ function People({ desk, status }: Told) {
   );
 }
 
-function Aside({ desk, status }: Told) {
-  const { app } = desk;
+function Aside({ context, status }: Told) {
+  const { app } = context;
   if (status.quarantined.length === 0) return null;
   return (
     <section>

@@ -3,11 +3,11 @@
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { isMac } from "../state/app";
 import { type Command, chordOf, commandNames, readable } from "../tools/keys";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { Icon } from "./icons";
 
-export function Help({ desk }: { desk: Desk }) {
-  const { app } = desk;
+export function Help({ context }: { context: AppContext }) {
+  const { app } = context;
   const waiting = useSignal<Command | null>(null);
   useSignalEffect(() => {
     const command = waiting.value;

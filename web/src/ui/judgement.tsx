@@ -4,22 +4,22 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Annotation } from "../api/types";
 import type { Work } from "../state/work";
 import { counted } from "../state/verdicts";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { percent } from "./figures";
 import { Icon } from "./icons";
 import { en, type StringKey } from "./strings";
 
 /** What is to be said of the model's mask that is selected. */
-export function Prefilled({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
+export function Prefilled({ context, work }: { context: AppContext; work: Work }) {
+  const { app } = context;
   return (
     <>
       <span class="hint">{app.t("fromModel", { count: work.waiting().length })}</span>
-      <CommandButton desk={desk} command="reject" icon="close">
+      <CommandButton context={context} command="reject" icon="close">
         {app.t("rejectShort")}
       </CommandButton>
-      <CommandButton desk={desk} command="confirm" kind="accent" icon="check">
+      <CommandButton context={context} command="confirm" kind="accent" icon="check">
         {app.t("confirmShort")}
       </CommandButton>
     </>
@@ -27,8 +27,8 @@ export function Prefilled({ desk, work }: { desk: Desk; work: Work }) {
 }
 
 /** What is to be said, or was, of the selected mask in a review or a check. */
-export function Judgement({ desk, work, mask }: { desk: Desk; work: Work; mask: Annotation }) {
-  const { app } = desk;
+export function Judgement({ context, work, mask }: { context: AppContext; work: Work; mask: Annotation }) {
+  const { app } = context;
   const all = work.inOrder().filter(({ verdict }) => verdict);
   const { is, score, reason } = mask.verdict!;
   const place = { place: all.findIndex(({ id }) => id === mask.id) + 1, count: all.length };
@@ -37,13 +37,13 @@ export function Judgement({ desk, work, mask }: { desk: Desk; work: Work; mask: 
       <span class="hint" role="status">
         {score === null ? app.t("toJudge", place) : app.t("toJudgeSure", { ...place, score: percent(score) })}
         {is !== "open" && <b class={`said ${is}`}> · {app.t(`word_${is}`)}</b>}
-        {reason && <span class="wide">: {reasonName(desk, reason)}</span>}
+        {reason && <span class="wide">: {reasonName(context, reason)}</span>}
         {is === "open" && <span class="wide"> · {app.t("hintFix")}</span>}
       </span>
-      <CommandButton desk={desk} command="reject" icon="close">
+      <CommandButton context={context} command="reject" icon="close">
         {app.t("rejectShort")}
       </CommandButton>
-      <CommandButton desk={desk} command="confirm" kind="accent" icon="check">
+      <CommandButton context={context} command="confirm" kind="accent" icon="check">
         {app.t(is === "fix" ? "fixedShort" : "acceptShort")}
       </CommandButton>
     </>
@@ -51,13 +51,13 @@ export function Judgement({ desk, work, mask }: { desk: Desk; work: Work; mask: 
 }
 
 /** Of a mask in the list: what was said of it, or the two words that can be said at once. */
-export function Word({ desk, mask: { id, verdict } }: { desk: Desk; mask: Annotation }) {
-  const { app } = desk;
+export function Word({ context, mask: { id, verdict } }: { context: AppContext; mask: Annotation }) {
+  const { app } = context;
   const work = app.work.value;
   if (!work) return <small>{app.t("awaitsWord")}</small>;
   if (verdict && verdict.is !== "open") {
     const name = app.t(`word_${verdict.is}`);
-    const why = verdict.reason ? `${name}: ${reasonName(desk, verdict.reason)}` : name;
+    const why = verdict.reason ? `${name}: ${reasonName(context, verdict.reason)}` : name;
     return (
       <small class={`said ${verdict.is}`} title={why}>
         {name}
@@ -81,8 +81,8 @@ export function Word({ desk, mask: { id, verdict } }: { desk: Desk; mask: Annota
 }
 
 /** How far the picture is, and how its masks were found; then everybody's. */
-export function Verdicts({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
+export function Verdicts({ context, work }: { context: AppContext; work: Work }) {
+  const { app } = context;
   const known = work.statistics.value;
   if (!known) return null;
   const here = counted(work.inOrder());
@@ -119,17 +119,17 @@ const SKIP = ["skipNothing", "skipBlurred", "skipCrowded", "skipPrivate", "skipB
 const REJECT = ["rejectNothing", "rejectSeveral", "rejectPart", "rejectDuplicate", "rejectRough"] as const;
 
 /** Reasons are kept in English, so that they can be counted whoever gives them; this is one in the page's language. */
-export function reasonName({ app }: Desk, reason: string): string {
+export function reasonName({ app }: AppContext, reason: string): string {
   const key = REJECT.find((name) => en[name] === reason);
   return key ? app.t(key) : reason;
 }
 
 /** Why a picture is skipped, or masks are rejected: one of a few reasons by its number, or another in words. */
-export function Reasons({ desk, work }: { desk: Desk; work: Work }) {
+export function Reasons({ context, work }: { context: AppContext; work: Work }) {
   if (work.rejecting.value)
     return (
       <Choice
-        desk={desk}
+        context={context}
         title="rejectWhy"
         act="reject"
         reasons={REJECT}
@@ -140,7 +140,7 @@ export function Reasons({ desk, work }: { desk: Desk; work: Work }) {
   if (!work.skipping.value) return null;
   return (
     <Choice
-      desk={desk}
+      context={context}
       title="skipWhy"
       act="skip"
       reasons={SKIP}
@@ -151,7 +151,7 @@ export function Reasons({ desk, work }: { desk: Desk; work: Work }) {
 }
 
 interface ChoiceProps {
-  readonly desk: Desk;
+  readonly context: AppContext;
   readonly title: StringKey;
   readonly act: StringKey;
   readonly reasons: readonly StringKey[];
@@ -159,7 +159,7 @@ interface ChoiceProps {
   readonly close: () => void;
 }
 
-function Choice({ desk: { app }, title, act, reasons, give, close }: ChoiceProps) {
+function Choice({ context: { app }, title, act, reasons, give, close }: ChoiceProps) {
   const form = useRef<HTMLFormElement>(null);
   // At once: the next key may be pressed before anything is drawn.
   useLayoutEffect(() => form.current?.querySelector("button")?.focus(), []);

@@ -1,33 +1,35 @@
 /** The bar over the picture: what the present tool offers, in one line. */
 
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton, Slider } from "./controls";
 import { awaits } from "../state/provenance";
 import { Icon } from "./icons";
 import { Judgement, Prefilled } from "./judgement";
 
-export function Options({ desk }: { desk: Desk }) {
-  const { app } = desk;
+export function Options({ context }: { context: AppContext }) {
+  const { app } = context;
   if (!app.image.value) return null;
   const tool = app.tool.value;
   let content = null;
   const work = app.work.value;
   const selected = app.selected.value;
-  if (work && tool === "select" && selected?.verdict) content = <Judgement desk={desk} work={work} mask={selected} />;
-  else if (work && tool === "select" && selected && awaits(selected)) content = <Prefilled desk={desk} work={work} />;
-  else if (app.sideOpen.value === "text") content = <Words desk={desk} />;
-  else if (app.proposals.value) content = <Proposals desk={desk} />;
-  else if (tool === "segment") content = <Candidates desk={desk} />;
-  else if (tool === "brush" || tool === "eraser") content = <Brush desk={desk} />;
-  else if (tool === "polygon") content = <Tolerance desk={desk} />;
+  if (work && tool === "select" && selected?.verdict)
+    content = <Judgement context={context} work={work} mask={selected} />;
+  else if (work && tool === "select" && selected && awaits(selected))
+    content = <Prefilled context={context} work={work} />;
+  else if (app.sideOpen.value === "text") content = <Words context={context} />;
+  else if (app.proposals.value) content = <Proposals context={context} />;
+  else if (tool === "segment") content = <Candidates context={context} />;
+  else if (tool === "brush" || tool === "eraser") content = <Brush context={context} />;
+  else if (tool === "polygon") content = <Tolerance context={context} />;
   return content && <div class="options">{content}</div>;
 }
 
 const IS_TOUCH = matchMedia("(pointer: coarse)").matches;
 const RANKS = ["whole", "part", "subpart"] as const;
 
-function Candidates({ desk }: { desk: Desk }) {
-  const { app, editor } = desk;
+function Candidates({ context }: { context: AppContext }) {
+  const { app, editor } = context;
   const { draft } = app.store.document.value;
   const shown = editor.shown.value;
   const several = shown !== null && shown.answer.ranked.length > 1;
@@ -76,10 +78,10 @@ function Candidates({ desk }: { desk: Desk }) {
       </div>
       {draft && (
         <>
-          <CommandButton desk={desk} command="cancel">
+          <CommandButton context={context} command="cancel">
             {app.t("dropShort")}
           </CommandButton>
-          <CommandButton desk={desk} command="keep" kind="accent">
+          <CommandButton context={context} command="keep" kind="accent">
             {app.t(draft.replaces ? "replaceShort" : "keepShort")}
           </CommandButton>
         </>
@@ -88,8 +90,8 @@ function Candidates({ desk }: { desk: Desk }) {
   );
 }
 
-function Brush({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Brush({ context }: { context: AppContext }) {
+  const { app } = context;
   const size = app.brush.value;
   return (
     <>
@@ -109,8 +111,8 @@ function Brush({ desk }: { desk: Desk }) {
   );
 }
 
-function Tolerance({ desk }: { desk: Desk }) {
-  const { app, editor, stage } = desk;
+function Tolerance({ context }: { context: AppContext }) {
+  const { app, editor, stage } = context;
   const selected = app.selected.value;
   const tolerance = app.tolerance.value;
   if (!selected) return <span class="hint">{app.t("polygonHint")}</span>;
@@ -138,24 +140,24 @@ function Tolerance({ desk }: { desk: Desk }) {
   );
 }
 
-function Proposals({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Proposals({ context }: { context: AppContext }) {
+  const { app } = context;
   const count = app.proposals.value?.length ?? 0;
   return (
     <>
       <span class="hint">{app.t("found", { count })}</span>
-      <CommandButton desk={desk} command="cancel">
+      <CommandButton context={context} command="cancel">
         {app.t("dropShort")}
       </CommandButton>
-      <CommandButton desk={desk} command="keep" kind="accent">
+      <CommandButton context={context} command="keep" kind="accent">
         {app.t("keepAll", { count })}
       </CommandButton>
     </>
   );
 }
 
-function Words({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Words({ context }: { context: AppContext }) {
+  const { app } = context;
   return (
     <form
       class="words"

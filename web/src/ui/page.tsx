@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { Stage } from "../canvas/stage";
 import type { Work } from "../state/work";
-import { type Desk, listenToKeys } from "./commands";
+import { type AppContext, listenToKeys } from "./commands";
 import { Dashboard } from "./dashboard";
 import { listenToFocus } from "./focus";
 import { Help } from "./help";
@@ -16,15 +16,15 @@ import { Status } from "./status";
 import { Strip } from "./strip";
 import { TaskBar, Welcome } from "./task_bar";
 
-export function Page({ desk }: { desk: Desk }) {
-  const { app } = desk;
+export function Page({ context }: { context: AppContext }) {
+  const { app } = context;
   const staged = useSignal(false);
   const dropping = useSignal(false);
   const files = useRef<HTMLInputElement>(null);
-  desk.pickFiles = () => files.current?.click();
-  useEffect(() => listenToKeys(desk), []);
+  context.pickFiles = () => files.current?.click();
+  useEffect(() => listenToKeys(context), []);
   useEffect(() => listenToFocus(), []);
-  useEffect(() => listenToDrops(desk, (over) => (dropping.value = over)), []);
+  useEffect(() => listenToDrops(context, (over) => (dropping.value = over)), []);
   useEffect(() => {
     document.documentElement.lang = app.language.value === "zh" ? "zh-CN" : "en";
   }, [app.language.value]);
@@ -33,18 +33,18 @@ export function Page({ desk }: { desk: Desk }) {
   const isOpen = app.image.value !== null;
   return (
     <div class={`page ${isOpen ? "open" : "bare"}`}>
-      <Rail desk={desk} />
+      <Rail context={context} />
       <div class="stage">
-        <StageView desk={desk} isOpen={isOpen} ready={() => (staged.value = true)} />
-        <Options desk={desk} />
-        {staged.value && <Status desk={desk} />}
-        {work ? <Welcome desk={desk} work={work} /> : <Start desk={desk} />}
+        <StageView context={context} isOpen={isOpen} ready={() => (staged.value = true)} />
+        <Options context={context} />
+        {staged.value && <Status context={context} />}
+        {work ? <Welcome context={context} work={work} /> : <Start context={context} />}
         {dropping.value && <div class="drop">{app.t("drop")}</div>}
       </div>
-      <Panel desk={desk} />
-      {work ? <TaskBar desk={desk} work={work} /> : <Strip desk={desk} />}
-      {work && app.view.value === "dashboard" && <Dashboard desk={desk} work={work} />}
-      <Help desk={desk} />
+      <Panel context={context} />
+      {work ? <TaskBar context={context} work={work} /> : <Strip context={context} />}
+      {work && app.view.value === "dashboard" && <Dashboard context={context} work={work} />}
+      <Help context={context} />
       <input
         ref={files}
         type="file"
@@ -60,14 +60,14 @@ export function Page({ desk }: { desk: Desk }) {
   );
 }
 
-function StageView({ desk, isOpen, ready }: { desk: Desk; isOpen: boolean; ready: () => void }) {
-  const { app } = desk;
+function StageView({ context, isOpen, ready }: { context: AppContext; isOpen: boolean; ready: () => void }) {
+  const { app } = context;
   const base = useRef<HTMLCanvasElement>(null);
   const over = useRef<HTMLCanvasElement>(null);
   useEffect(() => {
     if (!base.current || !over.current) return;
-    desk.stage = new Stage(base.current, over.current, app, desk.editor);
-    const stop = desk.stage.start();
+    context.stage = new Stage(base.current, over.current, app, context.editor);
+    const stop = context.stage.start();
     ready();
     return stop;
   }, []);
@@ -77,7 +77,7 @@ function StageView({ desk, isOpen, ready }: { desk: Desk; isOpen: boolean; ready
   }, [isOpen]);
   // A ring tells those who come by Tab where they are; it would only frame the picture for all others.
   const entered = useSignal(false);
-  const tool = desk.stage?.spaceHeld.value ? "pan" : app.tool.value;
+  const tool = context.stage?.spaceHeld.value ? "pan" : app.tool.value;
   return (
     <>
       <canvas ref={base} aria-hidden="true" />
@@ -109,7 +109,7 @@ function listenToActivity(work: Work): () => void {
 }
 
 /** Take pictures that are dropped or pasted anywhere; return what ends it. */
-function listenToDrops({ app }: Desk, show: (over: boolean) => void): () => void {
+function listenToDrops({ app }: AppContext, show: (over: boolean) => void): () => void {
   const over = (event: DragEvent) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();

@@ -7,34 +7,34 @@ import { toHex } from "../geometry/colors";
 import { isMac } from "../state/app";
 import { awaits } from "../state/provenance";
 import { chordOf } from "../tools/keys";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton, Slider } from "./controls";
 import { Word } from "./judgement";
 import { Icon } from "./icons";
 
 const ROW = 40;
 
-export function Panel({ desk }: { desk: Desk }) {
-  const { app } = desk;
+export function Panel({ context }: { context: AppContext }) {
+  const { app } = context;
   if (!app.panelOpen.value || !app.image.value) return null;
   return (
     <aside class="panel" aria-label={app.t("masksTitle")}>
-      {asksClasses(desk) && <ClassPalette desk={desk} />}
-      <MaskList desk={desk} />
-      <Look desk={desk} />
-      {!app.work.value && <Export desk={desk} />}
+      {asksClasses(context) && <ClassPalette context={context} />}
+      <MaskList context={context} />
+      <Look context={context} />
+      {!app.work.value && <Export context={context} />}
     </aside>
   );
 }
 
 /** A data engine asks for no classes unless its project has them. */
-function asksClasses({ app }: Desk): boolean {
+function asksClasses({ app }: AppContext): boolean {
   const plan = app.work.value?.plan.value;
   return !app.work.value || !!plan?.asks_classes || app.store.document.value.classes.length > 0;
 }
 
-function ClassPalette({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function ClassPalette({ context }: { context: AppContext }) {
+  const { app } = context;
   const { classes } = app.store.document.value;
   return (
     <section>
@@ -51,17 +51,17 @@ function ClassPalette({ desk }: { desk: Desk }) {
         </button>
       </header>
       <div class="classes" role="listbox" aria-label={app.t("classes")}>
-        <ClassRow desk={desk} item={null} place={-1} />
+        <ClassRow context={context} item={null} place={-1} />
         {classes.map((item, place) => (
-          <ClassRow key={item.id} desk={desk} item={item} place={place} />
+          <ClassRow key={item.id} context={context} item={item} place={place} />
         ))}
       </div>
     </section>
   );
 }
 
-function ClassRow({ desk, item, place }: { desk: Desk; item: ClassInfo | null; place: number }) {
-  const { app } = desk;
+function ClassRow({ context, item, place }: { context: AppContext; item: ClassInfo | null; place: number }) {
+  const { app } = context;
   const editing = useSignal(false);
   const chosen = app.stickyClass.value === (item?.id ?? null);
   const command = place < 0 ? "noClass" : place < 9 ? (`class${place + 1}` as "class1") : null;
@@ -150,8 +150,8 @@ function NameField({ value, label, done }: { value: string; label: string; done:
 }
 
 /** Only the rows in sight are made: there may be hundreds of masks. */
-function MaskList({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function MaskList({ context }: { context: AppContext }) {
+  const { app } = context;
   const list = useRef<HTMLDivElement>(null);
   const top = useSignal(0);
   const all = app.listed();
@@ -172,9 +172,9 @@ function MaskList({ desk }: { desk: Desk }) {
         <h2>
           {app.t("masksTitle")} <small>{all.length || ""}</small>
         </h2>
-        <CommandButton desk={desk} command="remove" icon="trash" disabled={app.selection.value.size === 0} />
+        <CommandButton context={context} command="remove" icon="trash" disabled={app.selection.value.size === 0} />
         <CommandButton
-          desk={desk}
+          context={context}
           command="masks"
           icon={app.showMasks.value ? "eye" : "eyeOff"}
           pressed={!app.showMasks.value}
@@ -192,7 +192,7 @@ function MaskList({ desk }: { desk: Desk }) {
         <div style={{ height: all.length * ROW }}>
           <div style={{ transform: `translateY(${first * ROW}px)` }}>
             {inSight.map((annotation, index) => (
-              <MaskRow key={annotation.id} desk={desk} annotation={annotation} number={number(first + index)} />
+              <MaskRow key={annotation.id} context={context} annotation={annotation} number={number(first + index)} />
             ))}
           </div>
         </div>
@@ -201,8 +201,8 @@ function MaskList({ desk }: { desk: Desk }) {
   );
 }
 
-function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotation; number: number }) {
-  const { app } = desk;
+function MaskRow({ context, annotation, number }: { context: AppContext; annotation: Annotation; number: number }) {
+  const { app } = context;
   const { id, visible } = annotation;
   const { classes } = app.store.document.value;
   const item = classes.find((other) => other.id === annotation.class_id);
@@ -232,8 +232,8 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
           {name}
         </button>
       )}
-      {(annotation.verdict || awaits(annotation)) && <Word desk={desk} mask={annotation} />}
-      {asksClasses(desk) && (
+      {(annotation.verdict || awaits(annotation)) && <Word context={context} mask={annotation} />}
+      {asksClasses(context) && (
         <select
           aria-label={app.t("classOf")}
           title={app.t("classOf")}
@@ -265,8 +265,8 @@ function MaskRow({ desk, annotation, number }: { desk: Desk; annotation: Annotat
   );
 }
 
-function Look({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Look({ context }: { context: AppContext }) {
+  const { app } = context;
   return (
     <section class="look">
       <Slider
@@ -305,8 +305,8 @@ const NAMES: Readonly<Record<ExportFormat, string>> = {
   cutouts: "PNG cut-outs",
 };
 
-function Export({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Export({ context }: { context: AppContext }) {
+  const { app } = context;
   const format = useSignal<ExportFormat>(app.backend.formats[0]!);
   const all = useSignal(true);
   return (

@@ -3,20 +3,20 @@
 import type { ComponentChildren } from "preact";
 import type { Stage, Status } from "../api/types";
 import type { Work } from "../state/work";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { count, percent } from "./figures";
 import { reasonName } from "./judgement";
 import { Number_, QueueBar } from "./queue";
 
 interface Told {
-  readonly desk: Desk;
+  readonly context: AppContext;
   readonly work: Work;
   readonly status: Status;
 }
 const MOST_REASONS = 4;
 
 export function Quality(told: Told) {
-  const { app } = told.desk;
+  const { app } = told.context;
   const { agreement, honeypots } = told.status.quality;
   const scores = Object.values(honeypots);
   const mean = scores.length > 0 ? scores.reduce((sum, score) => sum + score, 0) / scores.length : null;
@@ -43,8 +43,8 @@ export function Quality(told: Told) {
 }
 
 /** A queue in which every mask gets a word. */
-function Card({ desk, work, status, stage, children }: Told & { stage: Stage; children: ComponentChildren }) {
-  const { app } = desk;
+function Card({ context, work, status, stage, children }: Told & { stage: Stage; children: ComponentChildren }) {
+  const { app } = context;
   const queue = status.queues[stage];
   const isMine = work.task.value?.lease.stage === stage;
   const open = queue?.open ?? 0;
@@ -68,15 +68,15 @@ function Card({ desk, work, status, stage, children }: Told & { stage: Stage; ch
         )}
       </h2>
       <p class="hint">{app.t(`${stage}About` as "reviewAbout")}</p>
-      <QueueBar desk={desk} queue={queue} />
+      <QueueBar context={context} queue={queue} />
       {!queue && <p class="hint">{app.t(stage === "review" ? "noReview" : "noCheck")}</p>}
       {children}
     </article>
   );
 }
 
-function Reviewed({ desk, status }: Told) {
-  const { app } = desk;
+function Reviewed({ context, status }: Told) {
+  const { app } = context;
   const { accepted, fixed, rejected, reasons } = status.quality.review;
   const all = accepted + fixed + rejected;
   if (all === 0) return null;
@@ -93,7 +93,7 @@ function Reviewed({ desk, status }: Told) {
           .slice(0, MOST_REASONS)
           .map(([reason, number]) => (
             <li key={reason}>
-              {reasonName(desk, reason)} <b>{count(number)}</b>
+              {reasonName(context, reason)} <b>{count(number)}</b>
             </li>
           ))}
       </ul>
@@ -101,8 +101,8 @@ function Reviewed({ desk, status }: Told) {
   );
 }
 
-function Checked({ desk, status }: Told) {
-  const { app } = desk;
+function Checked({ context, status }: Told) {
+  const { app } = context;
   const { pairs, over_90, over_75, rejected } = status.quality.check;
   if (pairs + rejected === 0) return null;
   const shown = (share: number) => percent(pairs > 0 ? share : null);

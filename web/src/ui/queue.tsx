@@ -1,7 +1,7 @@
 /** How many pictures of a queue are in which state, as a bar and in words; and a number with its name. */
 
 import type { Queue } from "../api/types";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { count } from "./figures";
 
 export function Number_({ name, value }: { name: string; value: string }) {
@@ -15,8 +15,8 @@ export function Number_({ name, value }: { name: string; value: string }) {
 
 const STATES = ["done", "leased", "open", "skipped", "quarantined"] as const;
 
-export function QueueBar({ desk, queue }: { desk: Desk; queue: Queue | undefined }) {
-  const { app } = desk;
+export function QueueBar({ context, queue }: { context: AppContext; queue: Queue | undefined }) {
+  const { app } = context;
   const parts = STATES.map((state) => [state, queue?.[state] ?? 0] as const).filter(([, number]) => number > 0);
   const total = parts.reduce((sum, [, number]) => sum + number, 0);
   if (total === 0) return <p class="queue none">{app.t("notBegun")}</p>;

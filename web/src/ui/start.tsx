@@ -1,10 +1,10 @@
 /** The first screen: what this is, in one sentence, and how to begin. */
 
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 
-export function Start({ desk }: { desk: Desk }) {
-  const { app } = desk;
+export function Start({ context }: { context: AppContext }) {
+  const { app } = context;
   const info = app.info.value;
   if (!info || info.engine || app.images.value.length > 0) return null;
   return (
@@ -14,21 +14,21 @@ export function Start({ desk }: { desk: Desk }) {
       {info.samples.length > 0 && (
         <div class="samples" role="group" aria-label={app.t("samples")}>
           {info.samples.map((name) => (
-            <Sample key={name} desk={desk} name={name} />
+            <Sample key={name} context={context} name={name} />
           ))}
         </div>
       )}
-      <CommandButton desk={desk} command="open" kind="accent">
+      <CommandButton context={context} command="open" kind="accent">
         {app.t("openPicture")}
       </CommandButton>
     </main>
   );
 }
 
-function Sample({ desk, name }: { desk: Desk; name: string }) {
+function Sample({ context, name }: { context: AppContext; name: string }) {
   const label = name.replace(/\.\w+$/, "");
   return (
-    <button type="button" class="sample" onClick={() => void desk.app.addSample(name)}>
+    <button type="button" class="sample" onClick={() => void context.app.addSample(name)}>
       <img src={`samples/${label}.jpg`} alt="" onError={(event) => event.currentTarget.remove()} />
       <span>{label}</span>
     </button>

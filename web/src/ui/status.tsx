@@ -1,22 +1,22 @@
 /** What is going on: whether all is saved, how far the picture is, what went wrong and what to do. */
 
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { Icon } from "./icons";
 
-export function Status({ desk }: { desk: Desk }) {
+export function Status({ context }: { context: AppContext }) {
   return (
     <>
-      <Saved desk={desk} />
-      <Progress desk={desk} />
-      <Notice desk={desk} />
-      <Zoom desk={desk} />
+      <Saved context={context} />
+      <Progress context={context} />
+      <Notice context={context} />
+      <Zoom context={context} />
     </>
   );
 }
 
-function Saved({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Saved({ context }: { context: AppContext }) {
+  const { app } = context;
   if (!app.image.value) return null;
   const state = app.store.saving.value;
   const message = "message" in state ? state.message : "";
@@ -28,8 +28,8 @@ function Saved({ desk }: { desk: Desk }) {
   );
 }
 
-function Progress({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Progress({ context }: { context: AppContext }) {
+  const { app } = context;
   const image = app.image.value;
   const { value: problem } = app.problem;
   if (!image) return null;
@@ -57,8 +57,8 @@ function Progress({ desk }: { desk: Desk }) {
   );
 }
 
-function Notice({ desk }: { desk: Desk }) {
-  const { app } = desk;
+function Notice({ context }: { context: AppContext }) {
+  const { app } = context;
   const { value: notice } = app.notice;
   if (!notice) return null;
   const { retry } = notice;
@@ -90,16 +90,16 @@ function Notice({ desk }: { desk: Desk }) {
   );
 }
 
-function Zoom({ desk }: { desk: Desk }) {
-  const { app, stage } = desk;
+function Zoom({ context }: { context: AppContext }) {
+  const { app, stage } = context;
   if (!app.image.value || !stage) return null;
   const percent = Math.round(100 * stage.view.value.scale);
   return (
     <div class="zoom" role="group" aria-label={app.t("zoom")}>
-      <CommandButton desk={desk} command="zoomOut" icon="minus" />
-      <CommandButton desk={desk} command="actualSize">{`${percent} %`}</CommandButton>
-      <CommandButton desk={desk} command="zoomIn" icon="plus" />
-      <CommandButton desk={desk} command="fit" icon="fit" />
+      <CommandButton context={context} command="zoomOut" icon="minus" />
+      <CommandButton context={context} command="actualSize">{`${percent} %`}</CommandButton>
+      <CommandButton context={context} command="zoomIn" icon="plus" />
+      <CommandButton context={context} command="fit" icon="fit" />
     </div>
   );
 }

@@ -4,28 +4,28 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Backend } from "../api/backend";
 import type { ImageInfo } from "../api/types";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { Icon } from "./icons";
 
-export function Strip({ desk }: { desk: Desk }) {
-  const { app } = desk;
+export function Strip({ context }: { context: AppContext }) {
+  const { app } = context;
   const images = app.images.value;
   if (images.length === 0) return null;
   return (
     <footer class="strip">
-      <CommandButton desk={desk} command="open" icon="plus" kind="tool" />
+      <CommandButton context={context} command="open" icon="plus" kind="tool" />
       <div class="frames" role="listbox" aria-label={app.t("pictures")} aria-orientation="horizontal">
         {images.map((image) => (
-          <Frame key={image.id} desk={desk} image={image} />
+          <Frame key={image.id} context={context} image={image} />
         ))}
       </div>
     </footer>
   );
 }
 
-function Frame({ desk, image }: { desk: Desk; image: ImageInfo }) {
-  const { app } = desk;
+function Frame({ context, image }: { context: AppContext; image: ImageInfo }) {
+  const { app } = context;
   const button = useRef<HTMLButtonElement>(null);
   const isOpen = app.store.document.value.image === image.id;
   const known = app.store.document.value.annotations.get(image.id);

@@ -4,15 +4,15 @@ import { useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { rates } from "../state/provenance";
 import type { Work } from "../state/work";
-import type { Desk } from "./commands";
+import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { figure, percent, seconds } from "./figures";
 import { Reasons, Verdicts } from "./judgement";
 import type { Stage } from "../api/types";
 import type { StringKey } from "./strings";
 
-export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
+export function TaskBar({ context, work }: { context: AppContext; work: Work }) {
+  const { app } = context;
   const task = work.task.value;
   if (!task) return null;
   const stage = task.lease.stage;
@@ -25,10 +25,10 @@ export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
         </strong>
         <small title={task.image.name}>{task.image.name}</small>
       </div>
-      <Timer desk={desk} work={work} />
-      {work.judges.value ? <Verdicts desk={desk} work={work} /> : <Figures desk={desk} work={work} />}
+      <Timer context={context} work={work} />
+      {work.judges.value ? <Verdicts context={context} work={work} /> : <Figures context={context} work={work} />}
       <div class="acts">
-        <CommandButton desk={desk} command="dashboard" icon="dashboard" />
+        <CommandButton context={context} command="dashboard" icon="dashboard" />
         <button
           type="button"
           class="button plain"
@@ -60,13 +60,13 @@ export function TaskBar({ desk, work }: { desk: Desk; work: Work }) {
           <span>{app.t("done")}</span>
         </button>
       </div>
-      <Reasons desk={desk} work={work} />
+      <Reasons context={context} work={work} />
     </footer>
   );
 }
 
-function Timer({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
+function Timer({ context, work }: { context: AppContext; work: Work }) {
+  const { app } = context;
   const limit = work.maskLimit.value;
   const taken = work.maskSeconds.value;
   const late = work.isLate.value;
@@ -83,8 +83,8 @@ function Timer({ desk, work }: { desk: Desk; work: Work }) {
   );
 }
 
-function Figures({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
+function Figures({ context, work }: { context: AppContext; work: Work }) {
+  const { app } = context;
   const known = work.statistics.value;
   if (!known) return null;
   const mine = rates(known.mine, { effort: work.effort.value, made: work.made() });
@@ -113,8 +113,8 @@ const SUGGESTED: readonly Stage[] = ["assisted", "semi-automatic"];
 const JUDGED: readonly Stage[] = ["review", "check"];
 
 /** Before the first picture and after the last: who is there, and what there is to do. */
-export function Welcome({ desk, work }: { desk: Desk; work: Work }) {
-  const { app } = desk;
+export function Welcome({ context, work }: { context: AppContext; work: Work }) {
+  const { app } = context;
   const plan = work.plan.value;
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => field.current?.focus(), []);
@@ -165,7 +165,7 @@ export function Welcome({ desk, work }: { desk: Desk; work: Work }) {
           ))}
         </div>
         <div class="acts">
-          <CommandButton desk={desk} command="dashboard" icon="dashboard">
+          <CommandButton context={context} command="dashboard" icon="dashboard">
             {app.t("dashboardTitle")}
           </CommandButton>
           <button type="submit" class="button accent" disabled={work.isBusy.value}>

@@ -6,7 +6,7 @@ import { apply, type Change, type Document, emptyDocument, inverted } from "../.
 import { awaits } from "../../src/state/provenance";
 import { sameAnnotation } from "../../src/state/rebase";
 import { apartOf, asVerdicts, byConfidence, counted, judgements, ruled } from "../../src/state/verdicts";
-import { type Bench, Work } from "../../src/state/work";
+import { type WorkHost, Work } from "../../src/state/work";
 import { annotation } from "../annotation";
 import { none } from "../summary";
 
@@ -137,7 +137,7 @@ function inReview() {
     giveBack: async () => (log.push("give back"), plan),
     status: async () => Promise.reject(new Error("not here")),
   };
-  const bench: Bench = {
+  const host: WorkHost = {
     open: (image, apart) => void log.push(`open ${image.revision} ${apart?.key}`),
     close: () => void log.push("close"),
     latest: async () => ({ ...task.image, revision: 4 }),
@@ -156,14 +156,14 @@ function inReview() {
   };
   let now = 0;
   const storage = { getItem: () => null, setItem: () => undefined, removeItem: () => undefined };
-  const work = new Work(engine, bench, () => now, storage);
+  const work = new Work(engine, host, () => now, storage);
   return {
     work,
     log,
     sent,
     taken,
-    bench,
-    word: (id: string): Verdict["is"] | undefined => bench.annotations().get(id)?.verdict?.is,
+    host,
+    word: (id: string): Verdict["is"] | undefined => host.annotations().get(id)?.verdict?.is,
     undo: () => void (document = apply(document, inverted(last))),
     refuse: () => void (refusals = 1),
     pass: (seconds: number) => void (now += seconds),
@@ -197,13 +197,13 @@ test("a review goes mask by mask, and ends once each has a word", async () => {
 });
 
 test("a mask that was fixed is kept so, with what it took, and counts as done", async () => {
-  const { work, sent, bench, word, log, pass } = inReview();
+  const { work, sent, host, word, log, pass } = inReview();
   work.name.value = "Eve";
   await work.turnTo("review");
   work.ready();
   pass(4);
-  const before = bench.annotations().get("unsure")!;
-  bench.commit("draw", [change(before, reshaped(before))]);
+  const before = host.annotations().get("unsure")!;
+  host.commit("draw", [change(before, reshaped(before))]);
   expect(word("unsure")).toBe("fix");
   work.confirm("unsure");
   expect([word("unsure"), log.at(-1)]).toEqual(["fix", "select sure"]);

@@ -5,7 +5,7 @@ import { apply, type Change, type Document, emptyDocument } from "../../src/stat
 import { awaits, rates, stamped } from "../../src/state/provenance";
 import { IDLE, Stopwatch } from "../../src/state/stopwatch";
 import { imagesOf, secondsPerMask, timeline } from "../../src/state/timeline";
-import { type Bench, Work } from "../../src/state/work";
+import { type WorkHost, Work } from "../../src/state/work";
 import { ticksUpTo } from "../../src/ui/chart";
 import { annotation } from "../annotation";
 import { none } from "../summary";
@@ -136,7 +136,7 @@ function atWork() {
     giveBack: async () => plan,
     status: async () => Promise.reject(new Error("not here")),
   };
-  const bench: Bench = {
+  const host: WorkHost = {
     open: (image) => void log.push(`open ${image.id}`),
     close: () => void log.push("close"),
     latest: async () => task.image,
@@ -154,14 +154,14 @@ function atWork() {
     setItem: (key: string, value: string) => void kept.set(key, value),
     removeItem: (key: string) => void kept.delete(key),
   };
-  const make = () => new Work(engine, bench, () => now, storage);
+  const make = () => new Work(engine, host, () => now, storage);
   const work = make();
   return {
     work,
     make,
     log,
     sent,
-    annotations: () => [...bench.annotations().values()],
+    annotations: () => [...host.annotations().values()],
     pass: (seconds: number) => void (now += seconds),
     lose: () => void (isHeld = false),
   };
