@@ -106,10 +106,10 @@ export async function promptable(page: Page): Promise<void> {
 export function place(page: Page, x: number, y: number): Promise<{ x: number; y: number }> {
   return page.evaluate(
     ([u, v]) => {
-      const { app, stage } = globalThis.anymask;
+      const { app, viewport } = globalThis.anymask;
       const { left, top } = document.querySelector("canvas.over")!.getBoundingClientRect();
       const [height, width] = app.size.value!;
-      const view = stage!.view.value;
+      const view = viewport!.view.value;
       return { x: left + view.x + u! * width * view.scale, y: top + view.y + v! * height * view.scale };
     },
     [x, y],

@@ -68,12 +68,12 @@ async function addMasks(page: Page): Promise<void> {
 async function move(page: Page): Promise<{ pan: number[]; zoom: number[] }> {
   await page.mouse.move(5, 5);
   return page.evaluate(async (seconds) => {
-    const stage = globalThis.anymask.stage!;
-    const { width, height } = stage.extent.value;
+    const viewport = globalThis.anymask.viewport!;
+    const { width, height } = viewport.extent.value;
     const [rows, columns] = globalThis.anymask.app.size.value!;
     const [cx, cy] = [columns / 2, rows / 2];
     const look = (scale: number, x: number, y: number) =>
-      (stage.view.value = { scale, x: width / 2 - x * scale, y: height / 2 - y * scale });
+      (viewport.view.value = { scale, x: width / 2 - x * scale, y: height / 2 - y * scale });
     const run = (at: (share: number) => void) =>
       new Promise<number[]>((resolve) => {
         const start = performance.now();
@@ -91,8 +91,8 @@ async function move(page: Page): Promise<{ pan: number[]; zoom: number[] }> {
       });
     const turn = 2 * Math.PI;
     const pan = await run((t) => look(1, cx * (1 + 0.5 * Math.sin(turn * t)), cy * (1 + 0.5 * Math.cos(turn * t))));
-    stage.fit();
-    const whole = stage.view.value.scale;
+    viewport.fit();
+    const whole = viewport.view.value.scale;
     const deep = Math.log(2 / whole);
     const zoom = await run((t) => look(whole * Math.exp(deep * Math.sin((turn * t) / 2)), cx, cy));
     return { pan, zoom };

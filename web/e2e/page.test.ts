@@ -15,7 +15,7 @@ beforeAll(async () => {
   site = await Site.start();
   browser = await Browser.start();
   page = await browser.open(site.url);
-  await page.locator(".sample, .frame").first().waitFor();
+  await page.locator(".sample, .thumbnail").first().waitFor();
 });
 afterAll(async () => {
   await browser?.stop();
@@ -160,7 +160,7 @@ test("brush and eraser change exact pixels", async () => {
   }, drawn!.rle.counts);
   const pieces = await page.evaluate(() => {
     const [first] = globalThis.anymask.app.store.annotations.value.values();
-    return globalThis.anymask.stage!.polygonsOf(first!.rle).length;
+    return globalThis.anymask.viewport!.polygonsOf(first!.rle).length;
   });
   expect(pieces).toBe(2);
   await page.keyboard.press("Control+z");
@@ -326,12 +326,12 @@ test("the keyboard alone makes a mask", async () => {
 /** The pixels of the picture that have a mask's colour on the screen, at 100 % and full opacity. */
 async function paintedMask(): Promise<RLE> {
   const { size, bits } = await page.evaluate(async () => {
-    const { app, stage } = globalThis.anymask;
+    const { app, viewport } = globalThis.anymask;
     const [height, width] = app.size.value!;
-    const [view, opacity] = [stage!.view.value, app.opacity.value];
+    const [view, opacity] = [viewport!.view.value, app.opacity.value];
     app.select(null);
     app.opacity.value = 1;
-    stage!.view.value = { scale: 1, x: 0, y: 0 };
+    viewport!.view.value = { scale: 1, x: 0, y: 0 };
     await new Promise((resolve) => setTimeout(resolve, 500));
     const canvas = document.querySelector<HTMLCanvasElement>("canvas:not(.over)")!;
     const { data } = canvas.getContext("2d")!.getImageData(0, 0, width, height);
@@ -340,7 +340,7 @@ async function paintedMask(): Promise<RLE> {
       colors.has(data.subarray(4 * at, 4 * at + 3).join()) ? 1 : 0,
     );
     app.opacity.value = opacity;
-    stage!.view.value = view;
+    viewport!.view.value = view;
     return { size: [height, width] as const, bits: found };
   });
   const [height, width] = size;

@@ -106,7 +106,7 @@ test("a person takes a picture, draws, finishes it, skips the next, and looks at
   await page.locator(".welcome input").fill("Ann");
   await page.locator(".welcome .accent").click();
   await promptable(page);
-  expect(await page.locator(".strip").count()).toBe(0);
+  expect(await page.locator(".thumbnails").count()).toBe(0);
   const at = await place(page, 0.5, 0.5);
   await page.mouse.click(at.x, at.y);
   await page.waitForFunction(() => globalThis.anymask.app.store.document.value.draft !== null);

@@ -39,7 +39,7 @@ async function start(root: HTMLElement): Promise<void> {
   const journal = await TabJournal.open(database, info.project_id, info.model.hash ?? "");
   const app = new App(backend, journal);
   const editor = new Editor(app);
-  const context: AppContext = { app, editor, stage: null, pickFiles: () => undefined };
+  const context: AppContext = { app, editor, viewport: null, pickFiles: () => undefined };
   // For tests and benchmarks, which look inside.
   Object.assign(globalThis, { anymask: context });
   render(<Page context={context} />, root);

@@ -12,7 +12,7 @@ const HANDLE = 7;
 export interface Scene {
   readonly context: CanvasRenderingContext2D;
   readonly view: View;
-  readonly stage: Extent;
+  readonly viewport: Extent;
   /** Device pixels of one CSS pixel. */
   readonly ratio: number;
 }
@@ -23,7 +23,7 @@ export class OverlayMask {
   private painted: { coverage: Coverage; view: View; raster: Raster; look: string } | null = null;
 
   draw(scene: Scene, coverage: Coverage, ink: Omit<Ink, "outline">, alpha = 1): void {
-    const look = `${ink.color} ${ink.edge} ${ink.opacity} ${scene.stage.width} ${scene.stage.height}`;
+    const look = `${ink.color} ${ink.edge} ${ink.opacity} ${scene.viewport.width} ${scene.viewport.height}`;
     const old = this.painted;
     if (old?.coverage !== coverage || old.view !== scene.view || old.look !== look) {
       const raster = this.paint(scene, coverage, ink);
@@ -39,14 +39,14 @@ export class OverlayMask {
     context.globalAlpha = 1;
   }
 
-  private paint({ view, stage, ratio }: Scene, coverage: Coverage, ink: Omit<Ink, "outline">): Raster | null {
+  private paint({ view, viewport, ratio }: Scene, coverage: Coverage, ink: Omit<Ink, "outline">): Raster | null {
     const [x0, y0, x1, y1] = coverage.reach;
     const from = toScreen(view, { x: x0, y: y0 });
     const to = toScreen(view, { x: x1, y: y1 });
     const left = Math.floor(Math.max(from.x - 4, 0) * ratio);
     const top = Math.floor(Math.max(from.y - 4, 0) * ratio);
-    const right = Math.ceil(Math.min(to.x + 4, stage.width) * ratio);
-    const bottom = Math.ceil(Math.min(to.y + 4, stage.height) * ratio);
+    const right = Math.ceil(Math.min(to.x + 4, viewport.width) * ratio);
+    const bottom = Math.ceil(Math.min(to.y + 4, viewport.height) * ratio);
     if (right <= left || bottom <= top) return null;
     const coarse = Math.max(1, Math.ceil(Math.sqrt(((right - left) * (bottom - top)) / MOST_PIXELS)));
     const step = coarse / (view.scale * ratio);

@@ -30,14 +30,14 @@ export class Picture {
     return createImageBitmap(this.levels[0]!);
   }
 
-  draw(context: CanvasRenderingContext2D, view: View, stage: Extent, ratio: number): void {
+  draw(context: CanvasRenderingContext2D, view: View, viewport: Extent, ratio: number): void {
     const [height, width] = this.size;
     const wanted = width * view.scale * ratio;
     const level = this.levels.findLast((bitmap) => bitmap.width >= wanted) ?? this.levels[0]!;
     const left = Math.max(0, Math.floor(-view.x / view.scale));
     const top = Math.max(0, Math.floor(-view.y / view.scale));
-    const right = Math.min(width, Math.ceil((stage.width - view.x) / view.scale));
-    const bottom = Math.min(height, Math.ceil((stage.height - view.y) / view.scale));
+    const right = Math.min(width, Math.ceil((viewport.width - view.x) / view.scale));
+    const bottom = Math.min(height, Math.ceil((viewport.height - view.y) / view.scale));
     if (left >= right || top >= bottom) return;
     const [sx, sy] = [level.width / width, level.height / height];
     context.imageSmoothingEnabled = view.scale * ratio < SQUARES;

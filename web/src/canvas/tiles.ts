@@ -62,18 +62,18 @@ export class MaskTiles {
   }
 
   /** Draw what is in sight; return whether some of it is still to be painted. */
-  draw(context: CanvasRenderingContext2D, view: View, stage: Extent, ratio: number): boolean {
+  draw(context: CanvasRenderingContext2D, view: View, viewport: Extent, ratio: number): boolean {
     const level = Math.floor(Math.log2(1 / (view.scale * ratio)));
     const start = performance.now();
     let waiting = false;
-    for (const tile of this.inSight(level, view, stage)) {
+    for (const tile of this.inSight(level, view, viewport)) {
       tile.used = ++this.clock;
       if (!tile.canvas || tile.stale) {
         if (performance.now() - start < BUDGET_MS) this.repaint(tile, ratio);
         else waiting = true;
       }
       if (tile.canvas) put(context, tile, view);
-      else this.standIn(context, tile, view, stage);
+      else this.standIn(context, tile, view, viewport);
     }
     if (!waiting) this.settled = level;
     this.forget();
@@ -88,12 +88,12 @@ export class MaskTiles {
     }
   }
 
-  private *inSight(level: number, view: View, stage: Extent): Generator<Tile> {
+  private *inSight(level: number, view: View, viewport: Extent): Generator<Tile> {
     const step = 2 ** level;
     const extent = SIDE * step;
     const last = (stageSide: number, corner: number) => Math.floor((stageSide - corner) / view.scale / extent);
-    for (let row = Math.floor(-view.y / view.scale / extent); row <= last(stage.height, view.y); row++) {
-      for (let column = Math.floor(-view.x / view.scale / extent); column <= last(stage.width, view.x); column++) {
+    for (let row = Math.floor(-view.y / view.scale / extent); row <= last(viewport.height, view.y); row++) {
+      for (let column = Math.floor(-view.x / view.scale / extent); column <= last(viewport.width, view.x); column++) {
         const key = `${level}/${column}/${row}`;
         let tile = this.tiles.get(key);
         if (!tile) {
@@ -121,7 +121,7 @@ export class MaskTiles {
   }
 
   /** Draw the level that was last complete in place of a tile that is not painted yet. */
-  private standIn(context: CanvasRenderingContext2D, missing: Tile, view: View, stage: Extent): void {
+  private standIn(context: CanvasRenderingContext2D, missing: Tile, view: View, viewport: Extent): void {
     if (this.settled === null || this.settled === missing.level || this.settled < missing.level - FINER) return;
     const { x, y, step } = missing.raster;
     context.save();
@@ -129,7 +129,7 @@ export class MaskTiles {
     const side = SIDE * step * view.scale;
     context.rect(x * view.scale + view.x, y * view.scale + view.y, side, side);
     context.clip();
-    for (const tile of this.inSight(this.settled, view, stage)) if (tile.canvas) put(context, tile, view);
+    for (const tile of this.inSight(this.settled, view, viewport)) if (tile.canvas) put(context, tile, view);
     context.restore();
   }
 

@@ -1,4 +1,4 @@
-/** Zoom and pan: between CSS pixels of the stage and pixels of the original image. */
+/** Zoom and pan: between CSS pixels of the viewport and pixels of the original image. */
 
 import type { ImagePoint, ScreenPoint, Size } from "../geometry/frames";
 
@@ -26,27 +26,27 @@ export const toScreen = (view: View, point: ImagePoint): ScreenPoint => ({
 });
 
 /** Show the whole image, never larger than four times its size, with a margin around. */
-export function fit([height, width]: Size, stage: Extent, margin = 16): View {
-  const room = { width: Math.max(stage.width - 2 * margin, 1), height: Math.max(stage.height - 2 * margin, 1) };
+export function fit([height, width]: Size, viewport: Extent, margin = 16): View {
+  const room = { width: Math.max(viewport.width - 2 * margin, 1), height: Math.max(viewport.height - 2 * margin, 1) };
   const scale = Math.min(room.width / width, room.height / height, 4);
-  return { scale, x: (stage.width - width * scale) / 2, y: (stage.height - height * scale) / 2 };
+  return { scale, x: (viewport.width - width * scale) / 2, y: (viewport.height - height * scale) / 2 };
 }
 
 /** Change the scale by a factor; the image stays in place under the given point. */
-export function zoomAt(view: View, at: ScreenPoint, factor: number, [height, width]: Size, stage: Extent): View {
-  const smallest = Math.min(fit([height, width], stage).scale / 4, 1);
+export function zoomAt(view: View, at: ScreenPoint, factor: number, [height, width]: Size, viewport: Extent): View {
+  const smallest = Math.min(fit([height, width], viewport).scale / 4, 1);
   const scale = Math.min(Math.max(view.scale * factor, smallest), MAX_SCALE);
   const ratio = scale / view.scale;
   return { scale, x: at.x - (at.x - view.x) * ratio, y: at.y - (at.y - view.y) * ratio };
 }
 
 /** Move by CSS pixels; a corner of the image always stays in sight. */
-export function panBy(view: View, dx: number, dy: number, [height, width]: Size, stage: Extent): View {
+export function panBy(view: View, dx: number, dy: number, [height, width]: Size, viewport: Extent): View {
   const rim = 48;
   const clamp = (value: number, low: number, high: number) => Math.min(Math.max(value, low), high);
   return {
     scale: view.scale,
-    x: clamp(view.x + dx, rim - width * view.scale, stage.width - rim),
-    y: clamp(view.y + dy, rim - height * view.scale, stage.height - rim),
+    x: clamp(view.x + dx, rim - width * view.scale, viewport.width - rim),
+    y: clamp(view.y + dy, rim - height * view.scale, viewport.height - rim),
   };
 }

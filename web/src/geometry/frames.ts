@@ -1,7 +1,7 @@
 /**
  * The frames of an image, and points that know which of them they are in.
  *
- * Points are (x, y), sizes [height, width], boxes [x0, y0, x1, y1]. Frames: the screen (CSS pixels of the stage), the
+ * Points are (x, y), sizes [height, width], boxes [x0, y0, x1, y1]. Frames: the screen (CSS pixels of the viewport), the
  * original image, and the model's padded square, which shares origin and scale with the resized image.
  */
 

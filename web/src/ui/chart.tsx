@@ -49,7 +49,7 @@ export function Chart({ title, kind, series, labels, unit, empty }: ChartProps) 
           ))}
         </span>
       </figcaption>
-      <div ref={frame} class="frame-of-chart">
+      <div ref={frame} class="plot">
         {labels.length === 0 || shown.length === 0 ? (
           <p class="empty">{empty}</p>
         ) : (

@@ -1,6 +1,6 @@
 /** What each command does, and the listener that turns key presses into commands. */
 
-import type { Stage } from "../canvas/stage";
+import type { Viewport } from "../canvas/viewport";
 import type { App } from "../state/app";
 import type { Editor } from "../state/editor";
 import { awaits } from "../state/provenance";
@@ -10,7 +10,7 @@ import { type Command, chordOf } from "../tools/keys";
 export interface AppContext {
   readonly app: App;
   readonly editor: Editor;
-  stage: Stage | null;
+  viewport: Viewport | null;
   /** Opens the system's file dialogue. */
   pickFiles: () => void;
 }
@@ -20,7 +20,7 @@ const BRUSH_STEP = 1.15;
 
 /** Do a command; false if there was nothing to do, so that the key keeps its usual meaning. */
 export function perform(command: Command, context: AppContext): boolean {
-  const { app, editor, stage } = context;
+  const { app, editor, viewport } = context;
   const action = actions[command];
   if (action) return action(context) !== false;
   const number = /^class(\d)$/.exec(command);
@@ -32,7 +32,7 @@ export function perform(command: Command, context: AppContext): boolean {
   }
   const cursor = CURSOR[command];
   if (!cursor) return false;
-  const step = 12 / (stage?.view.peek().scale ?? 1);
+  const step = 12 / (viewport?.view.peek().scale ?? 1);
   editor.moveCursor(cursor[0] * step, cursor[1] * step);
   return true;
 }
@@ -101,12 +101,12 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
     app.renaming.value = selected.id;
     return true;
   },
-  brushSmaller: ({ stage }) => stage?.sizeBrush(1 / BRUSH_STEP),
-  brushLarger: ({ stage }) => stage?.sizeBrush(BRUSH_STEP),
-  zoomIn: ({ stage }) => stage?.zoom(ZOOM_STEP),
-  zoomOut: ({ stage }) => stage?.zoom(1 / ZOOM_STEP),
-  fit: ({ stage }) => stage?.fit(),
-  actualSize: ({ stage }) => stage?.actualSize(),
+  brushSmaller: ({ viewport }) => viewport?.sizeBrush(1 / BRUSH_STEP),
+  brushLarger: ({ viewport }) => viewport?.sizeBrush(BRUSH_STEP),
+  zoomIn: ({ viewport }) => viewport?.zoom(ZOOM_STEP),
+  zoomOut: ({ viewport }) => viewport?.zoom(1 / ZOOM_STEP),
+  fit: ({ viewport }) => viewport?.fit(),
+  actualSize: ({ viewport }) => viewport?.actualSize(),
   previousImage: ({ app }) => app.step(-1),
   nextImage: ({ app }) => app.step(1),
   confirm: ({ app }) => judged(app, (work, ids) => work.confirm(...ids)),
@@ -157,7 +157,7 @@ function setTool(app: App, tool: App["tool"]["value"]): void {
 }
 
 /** Commands that belong to the picture: they must not take Tab, Enter and arrows from a focused control. */
-const ON_STAGE = new Set<Command>(["walk", "larger", "smaller", "keep"]);
+const ON_PICTURE = new Set<Command>(["walk", "larger", "smaller", "keep"]);
 
 /** Listen to the whole window; return what ends it. */
 export function listenToKeys(context: AppContext): () => void {
@@ -168,7 +168,7 @@ export function listenToKeys(context: AppContext): () => void {
     const typing = target?.matches("input:not([type=range], [type=color]), textarea, select") ?? false;
     if (typing && event.key !== "Escape") return;
     if (event.key === " " && !target?.matches("button")) {
-      if (context.stage) context.stage.spaceHeld.value = true;
+      if (context.viewport) context.viewport.spaceHeld.value = true;
       event.preventDefault();
       return;
     }
@@ -180,11 +180,11 @@ export function listenToKeys(context: AppContext): () => void {
       return;
     }
     const onControl = target?.matches("button, input, summary, [role=option], a") ?? false;
-    if (onControl && ON_STAGE.has(command)) return;
+    if (onControl && ON_PICTURE.has(command)) return;
     if (perform(command, context)) event.preventDefault();
   };
   const up = (event: KeyboardEvent) => {
-    if (event.key === " " && context.stage) context.stage.spaceHeld.value = false;
+    if (event.key === " " && context.viewport) context.viewport.spaceHeld.value = false;
   };
   window.addEventListener("keydown", down);
   window.addEventListener("keyup", up);

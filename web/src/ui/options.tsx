@@ -112,11 +112,11 @@ function Brush({ context }: { context: AppContext }) {
 }
 
 function Tolerance({ context }: { context: AppContext }) {
-  const { app, editor, stage } = context;
+  const { app, editor, viewport } = context;
   const selected = app.selected.value;
   const tolerance = app.tolerance.value;
   if (!selected) return <span class="hint">{app.t("polygonHint")}</span>;
-  const polygons = stage?.polygonsOf(selected.rle) ?? [];
+  const polygons = viewport?.polygonsOf(selected.rle) ?? [];
   const count = polygons.reduce(
     (sum, { exterior, holes }) => sum + exterior.length + holes.reduce((inner, hole) => inner + hole.length, 0),
     0,

@@ -1,8 +1,8 @@
-/** The page: stage, rail, panel, strip, and what lies over them. */
+/** The page: viewport, toolbar, panel, thumbnails, and what lies over them. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { Stage } from "../canvas/stage";
+import { Viewport } from "../canvas/viewport";
 import type { Work } from "../state/work";
 import { type AppContext, listenToKeys } from "./commands";
 import { Dashboard } from "./dashboard";
@@ -10,15 +10,15 @@ import { listenToFocus } from "./focus";
 import { Help } from "./help";
 import { Options } from "./options";
 import { Panel } from "./panel";
-import { Rail } from "./rail";
+import { Toolbar } from "./toolbar";
 import { Start } from "./start";
 import { Status } from "./status";
-import { Strip } from "./strip";
+import { Thumbnails } from "./thumbnails";
 import { TaskBar, Welcome } from "./task_bar";
 
 export function Page({ context }: { context: AppContext }) {
   const { app } = context;
-  const staged = useSignal(false);
+  const isMounted = useSignal(false);
   const dropping = useSignal(false);
   const files = useRef<HTMLInputElement>(null);
   context.pickFiles = () => files.current?.click();
@@ -33,16 +33,16 @@ export function Page({ context }: { context: AppContext }) {
   const isOpen = app.image.value !== null;
   return (
     <div class={`page ${isOpen ? "open" : "bare"}`}>
-      <Rail context={context} />
-      <div class="stage">
-        <StageView context={context} isOpen={isOpen} ready={() => (staged.value = true)} />
+      <Toolbar context={context} />
+      <div class="viewport">
+        <ViewportCanvas context={context} isOpen={isOpen} ready={() => (isMounted.value = true)} />
         <Options context={context} />
-        {staged.value && <Status context={context} />}
+        {isMounted.value && <Status context={context} />}
         {work ? <Welcome context={context} work={work} /> : <Start context={context} />}
         {dropping.value && <div class="drop">{app.t("drop")}</div>}
       </div>
       <Panel context={context} />
-      {work ? <TaskBar context={context} work={work} /> : <Strip context={context} />}
+      {work ? <TaskBar context={context} work={work} /> : <Thumbnails context={context} />}
       {work && app.view.value === "dashboard" && <Dashboard context={context} work={work} />}
       <Help context={context} />
       <input
@@ -60,14 +60,14 @@ export function Page({ context }: { context: AppContext }) {
   );
 }
 
-function StageView({ context, isOpen, ready }: { context: AppContext; isOpen: boolean; ready: () => void }) {
+function ViewportCanvas({ context, isOpen, ready }: { context: AppContext; isOpen: boolean; ready: () => void }) {
   const { app } = context;
   const base = useRef<HTMLCanvasElement>(null);
   const over = useRef<HTMLCanvasElement>(null);
   useEffect(() => {
     if (!base.current || !over.current) return;
-    context.stage = new Stage(base.current, over.current, app, context.editor);
-    const stop = context.stage.start();
+    context.viewport = new Viewport(base.current, over.current, app, context.editor);
+    const stop = context.viewport.start();
     ready();
     return stop;
   }, []);
@@ -77,7 +77,7 @@ function StageView({ context, isOpen, ready }: { context: AppContext; isOpen: bo
   }, [isOpen]);
   // A ring tells those who come by Tab where they are; it would only frame the picture for all others.
   const entered = useSignal(false);
-  const tool = context.stage?.spaceHeld.value ? "pan" : app.tool.value;
+  const tool = context.viewport?.spaceHeld.value ? "pan" : app.tool.value;
   return (
     <>
       <canvas ref={base} aria-hidden="true" />
@@ -86,7 +86,7 @@ function StageView({ context, isOpen, ready }: { context: AppContext; isOpen: bo
         class={`over ${tool} ${entered.value ? "entered" : ""}`}
         tabIndex={isOpen ? 0 : -1}
         role="application"
-        aria-label={app.t("stage")}
+        aria-label={app.t("viewport")}
         onFocus={(event) => (entered.value = event.relatedTarget !== null)}
         onBlur={() => (entered.value = false)}
       />

@@ -91,9 +91,9 @@ function Notice({ context }: { context: AppContext }) {
 }
 
 function Zoom({ context }: { context: AppContext }) {
-  const { app, stage } = context;
-  if (!app.image.value || !stage) return null;
-  const percent = Math.round(100 * stage.view.value.scale);
+  const { app, viewport } = context;
+  if (!app.image.value || !viewport) return null;
+  const percent = Math.round(100 * viewport.view.value.scale);
   return (
     <div class="zoom" role="group" aria-label={app.t("zoom")}>
       <CommandButton context={context} command="zoomOut" icon="minus" />

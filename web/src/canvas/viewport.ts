@@ -1,4 +1,4 @@
-/** The stage: draws the picture and what lies on it when a signal it read has changed, and turns events to effects. */
+/** The viewport: draws the picture and what lies on it when a signal it read has changed, and turns events to effects. */
 
 import { effect, signal } from "@preact/signals";
 import { paletteColor, toHex } from "../geometry/colors";
@@ -20,7 +20,7 @@ const FADE_MS = 80;
 const WHEEL = 0.0016;
 const WHITE = [255, 255, 255] as const;
 
-export class Stage {
+export class Viewport {
   readonly view = signal<View>({ scale: 1, x: 0, y: 0 });
   readonly extent = signal<Extent>({ width: 1, height: 1 });
   /** Held space makes any tool pan. */
@@ -192,7 +192,7 @@ export class Stage {
   private draw(): void {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
-    const scene = { view: this.view.peek(), stage: this.extent.peek(), ratio: this.ratio() };
+    const scene = { view: this.view.peek(), viewport: this.extent.peek(), ratio: this.ratio() };
     if (this.baseStale) {
       this.baseStale = this.drawBase({ ...scene, context: this.base });
       if (this.baseStale) this.invalidate();
@@ -201,13 +201,13 @@ export class Stage {
   }
 
   private drawBase(scene: Scene): boolean {
-    const { context, view, stage, ratio } = scene;
+    const { context, view, viewport, ratio } = scene;
     clear(scene);
     const picture = this.app.picture.peek();
     if (!picture || !this.app.image.peek()) return false;
-    picture.draw(context, view, stage, ratio);
+    picture.draw(context, view, viewport, ratio);
     context.imageSmoothingEnabled = true;
-    return this.tiles.draw(context, view, stage, ratio);
+    return this.tiles.draw(context, view, viewport, ratio);
   }
 
   private drawOverlay(scene: Scene): void {
@@ -424,7 +424,7 @@ function context(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
   return found;
 }
 
-function clear({ context, stage, ratio }: Scene): void {
+function clear({ context, viewport, ratio }: Scene): void {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, stage.width, stage.height);
+  context.clearRect(0, 0, viewport.width, viewport.height);
 }

@@ -1,4 +1,4 @@
-/** The film strip of pictures at the bottom. */
+/** Thumbnails of all pictures, along the bottom. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
@@ -8,23 +8,23 @@ import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { Icon } from "./icons";
 
-export function Strip({ context }: { context: AppContext }) {
+export function Thumbnails({ context }: { context: AppContext }) {
   const { app } = context;
   const images = app.images.value;
   if (images.length === 0) return null;
   return (
-    <footer class="strip">
+    <footer class="thumbnails">
       <CommandButton context={context} command="open" icon="plus" kind="tool" />
-      <div class="frames" role="listbox" aria-label={app.t("pictures")} aria-orientation="horizontal">
+      <div class="thumbnail-list" role="listbox" aria-label={app.t("pictures")} aria-orientation="horizontal">
         {images.map((image) => (
-          <Frame key={image.id} context={context} image={image} />
+          <Thumbnail key={image.id} context={context} image={image} />
         ))}
       </div>
     </footer>
   );
 }
 
-function Frame({ context, image }: { context: AppContext; image: ImageInfo }) {
+function Thumbnail({ context, image }: { context: AppContext; image: ImageInfo }) {
   const { app } = context;
   const button = useRef<HTMLButtonElement>(null);
   const isOpen = app.store.document.value.image === image.id;
@@ -40,7 +40,7 @@ function Frame({ context, image }: { context: AppContext; image: ImageInfo }) {
     <button
       ref={button}
       type="button"
-      class={`frame ${image.state}`}
+      class={`thumbnail ${image.state}`}
       role="option"
       aria-selected={isOpen}
       aria-label={label}
@@ -56,11 +56,11 @@ function Frame({ context, image }: { context: AppContext; image: ImageInfo }) {
 
 const urls = new Map<string, string>();
 
-/** Fetch a thumbnail once its frame is in sight. */
-function useThumbnail(backend: Backend, id: string, frame: { current: HTMLElement | null }): string | undefined {
+/** Fetch a thumbnail once it is in sight. */
+function useThumbnail(backend: Backend, id: string, button: { current: HTMLElement | null }): string | undefined {
   const url = useSignal(urls.get(id));
   useEffect(() => {
-    if (url.value || !frame.current) return;
+    if (url.value || !button.current) return;
     const observer = new IntersectionObserver(async ([entry]) => {
       if (!entry?.isIntersecting) return;
       observer.disconnect();
@@ -70,7 +70,7 @@ function useThumbnail(backend: Backend, id: string, frame: { current: HTMLElemen
       urls.set(id, made);
       url.value = made;
     });
-    observer.observe(frame.current);
+    observer.observe(button.current);
     return () => observer.disconnect();
   }, [id]);
   return url.value;

@@ -1,4 +1,4 @@
-/** The slim rail of tools at the left; along the bottom on a phone. */
+/** The toolbar at the left; along the bottom on a phone. */
 
 import type { Tool } from "../tools/gesture";
 import type { AppContext } from "./commands";
@@ -6,12 +6,12 @@ import { CommandButton } from "./controls";
 
 const TOOLS: readonly Tool[] = ["segment", "select", "brush", "eraser", "polygon", "pan"];
 
-export function Rail({ context }: { context: AppContext }) {
+export function Toolbar({ context }: { context: AppContext }) {
   const { app } = context;
   const { past, future } = app.store.history.value;
   const isOpen = app.image.value !== null;
   return (
-    <div class="rail" role="toolbar" aria-orientation="vertical">
+    <div class="toolbar" role="toolbar" aria-orientation="vertical">
       <div class="group">
         {TOOLS.map((tool) => (
           <CommandButton
