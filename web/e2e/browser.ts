@@ -90,16 +90,21 @@ export class Browser {
   }
 }
 
-/** Wait until prompts can be asked on the open picture. */
+/** Wait until prompts can be asked on the open picture; throw what the page says if they never can. */
 export async function promptable(page: Page): Promise<void> {
-  await page.waitForFunction(
+  const outcome = await page.waitForFunction(
     () => {
       const app = globalThis.anymask?.app;
-      return !!app?.promptable.value && app.promptable.value === app.store.document.value.image;
+      const image = app?.store.document.value.image;
+      if (!app || !image) return null;
+      if (app.promptable.value === image) return { message: "" };
+      return app.problem.value?.image === image ? { message: app.problem.value.message } : null;
     },
     null,
     { timeout: 60_000 },
   );
+  const { message } = (await outcome.jsonValue())!;
+  if (message) throw new Error(`The page says of the open picture: ${message}`);
 }
 
 /** Where a place of the picture, given as shares of its sides, is on the screen. */

@@ -122,7 +122,7 @@ export function mockServer(samples: string): Plugin {
             .map((r) => ({ ...r, score: 0.6, phrase: json().phrases[0] })),
         },
       ];
-    if (action === "embedding") response.setHeader("X-Shape", "1,2,2");
+    if (action === "embedding") response.setHeader("X-Shape", "features=1,2,2");
     response.end(action === "embedding" ? Buffer.alloc(8) : image.bytes);
     return null;
   }
