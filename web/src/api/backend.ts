@@ -2,24 +2,24 @@
 
 import type {
   Annotations,
-  Apart,
   Classes,
   ClassInfo,
   Effort,
   EmbeddingData,
   ExportFormat,
-  Found,
+  FoundMask,
   ImageInfo,
   Info,
   Judged,
   Lease,
+  LocalDraft,
   Operation,
+  Plan,
   ServerEvent,
   Stage,
   Statistics,
   Status,
   Task,
-  Work,
 } from "./types";
 import type { RLE } from "../geometry/rle";
 
@@ -56,16 +56,16 @@ export interface ModelFiles {
 
 /** The queues of a data engine's project. What is another's by now throws ApiError with status 409. */
 export interface Engine {
-  work(): Promise<Work>;
-  next(worker: string, stage: Stage | null): Promise<{ readonly task: Task | null; readonly work: Work }>;
+  work(): Promise<Plan>;
+  next(worker: string, stage: Stage | null): Promise<{ readonly task: Task | null; readonly work: Plan }>;
   /** False once the picture is another's. */
   renew(lease: Lease): Promise<boolean>;
   /** `masks` are those of a picture that is somebody's second alone. */
   finish(lease: Lease, effort: Effort, masks: readonly RLE[]): Promise<Statistics>;
   /** The same of a picture whose masks were judged; status 412 where one of them has changed since. */
   judge(lease: Lease, effort: Effort, judged: Judged): Promise<Statistics>;
-  skip(lease: Lease, reason: string): Promise<Work>;
-  giveBack(lease: Lease): Promise<Work>;
+  skip(lease: Lease, reason: string): Promise<Plan>;
+  giveBack(lease: Lease): Promise<Plan>;
   status(): Promise<Status>;
 }
 
@@ -89,15 +89,15 @@ export interface Backend {
   /** Return the new revision once the change is safe. Throws Conflict<Annotations>. */
   change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number>;
   /** From now on keep what is done on a picture in this browser alone; null ends it. */
-  keepApart(id: string, apart: Apart | null): void;
+  keepLocally(id: string, local: LocalDraft | null): void;
   classes(): Promise<Classes>;
   /** Return an id for a new class, which no class of the project ever had. */
   classId(): Promise<number>;
   /** Return the new revision. Throws Conflict<Classes>. */
   putClasses(base: number, client: string, classes: readonly ClassInfo[]): Promise<number>;
   /** Null where the page finds everything itself. */
-  everything(id: string): Promise<Found[] | null>;
-  text(id: string, phrases: readonly string[]): Promise<Found[]>;
+  everything(id: string): Promise<FoundMask[] | null>;
+  text(id: string, phrases: readonly string[]): Promise<FoundMask[]>;
   download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }>;
   /** Call back at every event until the returned function is called. */
   listen(hear: (event: ServerEvent) => void, online: (isOnline: boolean) => void): () => void;

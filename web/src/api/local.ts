@@ -4,7 +4,7 @@ import { ApiError, type Backend, Conflict, type ModelFiles } from "./backend";
 import { toCoco } from "./coco";
 import type { Database } from "./database";
 import { newId } from "../ids";
-import { KeptAnnotations } from "./kept";
+import { LocalAnnotations } from "./local_annotations";
 import type { Annotation, Annotations, Classes, ClassInfo, ExportFormat, ImageInfo, Info, Operation } from "./types";
 
 const MAX_BYTES = 200 * 2 ** 20;
@@ -22,13 +22,13 @@ export class LocalBackend implements Backend {
   readonly engine = null;
   readonly formats: readonly ExportFormat[] = ["coco"];
   readonly model: ModelFiles;
-  private readonly kept: KeptAnnotations;
+  private readonly localAnnotations: LocalAnnotations;
 
   constructor(
     private readonly database: Database,
     private readonly config: LocalConfig,
   ) {
-    this.kept = new KeptAnnotations(database);
+    this.localAnnotations = new LocalAnnotations(database);
     const base = new URL(config.models, document.baseURI).href;
     this.model = { decoder: config.decoder ?? "onnx", base, encodes: true };
   }
@@ -102,17 +102,17 @@ export class LocalBackend implements Backend {
     return image;
   }
 
-  keepApart = () => undefined;
+  keepLocally = () => undefined;
   embedding = async () => null;
   everything = async () => null;
   text = async () => {
     throw new ApiError(501, "Words need a server with a text model: run `anymask serve`.");
   };
 
-  annotations = (id: string): Promise<Annotations> => this.kept.get(id);
+  annotations = (id: string): Promise<Annotations> => this.localAnnotations.get(id);
 
   async change(id: string, base: number, _client: string, changes: readonly Operation[]): Promise<number> {
-    const { revision, annotations } = await this.kept.change(id, base, changes);
+    const { revision, annotations } = await this.localAnnotations.change(id, base, changes);
     const image = await this.database.get<ImageInfo>("images", id);
     if (image) {
       await this.database.put("images", id, { ...image, revision, num_annotations: annotations.length });

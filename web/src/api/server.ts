@@ -2,25 +2,25 @@
 
 import { ApiError, type Backend, Conflict, type Engine, type ModelFiles } from "./backend";
 import type { Database } from "./database";
-import { KeptAnnotations } from "./kept";
+import { LocalAnnotations } from "./local_annotations";
 import type { components } from "./schema";
 import type {
   Annotations,
-  Apart,
   Classes,
   ClassInfo,
   EmbeddingData,
   ExportFormat,
-  Found,
+  FoundMask,
   ImageInfo,
   Info,
   Lease,
+  LocalDraft,
   Operation,
+  Plan,
   ServerEvent,
   Statistics,
   Status,
   Task,
-  Work,
 } from "./types";
 
 type Schemas = components["schemas"];
@@ -30,17 +30,17 @@ export class ServerBackend implements Backend {
   readonly formats: readonly ExportFormat[] = ["coco", "sa1b", "yolo", "labels", "cutouts"];
   readonly model: ModelFiles;
   readonly engine: Engine = {
-    work: () => this.json<Work>("GET", "engine/work"),
-    next: (worker, stage) => this.json<{ task: Task | null; work: Work }>("POST", "engine/next", { worker, stage }),
+    work: () => this.json<Plan>("GET", "engine/work"),
+    next: (worker, stage) => this.json<{ task: Task | null; work: Plan }>("POST", "engine/next", { worker, stage }),
     renew: async (lease) => (await this.json<Schemas["Held"]>("POST", "engine/renew", lease)).held,
     finish: (lease, effort, masks) => this.finished("finish", lease, { ...effort, masks }),
     judge: (lease, effort, judged) => this.finished("judge", lease, { ...effort, ...judged }),
-    skip: (lease, reason) => this.json<Work>("POST", "engine/skip", { lease, reason }),
-    giveBack: (lease) => this.json<Work>("POST", "engine/give-back", lease),
+    skip: (lease, reason) => this.json<Plan>("POST", "engine/skip", { lease, reason }),
+    giveBack: (lease) => this.json<Plan>("POST", "engine/give-back", lease),
     status: () => this.json<Status>("GET", "engine/status"),
   };
-  private readonly kept: KeptAnnotations;
-  private readonly apart = new Map<string, Apart>();
+  private readonly localAnnotations: LocalAnnotations;
+  private readonly localDrafts = new Map<string, LocalDraft>();
   private project = "";
   /** What this page was loaded from: a server that has another by now refuses all that is asked. */
   private loaded: Record<string, string> = {};
@@ -50,7 +50,7 @@ export class ServerBackend implements Backend {
     decoder: ModelFiles["decoder"],
     database: Database,
   ) {
-    this.kept = new KeptAnnotations(database);
+    this.localAnnotations = new LocalAnnotations(database);
     this.model = { decoder, base: `${root}api/models/`, encodes: false };
   }
 
@@ -77,12 +77,12 @@ export class ServerBackend implements Backend {
   }
 
   async annotations(id: string): Promise<Annotations> {
-    const apart = this.apart.get(id);
+    const local = this.localDrafts.get(id);
     const path = `images/${id}/annotations`;
-    if (!apart) return this.json<Annotations>("GET", path);
-    if (apart.revision === null) return this.kept.get(apart.key);
-    const { annotations } = await this.json<Annotations>("GET", `${path}?revision=${apart.revision}`);
-    return this.kept.toJudge(apart.key, annotations);
+    if (!local) return this.json<Annotations>("GET", path);
+    if (local.revision === null) return this.localAnnotations.get(local.key);
+    const { annotations } = await this.json<Annotations>("GET", `${path}?revision=${local.revision}`);
+    return this.localAnnotations.toJudge(local.key, annotations);
   }
 
   async embedding(id: string): Promise<EmbeddingData> {
@@ -98,22 +98,22 @@ export class ServerBackend implements Backend {
     return { data: new Uint16Array(await response.arrayBuffer()), shapes };
   }
 
-  keepApart(id: string, apart: Apart | null): void {
-    if (apart === null) this.apart.delete(id);
-    else this.apart.set(id, { ...apart, key: `${this.project} ${apart.key}` });
+  keepLocally(id: string, local: LocalDraft | null): void {
+    if (local === null) this.localDrafts.delete(id);
+    else this.localDrafts.set(id, { ...local, key: `${this.project} ${local.key}` });
   }
 
   private async finished(how: "finish" | "judge", lease: Lease, what: object): Promise<Statistics> {
     const path = `engine/${how}`;
     const { statistics } = await this.json<{ statistics: Statistics }>("POST", path, { lease, ...what });
-    const apart = this.apart.get(lease.image);
-    if (apart) await this.kept.forget(apart.key).catch(() => undefined);
+    const local = this.localDrafts.get(lease.image);
+    if (local) await this.localAnnotations.forget(local.key).catch(() => undefined);
     return statistics;
   }
 
   async change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number> {
-    const apart = this.apart.get(id);
-    if (apart) return (await this.kept.change(apart.key, base, changes)).revision;
+    const local = this.localDrafts.get(id);
+    if (local) return (await this.localAnnotations.change(local.key, base, changes)).revision;
     const body = { base_revision: base, client, changes: changes.map(sent) };
     return (await this.saving<Annotations>("POST", `images/${id}/changes`, body)).revision;
   }
@@ -122,12 +122,12 @@ export class ServerBackend implements Backend {
     return (await this.saving<Classes>("PUT", "classes", { base_revision: base, client, classes })).revision;
   }
 
-  async everything(id: string): Promise<Found[]> {
+  async everything(id: string): Promise<FoundMask[]> {
     const { records } = await this.json<Schemas["Everything"]>("POST", `images/${id}/everything`, {});
     return records.map(({ rle, predicted_iou }) => ({ rle, score: predicted_iou, phrase: null }));
   }
 
-  async text(id: string, phrases: readonly string[]): Promise<Found[]> {
+  async text(id: string, phrases: readonly string[]): Promise<FoundMask[]> {
     const { records } = await this.json<Schemas["Texts"]>("POST", `images/${id}/text`, { phrases });
     return records.map(({ rle, score, phrase }) => ({ rle, score, phrase }));
   }

@@ -53,7 +53,7 @@ export interface Classes {
 }
 
 /** A mask that everything-mode or words found; not kept yet. */
-export interface Found {
+export interface FoundMask {
   readonly rle: RLE;
   readonly score: number | null;
   readonly phrase: string | null;
@@ -80,7 +80,7 @@ export type ServerEvent = Readonly<
 export type Stage = Schemas["Task"]["lease"]["stage"];
 export type Lease = Readonly<Schemas["Lease"]>;
 export type Task = Readonly<Schemas["Task"]>;
-export type Work = Readonly<Schemas["Work"]>;
+export type Plan = Readonly<Schemas["Work"]>;
 export type Summary = Readonly<Schemas["Summary"]>;
 export type Statistics = Readonly<Schemas["Statistics"]>;
 export type Status = Readonly<Schemas["Status"]>;
@@ -94,7 +94,7 @@ export interface Judged {
   readonly added: readonly Annotation[];
 }
 /** Where what is done on a picture is kept, in this browser alone. */
-export interface Apart {
+export interface LocalDraft {
   readonly key: string;
   /** Begin with the masks that the server had then, to be judged; null begins with none. */
   readonly revision: number | null;

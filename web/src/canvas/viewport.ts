@@ -8,7 +8,7 @@ import type { Logits } from "../geometry/resize";
 import type { RLE } from "../geometry/rle";
 import type { App } from "../state/app";
 import { candidateOf, type Editor } from "../state/editor";
-import { nextPlace, placeOf, shapeOf } from "../state/look";
+import { nextPaletteIndex, paletteIndex, shapeOf } from "../state/appearance";
 import { awaits } from "../state/provenance";
 import { type Effect, type Gesture, idle, type PointerInput, step } from "../tools/gesture";
 import { drawBox, drawBrush, drawCross, drawPoint, drawPolygons, OverlayMask, type Scene } from "./overlay";
@@ -152,7 +152,7 @@ export class Viewport {
       masks.push({
         id,
         coverage,
-        ink: { color: paletteColor(placeOf(id)), opacity: opacity * 0.75 },
+        ink: { color: paletteColor(paletteIndex(id)), opacity: opacity * 0.75 },
         extent: mask.width * mask.height,
       });
     }
@@ -260,14 +260,14 @@ export class Viewport {
   }
 
   private activeColor = () =>
-    this.app.colorBy.peek() === "instance" ? paletteColor(nextPlace()) : this.app.nextColor();
+    this.app.colorBy.peek() === "instance" ? paletteColor(nextPaletteIndex()) : this.app.nextColor();
 
   private drawSelected(scene: Scene): void {
     const stroked = this.editor.stroke.peek()?.target?.id;
     const hovered = this.hoveredMask.peek();
     const proposal = this.app.proposals.peek()?.find(({ id }) => id === hovered);
     if (proposal) {
-      const ink = { color: paletteColor(placeOf(proposal.id)), opacity: 0.7, edge: WHITE };
+      const ink = { color: paletteColor(paletteIndex(proposal.id)), opacity: 0.7, edge: WHITE };
       this.highlight.draw(scene, shapeOf(proposal.rle).coverage, ink);
     }
     const annotations = this.app.store.annotations.peek();

@@ -1,6 +1,6 @@
 /** Everything-mode in the page: a grid of clicks, the sure and steady masks among the answers, without doubles. */
 
-import type { Found } from "../api/types";
+import type { FoundMask } from "../api/types";
 import type { Fit, Size } from "../geometry/frames";
 import { area, iou, type Mask } from "../geometry/mask";
 import { fullMask } from "../geometry/resize";
@@ -24,7 +24,7 @@ export async function findEverything(
   imageSize: number,
   fit: Fit,
   grid: number,
-): Promise<Found[]> {
+): Promise<FoundMask[]> {
   const candidates: Candidate[] = [];
   let side = 0;
   for (let index = 0; index < grid * grid; index++) {

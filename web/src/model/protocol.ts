@@ -1,7 +1,7 @@
 /** What the page and its worker say to each other. */
 
 import type { ModelFiles } from "../api/backend";
-import type { EmbeddingData, Found } from "../api/types";
+import type { EmbeddingData, FoundMask } from "../api/types";
 import type { Fit, Size } from "../geometry/frames";
 import type { Mask } from "../geometry/mask";
 import type { Logits } from "../geometry/resize";
@@ -31,14 +31,14 @@ export interface Calls {
     reply: null;
   };
   has: { ask: { id: string }; reply: boolean };
-  /** Answer a prompt; `finely`: as the package does, which asks twice about first clicks and boxes. */
+  /** Answer a prompt; `refines`: as the package does, which asks twice about first clicks and boxes. */
   decode: {
-    ask: { id: string; prompt: ModelPrompt; original: Size; imageSize: number; fit: Fit; finely: boolean };
+    ask: { id: string; prompt: ModelPrompt; original: Size; imageSize: number; fit: Fit; refines: boolean };
     reply: Answer & { milliseconds: number };
   };
   /** A mask at the original size with its stored form. */
   finish: { ask: { logits: Logits; original: Size; imageSize: number; fit: Fit }; reply: { mask: Mask; rle: RLE } };
-  everything: { ask: { id: string; original: Size; imageSize: number; fit: Fit; grid: number }; reply: Found[] };
+  everything: { ask: { id: string; original: Size; imageSize: number; fit: Fit; grid: number }; reply: FoundMask[] };
 }
 export type CallName = keyof Calls;
 

@@ -11,7 +11,7 @@ import type { Answer, Decoder } from "./decoder";
 import type { ModelPrompt } from "./prompt";
 
 /** Answer a prompt; later clicks and mask prompts get the decoder's answer as it is. */
-export async function decodeFinely(
+export async function decodeRefined(
   decoder: Decoder,
   image: unknown,
   prompt: ModelPrompt,

@@ -25,7 +25,7 @@ interface Question {
 }
 interface Asked extends Question {
   /** A hover is answered at once, by the decoder's first word; a click or a box as the package answers it. */
-  readonly finely: boolean;
+  readonly refines: boolean;
 }
 
 export class ModelSession {
@@ -62,9 +62,9 @@ export class ModelSession {
   }
 
   /** Answer a click or a box; all are answered, in turn. */
-  ask = (question: Question): Promise<Candidates> => this.schedule.ask({ ...question, finely: true });
+  ask = (question: Question): Promise<Candidates> => this.schedule.ask({ ...question, refines: true });
   /** Answer a hover, or null if a later question overtook it. */
-  hover = (question: Question): Promise<Candidates | null> => this.schedule.askLatest({ ...question, finely: false });
+  hover = (question: Question): Promise<Candidates | null> => this.schedule.askLatest({ ...question, refines: false });
   dropHover = (): void => this.schedule.dropHover();
 
   setImage = (ask: Calls["image"]["ask"]) =>
@@ -78,10 +78,10 @@ export class ModelSession {
   everything = (id: string, original: Size, grid: number) =>
     this.call("everything", { id, original, imageSize: this.imageSize, fit: this.fit, grid });
 
-  private async decode({ id, original, prompt, finely }: Asked): Promise<Candidates> {
+  private async decode({ id, original, prompt, refines }: Asked): Promise<Candidates> {
     const { imageSize, fit } = this;
     const asked = toModelPrompt(prompt, original, imageSize, fit, this.model?.padsBoxes ?? false);
-    const answer = await this.call("decode", { id, prompt: asked, original, imageSize, fit, finely });
+    const answer = await this.call("decode", { id, prompt: asked, original, imageSize, fit, refines });
     return rank(answer.logits, answer.scores, answer.side, answer.milliseconds);
   }
 

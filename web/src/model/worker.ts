@@ -6,7 +6,7 @@ import type { Decoder } from "./decoder";
 import { findEverything } from "./everything";
 import { FakeDecoder } from "./fake";
 import type { CallName, Calls, Request, Response } from "./protocol";
-import { decodeFinely } from "./refinement";
+import { decodeRefined } from "./refinement";
 
 const KEPT_IMAGES = 3;
 
@@ -40,11 +40,11 @@ const answers: { [Name in CallName]: (ask: Calls[Name]["ask"]) => Promise<Calls[
   async has({ id }) {
     return images.has(id);
   },
-  async decode({ id, prompt, original, imageSize, fit, finely }) {
+  async decode({ id, prompt, original, imageSize, fit, refines }) {
     const start = performance.now();
     const [model, image] = [ready(), prepared(id)];
-    const answer = finely
-      ? await decodeFinely(model, image, prompt, original, imageSize, fit)
+    const answer = refines
+      ? await decodeRefined(model, image, prompt, original, imageSize, fit)
       : await model.decode(image, prompt);
     return { ...answer, milliseconds: performance.now() - start };
   },

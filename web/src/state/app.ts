@@ -3,7 +3,16 @@
 import { computed, effect, type Signal, signal, untracked } from "@preact/signals";
 import type { Backend, Engine } from "../api/backend";
 import { ApiError } from "../api/backend";
-import type { Annotation, Apart, ClassInfo, ExportFormat, Found, ImageInfo, Info, ServerEvent } from "../api/types";
+import type {
+  Annotation,
+  LocalDraft,
+  ClassInfo,
+  ExportFormat,
+  FoundMask,
+  ImageInfo,
+  Info,
+  ServerEvent,
+} from "../api/types";
 import { Picture } from "../canvas/picture";
 import { paletteColor, type RGB } from "../geometry/colors";
 import type { Size } from "../geometry/frames";
@@ -16,7 +25,7 @@ import { filled, inLanguage, type StringKey } from "../ui/strings";
 import type { AnnotationChange, Change, Changeset } from "./document";
 import { encoded, learned } from "./encoding";
 import type { KeptDraft, TabJournal } from "./journal";
-import { classColor, colorOf, nextPlace, remembered, rememberedLanguage, shapeOf } from "./look";
+import { classColor, colorOf, nextPaletteIndex, persisted, persistedLanguage, shapeOf } from "./appearance";
 import type { Pending } from "./rebase";
 import { Store } from "./store";
 import { Work } from "./work";
@@ -31,7 +40,7 @@ export type ModelState =
   | { readonly is: "ready"; readonly device: string }
   | { readonly is: "failed"; readonly message: string };
 /** A mask that everything-mode or words found, to be picked. */
-export interface Proposal extends Found {
+export interface Proposal extends FoundMask {
   readonly id: string;
 }
 
@@ -49,7 +58,7 @@ export class App {
   /** The image that is shown, with its masks. */
   readonly readable = signal<string | null>(null);
   /** Whether what is done is kept in this browser until the picture is done. */
-  readonly isApart = signal(false);
+  readonly isLocal = signal(false);
   /** The image that prompts can be asked about. */
   readonly promptable = signal<string | null>(null);
   readonly problem = signal<{ readonly image: string; readonly message: string } | null>(null);
@@ -63,15 +72,15 @@ export class App {
   /** What a tap means, where there is no second button. */
   readonly tapLabel = signal<0 | 1>(1);
   readonly brush = signal(12);
-  readonly tolerance = remembered("tolerance", 1);
-  readonly opacity = remembered("opacity", 0.45);
-  readonly colorBy = remembered<"instance" | "class">("color-by", "instance");
+  readonly tolerance = persisted("tolerance", 1);
+  readonly opacity = persisted("opacity", 0.45);
+  readonly colorBy = persisted<"instance" | "class">("color-by", "instance");
   readonly showMasks = signal(true);
-  readonly panelOpen = remembered("panel", typeof innerWidth === "undefined" || innerWidth > 720);
+  readonly panelOpen = persisted("panel", typeof innerWidth === "undefined" || innerWidth > 720);
   readonly sideOpen = signal<"help" | "text" | null>(null);
   readonly renaming = signal<string | null>(null);
-  readonly language = rememberedLanguage();
-  readonly bindings = remembered<Bindings>("keys", {});
+  readonly language = persistedLanguage();
+  readonly bindings = persisted<Bindings>("keys", {});
   readonly keymap = computed(() => new Keymap(this.bindings.value));
   /** The class of this project that new masks get until another is chosen. */
   readonly stickyClass: Signal<number | null>;
@@ -104,8 +113,8 @@ export class App {
     readonly backend: Backend,
     private readonly journal: TabJournal,
   ) {
-    this.stickyClass = remembered<number | null>(`class-${journal.project}`, null);
-    this.lastImage = remembered<string | null>(`image-${journal.project}`, null);
+    this.stickyClass = persisted<number | null>(`class-${journal.project}`, null);
+    this.lastImage = persisted<string | null>(`image-${journal.project}`, null);
     this.store = new Store(backend, journal, (what, blanks) => this.say(this.t(what, blanks)));
   }
 
@@ -152,18 +161,18 @@ export class App {
 
   private async startWork(engine: Engine, kept: KeptDraft | undefined): Promise<void> {
     const host = {
-      open: (image: ImageInfo, apart: Apart | null) => {
-        this.backend.keepApart(image.id, apart);
-        this.isApart.value = apart !== null;
+      open: (image: ImageInfo, local: LocalDraft | null) => {
+        this.backend.keepLocally(image.id, local);
+        this.isLocal.value = local !== null;
         this.loaded.delete(image.id);
         this.images.value = [image];
         this.selection.value = new Set();
         this.openImage = null; // Opened anew, also if it is the same.
-        this.store.turnTo(image.id, kept?.image === image.id ? kept.draft : null);
+        this.store.switchTo(image.id, kept?.image === image.id ? kept.draft : null);
         kept = undefined;
       },
       close: () => {
-        this.store.turnTo(null);
+        this.store.switchTo(null);
         this.images.value = [];
       },
       latest: (image: string) => this.backend.encode(image, "now"),
@@ -188,13 +197,13 @@ export class App {
     effect(() => {
       // To judge masks takes no prompts: there is no waiting for those.
       const ready = work.judges.value ? this.readable : this.promptable;
-      if (ready.value !== null) this.lookAtWaiting(work);
+      if (ready.value !== null) this.selectWaiting(work);
     });
     // What a tab that is gone left unsaved, of pictures that may never be opened here.
     for (const id of this.recovered.keys()) void this.openAnnotations(id).catch(() => undefined);
   }
 
-  private lookAtWaiting(work: Work): void {
+  private selectWaiting(work: Work): void {
     work.ready();
     const [first] = untracked(work.waiting);
     if (!first || this.store.document.peek().draft) return;
@@ -421,7 +430,7 @@ export class App {
 
   /** The colour that the next mask will have. */
   nextColor(): RGB {
-    if (this.colorBy.value === "instance") return paletteColor(nextPlace());
+    if (this.colorBy.value === "instance") return paletteColor(nextPaletteIndex());
     return this.annotationColor({ id: "", class_id: this.stickyClass.value });
   }
 
@@ -580,7 +589,7 @@ export class App {
     if (phrases.length > 0 && id !== null) await this.find(id, () => this.backend.text(id, phrases));
   }
 
-  private async find(id: string, search: () => Promise<readonly Found[]>): Promise<void> {
+  private async find(id: string, search: () => Promise<readonly FoundMask[]>): Promise<void> {
     if (this.busy.peek()) return;
     this.busy.value = "thinking";
     try {

@@ -13,7 +13,7 @@ import type { PromptPoint } from "../model/prompt";
 import type { Candidate, Candidates } from "../model/session";
 import type { App } from "./app";
 import type { AnnotationChange, Change, Draft } from "./document";
-import { shapeOf } from "./look";
+import { shapeOf } from "./appearance";
 
 /** The mask under the pointer, before any click. */
 export interface Preview {

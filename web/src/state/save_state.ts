@@ -13,7 +13,7 @@ const LONGEST_WAIT = 30;
 const BY_WEIGHT = ["saved", "saving", "offline", "refused"] as const;
 
 /** Of two things that are saved, the state of which there is more to say. */
-export function graver(a: SaveState, b: SaveState): SaveState {
+export function worse(a: SaveState, b: SaveState): SaveState {
   return BY_WEIGHT.indexOf(a.is) >= BY_WEIGHT.indexOf(b.is) ? a : b;
 }
 

@@ -22,7 +22,7 @@ import {
 } from "./document";
 import type { TabJournal } from "./journal";
 import type { Pending, Rebased } from "./rebase";
-import { graver } from "./save_state";
+import { worse } from "./save_state";
 
 const NONE: ReadonlyMap<string, Annotation> = new Map();
 
@@ -36,7 +36,7 @@ export class Store {
   readonly autosave: Autosave;
   readonly classes: ClassList;
   /** Of masks and classes together. */
-  readonly saving = computed(() => graver(this.autosave.state.value, this.classes.state.value));
+  readonly saving = computed(() => worse(this.autosave.state.value, this.classes.state.value));
   /** Sees every change before it is made, and may add to it. */
   stamp: ((label: StringKey, changes: readonly Change[]) => readonly Change[]) | null = null;
 
@@ -114,7 +114,7 @@ export class Store {
   }
 
   /** Show another picture, or none, with no way back to the one before. */
-  turnTo(image: string | null, draft: Draft | null = null): void {
+  switchTo(image: string | null, draft: Draft | null = null): void {
     this.history.value = emptyHistory;
     this.document.value = { ...this.document.value, image, draft };
   }

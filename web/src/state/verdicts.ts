@@ -1,12 +1,12 @@
 /** Words on masks, in a review or a check: kept in this browser until the picture is done, and then sent all at once. */
 
-import type { Annotation, Apart, Judged, Judgement, Stage, Task, Verdict } from "../api/types";
+import type { Annotation, LocalDraft, Judged, Judgement, Stage, Task, Verdict } from "../api/types";
 import type { Change } from "./document";
 
 export const isJudged = (stage: Stage | undefined): boolean => stage === "review" || stage === "check";
 
 /** Where a task's work is kept until it is done, if not on the server as it is made. */
-export function apartOf({ lease, image }: Task): Apart | null {
+export function localDraftOf({ lease, image }: Task): LocalDraft | null {
   if (lease.is_second) return { key: `second ${lease.job}`, revision: null };
   if (isJudged(lease.stage)) return { key: `${lease.stage} ${lease.job}`, revision: image.revision };
   return null;

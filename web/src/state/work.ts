@@ -2,18 +2,18 @@
 
 import { computed, signal } from "@preact/signals";
 import { ApiError, type Engine } from "../api/backend";
-import type { Annotation, Apart, Effort, ImageInfo, Lease, Stage, Statistics, Task, Work as Plan } from "../api/types";
+import type { Annotation, Effort, ImageInfo, Lease, LocalDraft, Plan, Stage, Statistics, Task } from "../api/types";
 import { en, type StringKey } from "../ui/strings";
 import type { Change } from "./document";
-import { remembered } from "./look";
+import { persisted } from "./appearance";
 import { awaits, type Maker, provenanceOf, stamped } from "./provenance";
 import { Stopwatch } from "./stopwatch";
-import { apartOf, asVerdicts, byConfidence, isJudged, judgements, ruled } from "./verdicts";
+import { asVerdicts, byConfidence, isJudged, judgements, localDraftOf, ruled } from "./verdicts";
 
 /** What of the page this needs. */
 export interface WorkHost {
-  /** Show a picture; what is made of it `apart` stays in this browser for now. */
-  open(image: ImageInfo, apart: Apart | null): void;
+  /** Show a picture; what is done on it goes into a `local` draft where one is given. */
+  open(image: ImageInfo, local: LocalDraft | null): void;
   close(): void;
   /** A picture as the server knows it now. */
   latest(image: string): Promise<ImageInfo>;
@@ -37,9 +37,9 @@ const KEPT = "anymask-task";
 const TICK_MS = 1000;
 
 export class Work {
-  readonly name = remembered("worker", "");
+  readonly name = persisted("worker", "");
   /** The stage of choice; null takes what is suggested. */
-  readonly stage = remembered<Stage | null>("stage", null);
+  readonly stage = persisted<Stage | null>("stage", null);
   readonly plan = signal<Plan | null>(null);
   readonly task = signal<Task | null>(null);
   readonly statistics = signal<Statistics | null>(null);
@@ -97,14 +97,14 @@ export class Work {
     if (kept && (await this.engine.renew(kept.task.lease).catch(() => false))) this.begin(kept.task, kept.plan, kept);
     else {
       this.storage.removeItem(KEPT);
-      await this.look();
+      await this.refresh();
     }
   }
 
-  async look(): Promise<void> {
+  async refresh(): Promise<void> {
     await this.doing(async () => {
       this.plan.value = await this.engine.work();
-    }, this.look);
+    }, this.refresh);
   }
 
   take = (): Promise<void> =>
@@ -129,8 +129,8 @@ export class Work {
       }
       await this.host.saved();
       if (judges && !(await this.judged(task.peek()!))) return;
-      const apart = lease.is_second ? [...this.host.annotations().values()].map(({ rle }) => rle) : [];
-      if (!judges) await this.engine.finish(lease, this.spent(), apart);
+      const masks = lease.is_second ? [...this.host.annotations().values()].map(({ rle }) => rle) : [];
+      if (!judges) await this.engine.finish(lease, this.spent(), masks);
       await this.goOn();
     }, this.finish);
 
@@ -171,7 +171,7 @@ export class Work {
     }, this.pause);
 
   /** Go over to a stage, and leave the picture of another to others. */
-  async turnTo(stage: Stage): Promise<void> {
+  async switchStage(stage: Stage): Promise<void> {
     const now = this.task.peek()?.lease.stage;
     if (now && now !== stage) {
       if (this.host.hasDraft()) return this.host.say("draftFirst");
@@ -299,7 +299,7 @@ export class Work {
     this.isReady = false;
     this.renewed = this.now();
     this.keep(task);
-    this.host.open(task.image, apartOf(task));
+    this.host.open(task.image, localDraftOf(task));
   }
 
   private end(plan: Plan): void {
@@ -314,7 +314,7 @@ export class Work {
   private lost(): void {
     this.host.say(this.judges.peek() ? "lostVerdicts" : "lostPicture");
     if (this.plan.peek()) this.end(this.plan.peek()!);
-    void this.look();
+    void this.refresh();
   }
 
   private async goOn(): Promise<void> {

@@ -8,15 +8,15 @@ import type { Work } from "../state/work";
 import { Chart } from "./chart";
 import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
-import { count, figure, percent, seconds } from "./figures";
+import { count, decimal, percent, seconds } from "./format";
 import { Icon } from "./icons";
 import { Quality } from "./quality";
-import { Number_, QueueBar } from "./queue";
+import { Figure, QueueBar } from "./queue";
 import type { StringKey } from "./strings";
 
 const EVERY_MS = 10_000;
 const SOON_MS = 400;
-type Told = { readonly context: AppContext; readonly status: Status };
+type StatusProps = { readonly context: AppContext; readonly status: Status };
 
 export function Dashboard({ context, work }: { context: AppContext; work: Work }) {
   const { app } = context;
@@ -80,7 +80,7 @@ const isOutdated = ({ models, serving }: Status): boolean =>
   models.some(({ is_current, hash }) => is_current && hash !== serving);
 const COLORS = { assisted: "--stage-1", "semi-automatic": "--stage-2", automatic: "--stage-3" } as const;
 
-function Flow({ context, status }: Told) {
+function Flow({ context, status }: StatusProps) {
   const { app } = context;
   return (
     <section class="flow">
@@ -98,13 +98,13 @@ function Flow({ context, status }: Told) {
             <p class="hint">{app.t(`${stage}About`)}</p>
             <QueueBar context={context} queue={queue} />
             <dl class="numbers">
-              <Number_ name={app.t("masksPerImage")} value={known(numbers, figure(numbers.masks_per_image))} />
-              <Number_ name={app.t("secondsPerMask")} value={known(numbers, seconds(numbers.seconds_per_mask))} />
+              <Figure name={app.t("masksPerImage")} value={known(numbers, decimal(numbers.masks_per_image))} />
+              <Figure name={app.t("secondsPerMask")} value={known(numbers, seconds(numbers.seconds_per_mask))} />
               {!isMachine && (
-                <Number_ name={app.t("clicksPerMask")} value={known(numbers, figure(numbers.clicks_per_mask))} />
+                <Figure name={app.t("clicksPerMask")} value={known(numbers, decimal(numbers.clicks_per_mask))} />
               )}
-              {!isMachine && <Number_ name={app.t("byHand")} value={known(numbers, percent(numbers.by_hand))} />}
-              {isMachine && <Number_ name={app.t("masksTitle")} value={count(numbers.added)} />}
+              {!isMachine && <Figure name={app.t("byHand")} value={known(numbers, percent(numbers.by_hand))} />}
+              {isMachine && <Figure name={app.t("masksTitle")} value={count(numbers.added)} />}
             </dl>
             {waits && waits.done !== undefined && (
               <p class="hint">{app.t("prefillQueue", { done: count(waits.done), open: count(waits.open ?? 0) })}</p>
@@ -125,7 +125,7 @@ function Prefilled({ context, numbers }: { context: AppContext; numbers: Summary
   return <p class="hint">{app.t("prefilledCounts", { prefilled, confirmed, fixed, rejected, added })}</p>;
 }
 
-function Charts({ context, status }: Told) {
+function Charts({ context, status }: StatusProps) {
   const { app } = context;
   const line = timeline(status.history);
   const language = app.language.value === "zh" ? "zh-CN" : "en-GB";
@@ -163,7 +163,7 @@ function stretchOf(width: number): { number: number; unit: string } {
   return width < 86_400 ? { number: width / 3600, unit: "h" } : { number: width / 86_400, unit: "d" };
 }
 
-function Models({ context, status }: Told) {
+function Models({ context, status }: StatusProps) {
   const { app } = context;
   const names = [...new Set(status.models.flatMap(({ scores }) => Object.keys(scores)))];
   const best = new Map(names.map((name) => [name, Math.max(...status.models.map(({ scores }) => scores[name] ?? 0))]));
@@ -229,7 +229,7 @@ function Score({ value, best }: { value: number | undefined; best: number }) {
 
 const NAMED: ReadonlySet<string> = new Set([...STAGES, "review", "check"]);
 
-function People({ context, status }: Told) {
+function People({ context, status }: StatusProps) {
   const { app } = context;
   const rows = Object.entries(status.people).flatMap(([stage, people]) =>
     Object.entries(people).map(([name, numbers]) => ({ stage, name, numbers })),
@@ -263,9 +263,9 @@ function People({ context, status }: Told) {
                   </td>
                   <td>{app.t(stage as (typeof STAGES)[number])}</td>
                   <td class="number">{count(numbers.images)}</td>
-                  <td class="number">{figure(numbers.masks_per_image)}</td>
+                  <td class="number">{decimal(numbers.masks_per_image)}</td>
                   <td class="number">{seconds(numbers.seconds_per_mask)}</td>
-                  <td class="number">{figure(numbers.clicks_per_mask)}</td>
+                  <td class="number">{decimal(numbers.clicks_per_mask)}</td>
                   <td class="number">{percent(numbers.by_hand)}</td>
                 </tr>
               ))}
@@ -286,7 +286,7 @@ function People({ context, status }: Told) {
   );
 }
 
-function Aside({ context, status }: Told) {
+function Aside({ context, status }: StatusProps) {
   const { app } = context;
   if (status.quarantined.length === 0) return null;
   return (

@@ -1,10 +1,10 @@
 /** What is shown in the page's place when it cannot begin. */
 
-import { rememberedLanguage } from "../state/look";
+import { persistedLanguage } from "../state/appearance";
 import { filled, inLanguage } from "./strings";
 
 export function Failure({ message }: { message: string }) {
-  const words = inLanguage(rememberedLanguage().value);
+  const words = inLanguage(persistedLanguage().value);
   return (
     <main class="start">
       <p role="alert">{filled(words.notStarted, { message })}</p>

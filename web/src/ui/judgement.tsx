@@ -6,7 +6,7 @@ import type { Work } from "../state/work";
 import { counted } from "../state/verdicts";
 import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
-import { percent } from "./figures";
+import { percent } from "./format";
 import { Icon } from "./icons";
 import { en, type StringKey } from "./strings";
 
@@ -36,7 +36,7 @@ export function Judgement({ context, work, mask }: { context: AppContext; work: 
     <>
       <span class="hint" role="status">
         {score === null ? app.t("toJudge", place) : app.t("toJudgeSure", { ...place, score: percent(score) })}
-        {is !== "open" && <b class={`said ${is}`}> · {app.t(`word_${is}`)}</b>}
+        {is !== "open" && <b class={`verdict ${is}`}> · {app.t(`verdict_${is}`)}</b>}
         {reason && <span class="wide">: {reasonName(context, reason)}</span>}
         {is === "open" && <span class="wide"> · {app.t("hintFix")}</span>}
       </span>
@@ -51,15 +51,15 @@ export function Judgement({ context, work, mask }: { context: AppContext; work: 
 }
 
 /** Of a mask in the list: what was said of it, or the two words that can be said at once. */
-export function Word({ context, mask: { id, verdict } }: { context: AppContext; mask: Annotation }) {
+export function VerdictTag({ context, mask: { id, verdict } }: { context: AppContext; mask: Annotation }) {
   const { app } = context;
   const work = app.work.value;
-  if (!work) return <small>{app.t("awaitsWord")}</small>;
+  if (!work) return <small>{app.t("awaitsVerdict")}</small>;
   if (verdict && verdict.is !== "open") {
-    const name = app.t(`word_${verdict.is}`);
+    const name = app.t(`verdict_${verdict.is}`);
     const why = verdict.reason ? `${name}: ${reasonName(context, verdict.reason)}` : name;
     return (
-      <small class={`said ${verdict.is}`} title={why}>
+      <small class={`verdict ${verdict.is}`} title={why}>
         {name}
       </small>
     );
@@ -68,7 +68,7 @@ export function Word({ context, mask: { id, verdict } }: { context: AppContext; 
   return (
     <>
       {sure && <small title={sure}>{percent(verdict!.score)}</small>}
-      <span class="word" title={app.t("awaitsWord")}>
+      <span class="verdict-buttons" title={app.t("awaitsVerdict")}>
         <button type="button" class="button plain" aria-label={app.keyed("reject")} onClick={() => work.reject(id)}>
           <Icon name="close" />
         </button>

@@ -9,7 +9,7 @@ import { awaits } from "../state/provenance";
 import { chordOf } from "../tools/keys";
 import type { AppContext } from "./commands";
 import { CommandButton, Slider } from "./controls";
-import { Word } from "./judgement";
+import { VerdictTag } from "./judgement";
 import { Icon } from "./icons";
 
 const ROW = 40;
@@ -21,7 +21,7 @@ export function Panel({ context }: { context: AppContext }) {
     <aside class="panel" aria-label={app.t("masksTitle")}>
       {asksClasses(context) && <ClassPalette context={context} />}
       <MaskList context={context} />
-      <Look context={context} />
+      <Appearance context={context} />
       {!app.work.value && <Export context={context} />}
     </aside>
   );
@@ -232,7 +232,7 @@ function MaskRow({ context, annotation, number }: { context: AppContext; annotat
           {name}
         </button>
       )}
-      {(annotation.verdict || awaits(annotation)) && <Word context={context} mask={annotation} />}
+      {(annotation.verdict || awaits(annotation)) && <VerdictTag context={context} mask={annotation} />}
       {asksClasses(context) && (
         <select
           aria-label={app.t("classOf")}
@@ -265,10 +265,10 @@ function MaskRow({ context, annotation, number }: { context: AppContext; annotat
   );
 }
 
-function Look({ context }: { context: AppContext }) {
+function Appearance({ context }: { context: AppContext }) {
   const { app } = context;
   return (
-    <section class="look">
+    <section class="appearance">
       <Slider
         label={app.t("opacity")}
         min={0}

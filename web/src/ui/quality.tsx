@@ -4,38 +4,38 @@ import type { ComponentChildren } from "preact";
 import type { Stage, Status } from "../api/types";
 import type { Work } from "../state/work";
 import type { AppContext } from "./commands";
-import { count, percent } from "./figures";
+import { count, percent } from "./format";
 import { reasonName } from "./judgement";
-import { Number_, QueueBar } from "./queue";
+import { Figure, QueueBar } from "./queue";
 
-interface Told {
+interface StatusProps {
   readonly context: AppContext;
   readonly work: Work;
   readonly status: Status;
 }
 const MOST_REASONS = 4;
 
-export function Quality(told: Told) {
-  const { app } = told.context;
-  const { agreement, honeypots } = told.status.quality;
+export function Quality(props: StatusProps) {
+  const { app } = props.context;
+  const { agreement, honeypots } = props.status.quality;
   const scores = Object.values(honeypots);
   const mean = scores.length > 0 ? scores.reduce((sum, score) => sum + score, 0) / scores.length : null;
   return (
     <section class="quality" aria-label={app.t("quality")}>
-      <Card {...told} stage="review">
-        <Reviewed {...told} />
+      <Card {...props} stage="review">
+        <Reviewed {...props} />
       </Card>
-      <Card {...told} stage="check">
-        <Checked {...told} />
+      <Card {...props} stage="check">
+        <Checked {...props} />
       </Card>
       <article>
         <h2>{app.t("others")}</h2>
         <dl class="numbers one">
-          <Number_
+          <Figure
             name={app.t("agreement", { images: count(agreement.images) })}
             value={percent(agreement.images > 0 ? agreement.mean_iou : null)}
           />
-          <Number_ name={app.t("honeypots", { people: scores.length })} value={percent(mean)} />
+          <Figure name={app.t("honeypots", { people: scores.length })} value={percent(mean)} />
         </dl>
       </article>
     </section>
@@ -43,7 +43,7 @@ export function Quality(told: Told) {
 }
 
 /** A queue in which every mask gets a word. */
-function Card({ context, work, status, stage, children }: Told & { stage: Stage; children: ComponentChildren }) {
+function Card({ context, work, status, stage, children }: StatusProps & { stage: Stage; children: ComponentChildren }) {
   const { app } = context;
   const queue = status.queues[stage];
   const isMine = work.task.value?.lease.stage === stage;
@@ -60,7 +60,7 @@ function Card({ context, work, status, stage, children }: Told & { stage: Stage;
             disabled={work.isBusy.value}
             onClick={() => {
               location.hash = "";
-              void work.turnTo(stage);
+              void work.switchStage(stage);
             }}
           >
             <span>{app.t(isMine ? "goOn" : "begin")}</span>
@@ -75,7 +75,7 @@ function Card({ context, work, status, stage, children }: Told & { stage: Stage;
   );
 }
 
-function Reviewed({ context, status }: Told) {
+function Reviewed({ context, status }: StatusProps) {
   const { app } = context;
   const { accepted, fixed, rejected, reasons } = status.quality.review;
   const all = accepted + fixed + rejected;
@@ -84,9 +84,9 @@ function Reviewed({ context, status }: Told) {
   return (
     <>
       <dl class="numbers three">
-        <Number_ name={app.t("acceptedShare")} value={share(accepted)} />
-        <Number_ name={app.t("fixedShare")} value={share(fixed)} />
-        <Number_ name={app.t("rejectedShare")} value={share(rejected)} />
+        <Figure name={app.t("acceptedShare")} value={share(accepted)} />
+        <Figure name={app.t("fixedShare")} value={share(fixed)} />
+        <Figure name={app.t("rejectedShare")} value={share(rejected)} />
       </dl>
       <ul class="hint">
         {Object.entries(reasons)
@@ -101,17 +101,17 @@ function Reviewed({ context, status }: Told) {
   );
 }
 
-function Checked({ context, status }: Told) {
+function Checked({ context, status }: StatusProps) {
   const { app } = context;
   const { pairs, over_90, over_75, rejected } = status.quality.check;
   if (pairs + rejected === 0) return null;
   const shown = (share: number) => percent(pairs > 0 ? share : null);
   return (
     <dl class="numbers">
-      <Number_ name={app.t("over90")} value={shown(over_90)} />
-      <Number_ name={app.t("over75")} value={shown(over_75)} />
-      <Number_ name={app.t("pairs")} value={count(pairs)} />
-      <Number_ name={app.t("rejectedMasks")} value={count(rejected)} />
+      <Figure name={app.t("over90")} value={shown(over_90)} />
+      <Figure name={app.t("over75")} value={shown(over_75)} />
+      <Figure name={app.t("pairs")} value={count(pairs)} />
+      <Figure name={app.t("rejectedMasks")} value={count(rejected)} />
     </dl>
   );
 }

@@ -2,9 +2,9 @@
 
 import type { Queue } from "../api/types";
 import type { AppContext } from "./commands";
-import { count } from "./figures";
+import { count } from "./format";
 
-export function Number_({ name, value }: { name: string; value: string }) {
+export function Figure({ name, value }: { name: string; value: string }) {
   return (
     <div>
       <dt>{name}</dt>

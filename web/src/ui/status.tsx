@@ -23,7 +23,7 @@ function Saved({ context }: { context: AppContext }) {
   return (
     <div class={`saved ${state.is}`} role="status" title={app.image.value.name}>
       <span class="dot" />
-      <span>{app.t(state.is === "saved" && app.isApart.value ? "keptHere" : state.is, { message })}</span>
+      <span>{app.t(state.is === "saved" && app.isLocal.value ? "keptHere" : state.is, { message })}</span>
     </div>
   );
 }

@@ -6,7 +6,7 @@ import { rates } from "../state/provenance";
 import type { Work } from "../state/work";
 import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
-import { figure, percent, seconds } from "./figures";
+import { decimal, percent, seconds } from "./format";
 import { Reasons, Verdicts } from "./judgement";
 import type { Stage } from "../api/types";
 import type { StringKey } from "./strings";
@@ -91,8 +91,8 @@ function Figures({ context, work }: { context: AppContext; work: Work }) {
   const all = rates(known.all);
   const shown: [StringKey, string, string][] = [
     ["secondsPerMask", seconds(mine.secondsPerMask), seconds(all.secondsPerMask)],
-    ["clicksPerMask", figure(mine.clicksPerMask), figure(all.clicksPerMask)],
-    ["masksPerImage", figure(mine.masksPerImage), figure(all.masksPerImage)],
+    ["clicksPerMask", decimal(mine.clicksPerMask), decimal(all.clicksPerMask)],
+    ["masksPerImage", decimal(mine.masksPerImage), decimal(all.masksPerImage)],
     ["byHand", percent(mine.byHand), percent(all.byHand)],
   ];
   return (
@@ -119,7 +119,7 @@ export function Welcome({ context, work }: { context: AppContext; work: Work }) 
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => field.current?.focus(), []);
   useSignalEffect(() => {
-    if (app.workTick.value > 0) void work.look();
+    if (app.workTick.value > 0) void work.refresh();
   });
   if (work.task.value || !plan) return null;
   const chosen = work.stage.value;

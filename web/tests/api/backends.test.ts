@@ -27,13 +27,13 @@ test("a server is told which project and model it is asked for", async () => {
   ]);
 });
 
-test("what is kept apart is its project's own", async () => {
+test("what is kept in this browser is its project's own", async () => {
   const database = await Database.open(newId());
   const at = async (project: string) => {
     vi.stubGlobal("fetch", async () => Response.json({ project_id: project, model: { hash: "abc" } }));
     const server = new ServerBackend("/", "fake", database);
     await server.info();
-    server.keepApart("1", { key: "second 1", revision: null });
+    server.keepLocally("1", { key: "second 1", revision: null });
     return server;
   };
   await (await at("ours")).change("1", 0, "me", [{ op: "delete", id: "a" }]);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Answer, Decoder } from "../../src/model/decoder";
 import { type ModelPrompt, toModelPrompt } from "../../src/model/prompt";
-import { decodeFinely } from "../../src/model/refinement";
+import { decodeRefined } from "../../src/model/refinement";
 
 const SIDE = 8;
 const SIZE = [64, 64] as const;
@@ -33,7 +33,7 @@ const one: Answer = { side: SIDE, logits: drawn(7), scores: Float32Array.of(0.4)
 
 test("the mask ranked first is asked again with its logits, and keeps its score", async () => {
   const decoder = new Scripted(three, one);
-  const { logits, scores } = await decodeFinely(decoder, null, click, SIZE, 64);
+  const { logits, scores } = await decodeRefined(decoder, null, click, SIZE, 64);
   expect(logits).toEqual(drawn(1, 7, 3));
   expect(scores).toEqual(three.scores);
   expect(decoder.asked.length).toBe(2);
@@ -43,7 +43,7 @@ test("the mask ranked first is asked again with its logits, and keeps its score"
 
 test("a box is asked again too, and takes the second answer's score", async () => {
   const decoder = new Scripted(three, one);
-  expect(await decodeFinely(decoder, null, box, SIZE, 64)).toEqual(one);
+  expect(await decodeRefined(decoder, null, box, SIZE, 64)).toEqual(one);
   expect(decoder.asked[1]!.mask).toEqual(drawn(7));
 });
 
@@ -55,7 +55,7 @@ test("later clicks are asked once", async () => {
     toModelPrompt({ points: [], box: [8, 8, 40, 40], mask }, SIZE, 64),
   ]) {
     const decoder = new Scripted(three, one);
-    expect(await decodeFinely(decoder, null, prompt, SIZE, 64)).toBe(one);
+    expect(await decodeRefined(decoder, null, prompt, SIZE, 64)).toBe(one);
     expect(decoder.asked.length).toBe(1);
   }
 });
@@ -67,7 +67,7 @@ test("crumbs and pinholes turn their sign, padding is left alone", async () => {
   logits[7] = 3; // a crumb of one in fifteen
   logits[6 * SIDE + 1] = 5; // padding
   const decoder = new Scripted(three, { ...one, logits });
-  const found = await decodeFinely(decoder, null, box, [32, 64], 64);
+  const found = await decodeRefined(decoder, null, box, [32, 64], 64);
   const expected = logits.slice();
   expected[7] = -3;
   expect(found.logits).toEqual(expected);

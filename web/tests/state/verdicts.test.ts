@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { masksToJudge } from "../../src/api/kept";
+import { masksToJudge } from "../../src/api/local_annotations";
 import { ApiError, type Engine } from "../../src/api/backend";
-import type { Annotation, Judged, Task, Verdict, Work as Plan } from "../../src/api/types";
+import type { Annotation, Judged, Task, Verdict, Plan } from "../../src/api/types";
 import { apply, type Change, type Document, emptyDocument, inverted } from "../../src/state/document";
 import { awaits } from "../../src/state/provenance";
 import { sameAnnotation } from "../../src/state/rebase";
-import { apartOf, asVerdicts, byConfidence, counted, judgements, ruled } from "../../src/state/verdicts";
+import { localDraftOf, asVerdicts, byConfidence, counted, judgements, ruled } from "../../src/state/verdicts";
 import { type WorkHost, Work } from "../../src/state/work";
 import { annotation } from "../annotation";
 import { none } from "../summary";
@@ -105,11 +105,11 @@ const task: Task = {
   statistics: { mine: none, all: none },
 };
 
-test("work that is not for others yet is kept apart", () => {
-  expect(apartOf(task)).toEqual({ key: "review 7", revision: 3 });
-  expect(apartOf({ ...task, lease: { ...task.lease, stage: "assisted" } })).toBeNull();
+test("work that is not for others yet is kept in this browser", () => {
+  expect(localDraftOf(task)).toEqual({ key: "review 7", revision: 3 });
+  expect(localDraftOf({ ...task, lease: { ...task.lease, stage: "assisted" } })).toBeNull();
   const second = { ...task.lease, stage: "assisted", is_second: true } as const;
-  expect(apartOf({ ...task, lease: second })).toEqual({ key: "second 7", revision: null });
+  expect(localDraftOf({ ...task, lease: second })).toEqual({ key: "second 7", revision: null });
 });
 
 /** A picture with two masks in a review; what it is sent, and what the page does. */
@@ -138,7 +138,7 @@ function inReview() {
     status: async () => Promise.reject(new Error("not here")),
   };
   const host: WorkHost = {
-    open: (image, apart) => void log.push(`open ${image.revision} ${apart?.key}`),
+    open: (image, local) => void log.push(`open ${image.revision} ${local?.key}`),
     close: () => void log.push("close"),
     latest: async () => ({ ...task.image, revision: 4 }),
     annotations: () => document.annotations.get("1")!,
@@ -172,10 +172,10 @@ function inReview() {
 
 test("a review goes mask by mask, and ends once each has a word", async () => {
   const { work, log, sent, taken, word, undo, pass } = inReview();
-  await work.turnTo("review");
+  await work.switchStage("review");
   expect(taken).toEqual([]);
   work.name.value = "Eve";
-  await work.turnTo("review");
+  await work.switchStage("review");
   work.ready();
   pass(10);
   work.tick();
@@ -199,7 +199,7 @@ test("a review goes mask by mask, and ends once each has a word", async () => {
 test("a mask that was fixed is kept so, with what it took, and counts as done", async () => {
   const { work, sent, host, word, log, pass } = inReview();
   work.name.value = "Eve";
-  await work.turnTo("review");
+  await work.switchStage("review");
   work.ready();
   pass(4);
   const before = host.annotations().get("unsure")!;
@@ -218,7 +218,7 @@ test("a mask that was fixed is kept so, with what it took, and counts as done", 
 test("masks that others changed meanwhile are shown anew, and the picture is not done", async () => {
   const { work, sent, log, refuse } = inReview();
   work.name.value = "Eve";
-  await work.turnTo("review");
+  await work.switchStage("review");
   work.confirm("sure", "unsure");
   refuse();
   await work.finish();
@@ -230,10 +230,10 @@ test("masks that others changed meanwhile are shown anew, and the picture is not
 test("who turns to another stage leaves the picture to others", async () => {
   const { work, log, taken } = inReview();
   work.name.value = "Eve";
-  await work.turnTo("review");
-  await work.turnTo("review");
+  await work.switchStage("review");
+  await work.switchStage("review");
   expect(taken).toEqual(["review"]);
-  await work.turnTo("check");
+  await work.switchStage("check");
   expect(log).toEqual(["open 3 review 7", "give back", "close", "close"]);
   expect(taken).toEqual(["review", "check"]);
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ApiError, type Engine } from "../../src/api/backend";
-import type { Annotation, Effort, Provenance, Task, Work as Plan } from "../../src/api/types";
+import type { Annotation, Effort, Provenance, Task, Plan } from "../../src/api/types";
 import { apply, type Change, type Document, emptyDocument } from "../../src/state/document";
 import { awaits, rates, stamped } from "../../src/state/provenance";
 import { IDLE, Stopwatch } from "../../src/state/stopwatch";

@@ -29,7 +29,7 @@ export function shapeOf(rle: RLE, known?: Mask): Shape {
 const places = new Map<string, number>();
 
 /** A mask's place in the palette, given when first seen and kept. */
-export function placeOf(id: string): number {
+export function paletteIndex(id: string): number {
   let place = places.get(id);
   if (place === undefined) {
     place = places.size;
@@ -37,7 +37,7 @@ export function placeOf(id: string): number {
   }
   return place;
 }
-export const nextPlace = (): number => places.size;
+export const nextPaletteIndex = (): number => places.size;
 
 const UNCLASSED: RGB = [160, 160, 160];
 
@@ -46,7 +46,7 @@ export function colorOf(
   classes: readonly ClassInfo[],
   by: "instance" | "class",
 ): RGB {
-  if (by === "instance") return paletteColor(placeOf(annotation.id));
+  if (by === "instance") return paletteColor(paletteIndex(annotation.id));
   const found = classes.find(({ id }) => id === annotation.class_id);
   return found ? fromHex(found.color) : UNCLASSED;
 }
@@ -55,7 +55,7 @@ export function colorOf(
 export const classColor = (number: number): string => toHex(paletteColor(number + 3));
 
 /** A signal that outlives the page. */
-export function remembered<T>(name: string, initial: T): Signal<T> {
+export function persisted<T>(name: string, initial: T): Signal<T> {
   const key = `anymask-${name}`;
   let value = initial;
   try {
@@ -71,7 +71,7 @@ export function remembered<T>(name: string, initial: T): Signal<T> {
       try {
         localStorage.setItem(key, JSON.stringify(now));
       } catch {
-        // Not remembered, then.
+        // Not persisted, then.
       }
     }
     first = false;
@@ -79,5 +79,5 @@ export function remembered<T>(name: string, initial: T): Signal<T> {
   return result;
 }
 
-export const rememberedLanguage = (): Signal<Language> =>
-  remembered<Language>("language", navigator.language.startsWith("zh") ? "zh" : "en");
+export const persistedLanguage = (): Signal<Language> =>
+  persisted<Language>("language", navigator.language.startsWith("zh") ? "zh" : "en");

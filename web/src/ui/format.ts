@@ -1,6 +1,6 @@
 /** Numbers as people read them; what is not known is a dash. */
 
-export const figure = (value: number | null, digits = 1): string => (value === null ? "–" : value.toFixed(digits));
+export const decimal = (value: number | null, digits = 1): string => (value === null ? "–" : value.toFixed(digits));
 export const seconds = (value: number | null): string =>
   value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} s`;
 export const percent = (value: number | null): string => (value === null ? "–" : `${Math.round(100 * value)} %`);

@@ -4,7 +4,7 @@ import { Conflict } from "./backend";
 import type { Database } from "./database";
 import type { Annotation, Annotations, Operation } from "./types";
 
-export class KeptAnnotations {
+export class LocalAnnotations {
   constructor(private readonly database: Pick<Database, "get" | "put" | "delete">) {}
 
   async get(key: string): Promise<Annotations> {
