@@ -1,9 +1,10 @@
 /** What lies over picture and kept masks and changes with the pointer: drawn anew each frame, at the screen's pixels. */
 
+import type { Coverage, Raster } from "../geometry/coverage";
 import type { Box, ImagePoint } from "../geometry/frames";
 import type { Polygon } from "../geometry/polygons";
 import type { PromptPoint } from "../model/prompt";
-import { type Coverage, type Ink, paint, type Raster } from "./paint";
+import { type Ink, paint } from "./paint";
 import { type Extent, toScreen, type View } from "./view";
 
 const MOST_PIXELS = 2_500_000;

@@ -6,8 +6,8 @@
  * a tile is painted its older or coarser self stands in.
  */
 
-import type { Coverage, Ink, Raster } from "./paint";
-import { paint } from "./paint";
+import type { Coverage, Raster } from "../geometry/coverage";
+import { type Ink, paint } from "./paint";
 import type { Extent, View } from "./view";
 
 const SIDE = 512;

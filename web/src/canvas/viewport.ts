@@ -2,6 +2,7 @@
 
 import { effect, signal } from "@preact/signals";
 import { paletteColor, toHex } from "../geometry/colors";
+import { type Coverage, logitsCoverage, maskCoverage } from "../geometry/coverage";
 import type { ImagePoint, ScreenPoint, Size } from "../geometry/frames";
 import { fromMask, type Polygon } from "../geometry/polygons";
 import type { Logits } from "../geometry/resize";
@@ -12,7 +13,6 @@ import { nextPaletteIndex, paletteIndex, shapeOf } from "../state/appearance";
 import { awaits } from "../state/provenance";
 import { type Effect, type Gesture, idle, type PointerInput, step } from "../tools/gesture";
 import { drawBox, drawBrush, drawCross, drawPoint, drawPolygons, OverlayMask, type Scene } from "./overlay";
-import { type Coverage, logitsCoverage, maskCoverage } from "./paint";
 import { type LayerMask, MaskTiles } from "./tiles";
 import { type Extent, fit, panBy, toImage, type View, zoomAt } from "./view";
 

@@ -21,7 +21,7 @@ import { newId } from "../ids";
 import { ModelSession } from "../model/session";
 import type { Tool } from "../tools/gesture";
 import { type Bindings, Keymap } from "../tools/keys";
-import { filled, inLanguage, type StringKey } from "../ui/strings";
+import { filled, inLanguage, type StringKey } from "../i18n/language";
 import type { AnnotationChange, Change, Changeset } from "./document";
 import { encoded, learned } from "./encoding";
 import type { KeptDraft, TabJournal } from "./journal";

@@ -2,11 +2,11 @@
 
 import { type Signal, signal } from "@preact/signals";
 import type { Annotation, ClassInfo } from "../api/types";
-import { type Coverage, maskCoverage } from "../canvas/paint";
 import { fromHex, paletteColor, type RGB, toHex } from "../geometry/colors";
+import { type Coverage, maskCoverage } from "../geometry/coverage";
 import type { Mask } from "../geometry/mask";
 import { decode, type RLE } from "../geometry/rle";
-import type { Language } from "../ui/strings";
+import type { Language } from "../i18n/language";
 
 export interface Shape {
   readonly mask: Mask;

@@ -4,7 +4,7 @@ import type { Annotation, ClassInfo, Operation } from "../api/types";
 import type { Box } from "../geometry/frames";
 import type { PromptPoint } from "../model/prompt";
 import type { Candidates } from "../model/session";
-import type { StringKey } from "../ui/strings";
+import type { StringKey } from "../i18n/language";
 
 /** The mask being made: all that was asked so far, the answer, and which of its masks goes on. */
 export interface Draft {

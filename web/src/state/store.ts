@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 import type { Backend } from "../api/backend";
 import type { Annotation, Annotations } from "../api/types";
 import { newId } from "../ids";
-import type { StringKey } from "../ui/strings";
+import type { StringKey } from "../i18n/language";
 import { Autosave } from "./autosave";
 import { ClassList } from "./class_list";
 import {

@@ -3,7 +3,8 @@
 import { computed, signal } from "@preact/signals";
 import { ApiError, type Engine } from "../api/backend";
 import type { Annotation, Effort, ImageInfo, Lease, LocalDraft, Plan, Stage, Statistics, Task } from "../api/types";
-import { en, type StringKey } from "../ui/strings";
+import { en } from "../i18n/en";
+import type { StringKey } from "../i18n/language";
 import type { Change } from "./document";
 import { persisted } from "./appearance";
 import { awaits, type Maker, provenanceOf, stamped } from "./provenance";

@@ -12,7 +12,7 @@ import { count, decimal, percent, seconds } from "./format";
 import { Icon } from "./icons";
 import { Quality } from "./quality";
 import { Figure, QueueBar } from "./queue";
-import type { StringKey } from "./strings";
+import type { StringKey } from "../i18n/language";
 
 const EVERY_MS = 10_000;
 const SOON_MS = 400;

@@ -1,7 +1,7 @@
 /** What is shown in the page's place when it cannot begin. */
 
 import { persistedLanguage } from "../state/appearance";
-import { filled, inLanguage } from "./strings";
+import { filled, inLanguage } from "../i18n/language";
 
 export function Failure({ message }: { message: string }) {
   const words = inLanguage(persistedLanguage().value);

@@ -8,7 +8,8 @@ import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { percent } from "./format";
 import { Icon } from "./icons";
-import { en, type StringKey } from "./strings";
+import { en } from "../i18n/en";
+import type { StringKey } from "../i18n/language";
 
 /** What is to be said of the model's mask that is selected. */
 export function Prefilled({ context, work }: { context: AppContext; work: Work }) {

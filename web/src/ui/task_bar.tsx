@@ -9,7 +9,7 @@ import { CommandButton } from "./controls";
 import { decimal, percent, seconds } from "./format";
 import { Reasons, Verdicts } from "./judgement";
 import type { Stage } from "../api/types";
-import type { StringKey } from "./strings";
+import type { StringKey } from "../i18n/language";
 
 export function TaskBar({ context, work }: { context: AppContext; work: Work }) {
   const { app } = context;

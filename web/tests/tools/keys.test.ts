@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { COMMANDS, chordOf, commandNames, Keymap, type KeyPress, readable } from "../../src/tools/keys";
-import { en, zh } from "../../src/ui/strings";
+import { en } from "../../src/i18n/en";
+import { zh } from "../../src/i18n/zh";
 
 const press = (key: string, more: Partial<KeyPress> = {}): KeyPress => ({
   key,
