@@ -96,7 +96,7 @@ def test_nothing_is_no_release(sqlite_project: Project, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to release"):
         release(sqlite_project, tmp_path / "out")
     with pytest.raises(InputError, match="no format"):
-        ReleasePlan(formats=("yolo",))
+        ReleasePlan(formats=("pascal",))
 
 
 def test_blurring_is_by_any_detector() -> None:

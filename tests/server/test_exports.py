@@ -17,7 +17,8 @@ from anymask.data.images import read_image
 from anymask.engine.store import Annotation, NewImage, Project, Put, StoredImage
 from anymask.geometry import polygons, rle
 from anymask.geometry.polygons import Polygon
-from anymask.server.exports import one_ring, stems
+from anymask.engine.formats.item import stems
+from anymask.engine.formats.outlines import one_ring
 
 SIZE = (60, 80)
 

@@ -250,31 +250,30 @@ def _record(
     model: str,
 ) -> dict[str, Any]:
     """Return SA-1B's record of the masks; beyond its keys: the prompt, the rank, and the mask's file."""
+    from anymask.data.sa1b_writer import annotation
     from anymask.geometry import rle
 
     height, width = pixels.shape[:2]
     annotations = []
     for index, answered in enumerate(objects):
-        stored = rle.encode(answered.mask)
         prompt = answered.prompt
-        annotation: dict[str, Any] = {
-            "id": index + 1,
-            "segmentation": stored,
-            "bbox": list(rle.bbox(stored)),
-            "area": rle.area(stored),
-            "predicted_iou": round(answered.predicted_iou, 6),
-            "stability_score": round(answered.stability_score, 6),
-            "crop_box": [0, 0, width, height],
-            "point_coords": _listed(prompt.points) or [],
+        record = annotation(
+            index + 1,
+            rle.encode(answered.mask),
+            predicted_iou=round(answered.predicted_iou, 6),
+            stability_score=round(answered.stability_score, 6),
+            point_coords=_listed(prompt.points) or [],
+        )
+        record |= {
             "point_labels": _listed(prompt.labels) or [],
             "prompt_box": _listed(prompt.box),
             "rank": answered.rank,
         }
         if prompt.text is not None:
-            annotation |= {"text": prompt.text, "text_score": answered.text_score}
+            record |= {"text": prompt.text, "text_score": answered.text_score}
         if names is not None:
-            annotation["file_name"] = names[index]
-        annotations.append(annotation)
+            record["file_name"] = names[index]
+        annotations.append(record)
     described = {"image_id": image.stem, "width": width, "height": height, "file_name": image.name}
     return {"image": described, "annotations": annotations, "model": model}
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from anymask import model
+from anymask.data.sa1b_writer import annotation
 from anymask.errors import InputError
 from anymask.geometry import rle
 from anymask.inference.automatic import AutomaticMasks
@@ -74,15 +75,18 @@ class SamAutomaticMaskGenerator:
 
     def _dictionary(self, record: MaskRecord) -> dict[str, Any]:
         x, y, width, height = record.bbox
-        return {
-            "segmentation": self._segmentation(record.rle),
-            "area": record.area,
-            "bbox": [x, y, width - 1, height - 1],
-            "predicted_iou": record.predicted_iou,
-            "point_coords": [list(point) for point in record.point_coords],
-            "stability_score": record.stability_score,
-            "crop_box": list(record.crop_box),
-        }
+        made = annotation(
+            0,
+            record.rle,
+            bbox=(x, y, width - 1, height - 1),
+            area=record.area,
+            predicted_iou=record.predicted_iou,
+            stability_score=record.stability_score,
+            crop_box=record.crop_box,
+            point_coords=record.point_coords,
+        )
+        del made["id"]  # which that package's dictionaries lack
+        return made | {"segmentation": self._segmentation(record.rle)}
 
     def _segmentation(self, stored: rle.RLE) -> Any:
         if self.output_mode == "binary_mask":

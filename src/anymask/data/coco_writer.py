@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +27,7 @@ class CocoImage:
     """An image of a data set with its annotations, each of which has `segmentation` (RLE), `bbox` and `area` at least.
 
     What else an annotation has is kept, but for these: `id` becomes a number that is unique in the file, and
-    `parent`, an index into the annotations or -1, becomes the parent's id or None.
+    `parent`, an index into the annotations or -1, becomes the parent's id or None. A `score` of None is left out.
     """
 
     id: int
@@ -54,40 +55,63 @@ def write_coco(
 
     def write(temporary: Path) -> None:
         nonlocal counts
-        # Images and annotations are lists of their own in the file, but come together.
-        with temporary.open("w+", encoding="utf-8") as file, _scratch(temporary.parent) as annotations:
-            file.write(f'{{"info":{_json(info or {})},"licenses":{_json(list(licenses))},"images":[')
-            counts = _write_images(file, annotations, images, int(categories[0]["id"]))
-            file.write('],"annotations":[')
-            annotations.seek(0)
-            shutil.copyfileobj(annotations, file, 1 << 16)
-            file.write(f'],"categories":{_json(list(categories))}}}\n')
+        with closing(CocoStream(temporary, licenses=licenses, info=info, category=int(categories[0]["id"]))) as stream:
+            for image in images:
+                stream.add(image)
+            counts = stream.finish(categories)
 
     write_whole(path, write)
     return counts
 
 
-def _scratch(folder: Path) -> IO[str]:
-    return tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)
+class CocoStream:
+    """The same file written as its images are given: `add` each, then `finish`; `close` in any case.
 
+    Images and annotations are lists of their own in the file but come together, so the annotations wait in a file
+    beside it. Annotations without a `category_id` are of `category`.
+    """
 
-def _write_images(file: IO[str], annotations: IO[str], images: Iterable[CocoImage], category: int) -> tuple[int, int]:
-    """Write images to one file and their annotations to the other, commas between them."""
-    ids: set[int] = set()
-    written = 0
-    for image in images:
-        if image.id in ids:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        licenses: Sequence[Mapping[str, Any]] = (),
+        info: Mapping[str, Any] | None = None,
+        category: int = 1,
+    ) -> None:
+        self._category = category
+        self._ids: set[int] = set()
+        self._written = 0
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+        self._annotations: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent)
+        self._file.write(f'{{"info":{_json(info or {})},"licenses":{_json(list(licenses))},"images":[')
+
+    def add(self, image: CocoImage) -> None:
+        """Write an image; raises DataError where another has its id."""
+        if image.id in self._ids:
             raise DataError(f"{image.file_name}: another image of the data set has the id {image.id} as well")
         described = {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
-        file.write(("," if ids else "") + _json(described))
-        ids.add(image.id)
-        first = written + 1
+        self._file.write(("," if self._ids else "") + _json(described))
+        self._ids.add(image.id)
+        first = self._written + 1
         for annotation in image.annotations:
-            annotations.write(
-                ("," if written else "") + _json(_annotation(annotation, image.id, first, category, written))
-            )
-            written += 1
-    return len(ids), written
+            record = _annotation(annotation, image.id, first, self._category, self._written)
+            self._annotations.write(("," if self._written else "") + _json(record))
+            self._written += 1
+
+    def finish(self, categories: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+        """Write what comes after the images, and return how many of them and of annotations the file has."""
+        self._file.write('],"annotations":[')
+        self._annotations.seek(0)
+        shutil.copyfileobj(self._annotations, self._file, 1 << 16)
+        self._file.write(f'],"categories":{_json(list(categories))}}}\n')
+        self.close()
+        return len(self._ids), self._written
+
+    def close(self) -> None:
+        """Close the files."""
+        self._annotations.close()
+        self._file.close()
 
 
 def _annotation(
@@ -95,8 +119,10 @@ def _annotation(
 ) -> dict[str, Any]:
     own: dict[str, Any] = {"id": written + 1, "image_id": image_id, "category_id": category, "iscrowd": 0}
     kept = {key: value for key, value in annotation.items() if key not in ("id", "image_id")}
-    if "predicted_iou" in kept:
+    if "predicted_iou" in kept and "score" not in kept:
         own["score"] = kept["predicted_iou"]
+    if kept.get("score", 0) is None:
+        del kept["score"]
     if "parent" in kept:
         kept["parent"] = first + kept["parent"] if kept["parent"] >= 0 else None
     return own | kept

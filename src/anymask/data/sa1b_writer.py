@@ -51,12 +51,7 @@ def pack(sample: Sample) -> dict[str, bytes]:
             annotation(
                 index,
                 stored,
-                bbox=rle.bbox(stored),
-                area=rle.area(stored),
-                predicted_iou=1.0,
-                stability_score=1.0,
-                crop_box=(0, 0, width, height),
-                point_coords=[point] if point is not None else [],
+                point_coords=[] if point is None else [point],
                 level=None if sample.levels is None else int(sample.levels[index]),
                 parent=None if sample.parents is None else int(sample.parents[index]),
             )
@@ -75,24 +70,29 @@ def annotation(
     id: int,
     segmentation: rle.RLE,
     *,
-    bbox: Sequence[int],
-    area: int,
-    predicted_iou: float,
-    stability_score: float,
-    crop_box: Sequence[int],
     point_coords: Sequence[Sequence[float]],
+    predicted_iou: float = 1.0,
+    stability_score: float = 1.0,
+    bbox: Sequence[int] | None = None,
+    area: int | None = None,
+    crop_box: Sequence[int] | None = None,
     level: int | None = None,
     parent: int | None = None,
 ) -> dict[str, Any]:
-    """One mask as SA-1B has it; boxes are (x, y, width, height). `level` and `parent` are ours, left out for None."""
+    """One mask as SA-1B has it; boxes are (x, y, width, height), points (x, y), all in pixels of the original image.
+
+    `bbox` and `area` are the mask's own where they are not known already, `crop_box` is the whole image. `level` and
+    `parent` are ours, left out for None.
+    """
+    height, width = segmentation["size"]
     made: dict[str, Any] = {
         "id": id,
         "segmentation": segmentation,
-        "bbox": list(bbox),
-        "area": area,
+        "bbox": list(rle.bbox(segmentation) if bbox is None else bbox),
+        "area": rle.area(segmentation) if area is None else area,
         "predicted_iou": predicted_iou,
         "stability_score": stability_score,
-        "crop_box": list(crop_box),
+        "crop_box": [0, 0, width, height] if crop_box is None else list(crop_box),
         "point_coords": [list(point) for point in point_coords],
     }
     if level is not None:

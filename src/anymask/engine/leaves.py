@@ -15,7 +15,7 @@ from jaxtyping import Bool, UInt8
 
 from anymask.data.files import make_folder
 from anymask.data.sa1b_writer import encode_jpeg
-from anymask.engine.pairs import pair, records, write_tar
+from anymask.engine.formats.pairs import pair, records, write_tar
 from anymask.engine.store import Annotation
 from anymask.geometry import rle
 
@@ -80,5 +80,5 @@ def _files(name: str, count: int, rng: np.random.Generator) -> Iterator[tuple[st
     for number in range(count):
         pixels, masks = sheet(rng)
         drawn = [Annotation(id=str(index), rle=rle.encode(mask)) for index, mask in enumerate(masks)]
-        made = records(drawn, SIZE)
+        made = records(drawn)
         yield from pair(f"{name}-{number:03d}", "jpg", encode_jpeg(pixels), SIZE, number, made)

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from anymask.data.files import make_folder
 from anymask.data.open import open_data
 from anymask.data.transforms import TransformConfig
-from anymask.engine import pairs
+from anymask.engine.formats import pairs
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_file_and_picture, split_of
 from anymask.engine.project_model import keep, open_project_model
 from anymask.engine.stages import AUTOMATIC
@@ -251,7 +251,7 @@ def write_training_data(project: Project, folder: Path) -> TrainingData:
                 note(error)
                 continue
             for name, some in chosen.items():
-                made = pairs.records(some, image.size)
+                made = pairs.records(some)
                 files = pairs.pair(f"{image.id:09d}", "jpg", encoded, image.size, image.id, made)
                 writers[name].add(files, len(some))
     for writer in writers.values():

@@ -1,5 +1,6 @@
-"""A project's masks as a data set for others: tars in SA-1B's layout, COCO, WebDataset, Parquet, with a card."""
+"""A project's masks as a data set for others: images and masks in the formats that are wanted, with a card."""
 
-from anymask.engine.release.making import FORMATS, Released, ReleasePlan, release
+from anymask.engine.formats import FORMATS
+from anymask.engine.release.making import Released, ReleasePlan, release
 
 __all__ = ["FORMATS", "ReleasePlan", "Released", "release"]

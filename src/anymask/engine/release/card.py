@@ -16,6 +16,10 @@ _LAYOUTS = {
     "webdataset": "`webdataset/<split>-*.tar`: the same pairs as shards of WebDataset",
     "coco": "`coco/<split>.json`: one COCO file a split, masks as run lengths",
     "parquet": "`parquet/<split>.parquet`: a row a mask",
+    "yolo": "`yolo/data.yaml`, and `yolo/images/<split>` with outlines in `yolo/labels/<split>`, as YOLO has them",
+    "labels": "`labels/<split>/images` with a label map each in `labels/<split>/masks`: 0 is nothing, others a mask",
+    "labelme": "`labelme/<split>`: an image and LabelMe's JSON beside each other",
+    "cutouts": "`cutouts/<split>`: each mask's object cut out of its image, transparent around it",
 }
 
 

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import logging
-import time
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 
+from anymask.engine import formats
 from anymask.engine.store import StoredImage
 from anymask.errors import AnymaskError
-from anymask.server import exports, schemas
+from anymask.server import schemas
 from anymask.server.bench import AtBench, Bench
 from anymask.server.refusals import Refused
 
 logger = logging.getLogger("anymask.server")
 router = APIRouter()
 
-_MEDIA = {"json": "application/json", "png": "image/png", "txt": "text/plain; charset=utf-8"}
+Format = Literal["coco", "sa1b", "yolo", "labels", "cutouts", "parquet", "webdataset", "labelme"]
+_MEDIA = {
+    "json": "application/json",
+    "png": "image/png",
+    "tar": "application/x-tar",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""Of files that are sent alone where there is but one, by suffix."""
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ANY_FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
+            **{media: _BINARY for media in (*_MEDIA.values(), "application/zip")},
             "application/json": {"schema": {"type": "object"}},
-            "image/png": {"schema": {"type": "string", "format": "binary"}},
-            "application/zip": {"schema": {"type": "string", "format": "binary"}},
         }
     }
 }
@@ -36,37 +44,56 @@ _ANY_FILE: dict[int | str, dict[str, Any]] = {
 @router.get("/export", response_class=Response, responses={**_ANY_FILE, 404: {"model": schemas.Error}})
 def export(
     bench: AtBench,
-    format: Annotated[Literal["coco", "sa1b", "yolo", "labels", "cutouts"], Query()],
+    format: Annotated[Format, Query()],
     ids: Annotated[
         str, Query(pattern=r"^([1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*)?$", description="of images; none: all of them")
     ] = "",
-    polygons: Annotated[bool, Query(description="coco: polygons where they say all of a mask")] = False,
-    tolerance: Annotated[float, Query(ge=0, le=100, description="coco, yolo: outlines simpler by so many pixels")] = 0,
+    polygons: Annotated[bool, Query(description="coco, labelme: polygons where they say all of a mask")] = False,
+    tolerance: Annotated[
+        float, Query(ge=0, le=100, description="coco, labelme, yolo: outlines simpler by so many pixels")
+    ] = 0,
     values: Annotated[Literal["instance", "class"], Query(description="labels: what a pixel says")] = "instance",
 ) -> Response:
     """Send annotations in a format of choice; a zip if they take more than one file."""
     images = _chosen(bench, ids)
-    classes = bench.project.classes.current().classes
-    annotated = _annotated(bench, images)
-    match format:
-        case "coco":
-            files = exports.coco(annotated, classes, bench.project.cache, as_polygons=polygons, tolerance=tolerance)
-        case "sa1b":
-            files = exports.sa1b(annotated)
-        case "yolo":
-            files = exports.yolo(annotated, classes, tolerance=tolerance)
-        case "labels":
-            files = exports.labels(annotated, classes, values=values)
-        case "cutouts":
-            files = exports.cutouts(annotated, classes)
-    head = list(islice(files, 2))
-    name = f"{bench.project.name}-{format}"
-    if len(head) == 1:
-        ((path, content),) = head
-        suffix = path.rpartition(".")[2]
-        return Response(content, media_type=_MEDIA[suffix], headers=_attached(f"{name}.{suffix}"))
-    packed = _zipped(chain(head, files))
-    return StreamingResponse(packed, media_type="application/zip", headers=_attached(f"{name}.zip"))
+    project = bench.project
+    scratch = TemporaryDirectory(dir=project.cache)
+    files = formats.write_items(
+        format,
+        project.classes.current().classes,
+        formats.project_items(project, images, read_pixels=bench.pixels),
+        formats.FormatOptions(polygons=polygons, tolerance=tolerance, values=values),
+        scratch=Path(scratch.name),
+    )
+    try:
+        head = list(islice(files, 2))  # what fails at once is still an error, no answer that breaks off
+    except BaseException:
+        scratch.cleanup()
+        raise
+    name = f"{project.name}-{format}"
+    suffix = head[0][0].rpartition(".")[2] if len(head) == 1 else ""
+    if suffix in _MEDIA:
+        ((_, content),) = head
+        length = content.stat().st_size if isinstance(content, Path) else len(content)
+        headers = _attached(f"{name}.{suffix}") | {"Content-Length": str(length)}
+        return StreamingResponse(_sent(formats.chunks(content), scratch), media_type=_MEDIA[suffix], headers=headers)
+    packed = formats.zipped(chain(head, files), note=_broken_off)
+    headers = _attached(f"{name}.zip")
+    return StreamingResponse(_sent(packed, scratch), media_type="application/zip", headers=headers)
+
+
+def _sent(parts: Iterator[bytes], scratch: TemporaryDirectory[str]) -> Iterator[bytes]:
+    """Give parts of an answer, and delete the folder of what they are made of."""
+    with scratch:
+        yield from parts
+
+
+def _broken_off(error: Exception) -> str | None:
+    """Return what a zip says of itself where it could not be made whole: it cannot become an error status any more."""
+    if not isinstance(error, AnymaskError):
+        return None
+    logger.error("an export ended early: %s", error)
+    return f"This export ended early: {error}\n"
 
 
 def _chosen(bench: Bench, ids: str) -> list[StoredImage]:
@@ -81,66 +108,6 @@ def _chosen(bench: Bench, ids: str) -> list[StoredImage]:
     return [known[id] for id in dict.fromkeys(ids.split(","))]
 
 
-def _annotated(bench: Bench, images: Sequence[StoredImage]) -> Iterator[exports.Annotated]:
-    stems = exports.stems(images)
-    for image in images:
-        yield exports.Annotated(
-            image=image,
-            stem=stems[image.id],
-            annotations=bench.project.annotations.state(image.id).annotations,
-            pixels=lambda image=image: bench.pixels(image),  # type: ignore[misc]
-        )
-
-
 def _attached(name: str) -> dict[str, str]:
     plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in name)
     return {"Content-Disposition": f'attachment; filename="{plain}"'}
-
-
-class _Sink:
-    """A file that a zip can be written to and that gives up what it got: it cannot go back."""
-
-    def __init__(self) -> None:
-        self._written = bytearray()
-
-    def write(self, data: bytes) -> int:
-        self._written += data
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def take(self) -> bytes:
-        taken, self._written = bytes(self._written), bytearray()
-        return taken
-
-
-def _apart(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Number the names that came before, their case aside: an archive may hold two files of one name."""
-    seen: set[str] = set()
-    for name, content in files:
-        stem, dot, suffix = name.rpartition(".")
-        unique, count = name, 1
-        while unique.casefold() in seen:
-            count += 1
-            unique = f"{stem}-{count}{dot}{suffix}"
-        seen.add(unique.casefold())
-        yield unique, content
-
-
-def _zipped(files: Iterator[tuple[str, bytes]]) -> Iterator[bytes]:
-    """Pack files as they come. What fails midway cannot become an error status any more: the zip says it in a file."""
-    sink = _Sink()
-    now = time.localtime()[:6]
-    with zipfile.ZipFile(sink, "w") as archive:  # type: ignore[call-overload]
-        try:
-            for name, content in _apart(files):
-                entry = zipfile.ZipInfo(name, now)
-                entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o644 << 16
-                archive.writestr(entry, content)
-                yield sink.take()
-        except AnymaskError as error:
-            logger.error("an export ended early: %s", error)
-            archive.writestr("INCOMPLETE.txt", f"This export ended early: {error}\n")
-    yield sink.take()
