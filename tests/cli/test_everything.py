@@ -20,13 +20,14 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from anymask.cli import build_app, everything_run
+from anymask.cli import build_app
 from anymask.data import files
 from anymask.data.files import write_image_atomic
 from anymask.data.readers.pairs import parse_sample
 from anymask.errors import DataError
 from anymask.geometry import rle
 from anymask.inference import AutomaticOptions
+from anymask.workflows import folder_jobs as everything_run
 
 Run = Callable[..., Any]
 ALL = ("--points-per-side", 6, "--pred-iou-thresh", 0, "--stability-score-thresh", 0, "--no-adaptive")

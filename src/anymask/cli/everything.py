@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymask.cli.arguments import check_image
-from anymask.cli.everything_run import COCO_FILE, Format, Job, check_earlier, list_jobs
 from anymask.cli.outputs import SOME_FAILED, check_folder
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device, Runtime, Threads, open_model
 from anymask.errors import ImageError
+from anymask.workflows.folder_jobs import COCO_FILE, Format, Job, check_earlier, list_jobs
 
 if TYPE_CHECKING:
-    from anymask.cli.everything_loop import Outcome
+    from anymask.workflows.folder_run import Outcome
 
 _OUTPUT = "Results"
 _MASKS = "Which masks"
@@ -149,9 +149,9 @@ def everything(
         check_image(source, model)
 
     from anymask.checkpoints.load import model_hash
-    from anymask.cli.everything_loop import Loop, answerer
     from anymask.cli.everything_options import build_options, build_tiling, described
     from anymask.inference.answers import read
+    from anymask.workflows.folder_run import Loop, answerer
 
     options = build_options(preset.value, given)
     tiling = build_tiling(tile, overlap)

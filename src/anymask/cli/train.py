@@ -114,9 +114,9 @@ def _encoder_saver(folder: Path, seed: int) -> Callback[MaskedAutoencoder]:
 
 def _mae_drawer(recipe: Recipe, folder: Path) -> Callback[MaskedAutoencoder]:
     """Return what draws reconstructions of a batch that stays the same through the run."""
-    from anymask.cli.sheets import reconstruction_sheet
     from anymask.data.files import write_image_atomic
     from anymask.training.mae_step import build_image_stream
+    from anymask.workflows.sheets import reconstruction_sheet
 
     shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
 
@@ -132,9 +132,9 @@ def _mae_drawer(recipe: Recipe, folder: Path) -> Callback[MaskedAutoencoder]:
 
 def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
     """Return what draws the model's answers on a batch that stays the same through the run."""
-    from anymask.cli.sheets import prediction_sheet
     from anymask.data.files import write_image_atomic
     from anymask.training.sources import build_stream
+    from anymask.workflows.sheets import prediction_sheet
 
     shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
 
@@ -169,10 +169,10 @@ def preview(
     batch: Annotated[int, typer.Option(metavar="K", min=0, help="Which batch of the run to show.")] = 0,
 ) -> None:
     """Draw a batch as the model will see it: images varied and padded, masks, first prompts."""
-    from anymask.cli.sheets import batch_sheet
     from anymask.data.files import write_image_atomic
     from anymask.training.config import read_recipe
     from anymask.training.sources import build_stream
+    from anymask.workflows.sheets import batch_sheet
 
     plan = read_recipe(recipe)
     drawn = batch_sheet(build_stream(plan).batch(batch), plan.rounds.prompts, seed=batch)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from anymask.cli.everything_files import annotations_of, write_document, write_pictures
-from anymask.cli.everything_run import Format, Job, begin, missing, read_document, write_dataset
 from anymask.errors import ImageError
 from anymask.inference import AutomaticMasks, AutomaticOptions, MaskRecord
 from anymask.inference.tiled import OnTile, TiledMasks
 from anymask.model import Sam
+from anymask.workflows.folder_files import annotations_of, write_document, write_pictures
+from anymask.workflows.folder_jobs import Format, Job, begin, missing, read_document, write_dataset
 
 if TYPE_CHECKING:
     from pathlib import Path

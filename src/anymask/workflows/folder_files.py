@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from anymask.cli.everything_run import Format, Job
 from anymask.data.files import make_folder, write_bytes_atomic, write_image_atomic
 from anymask.data.sa1b_writer import pair_document
 from anymask.data.sample import SUBPART
@@ -20,6 +19,7 @@ from anymask.inference.label_maps import Labels, OnTop, label_map
 from anymask.inference.mask_record import MaskRecord, sa1b_annotation
 from anymask.inference.tree import build_tree
 from anymask.plots import draw_everything, palette
+from anymask.workflows.folder_jobs import Format, Job
 
 _PALETTE_LABELS = 255
 """A PNG with a palette has 256 colours; the first is for no mask."""
