@@ -14,11 +14,11 @@ from pycocotools.coco import COCO
 from starlette.testclient import TestClient
 
 from anymask.data.images import read_image
+from anymask.engine.formats.item import stems
+from anymask.engine.formats.outlines import one_ring
 from anymask.engine.store import Annotation, NewImage, Project, Put, StoredImage
 from anymask.geometry import polygons, rle
 from anymask.geometry.polygons import Polygon
-from anymask.engine.formats.item import stems
-from anymask.engine.formats.outlines import one_ring
 
 SIZE = (60, 80)
 
