@@ -97,8 +97,8 @@ export async function promptable(page: Page): Promise<void> {
       const app = globalThis.anymask?.app;
       const image = app?.store.document.value.image;
       if (!app || !image) return null;
-      if (app.promptable.value === image) return { message: "" };
-      return app.problem.value?.image === image ? { message: app.problem.value.message } : null;
+      if (app.pictures.promptable.value === image) return { message: "" };
+      return app.pictures.problem.value?.image === image ? { message: app.pictures.problem.value.message } : null;
     },
     null,
     { timeout: 60_000 },
@@ -113,7 +113,7 @@ export function place(page: Page, x: number, y: number): Promise<{ x: number; y:
     ([u, v]) => {
       const { app, viewport } = globalThis.anymask;
       const { left, top } = document.querySelector("canvas.over")!.getBoundingClientRect();
-      const [height, width] = app.size.value!;
+      const [height, width] = app.pictures.size.value!;
       const view = viewport!.view.value;
       return { x: left + view.x + u! * width * view.scale, y: top + view.y + v! * height * view.scale };
     },
