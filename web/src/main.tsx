@@ -13,7 +13,7 @@ import { TabJournal } from "./state/journal";
 import type { AppContext } from "./ui/commands";
 import { Failure } from "./ui/failure";
 import { Page } from "./ui/page";
-import "./ui/page.css";
+import "./ui/styles/index.css";
 
 /** config.json beside the page: a server of ours answers it, a site has it as a file. */
 type Config =
