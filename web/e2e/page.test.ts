@@ -336,9 +336,10 @@ async function paintedMask(): Promise<RLE> {
     await new Promise((resolve) => setTimeout(resolve, 500));
     const canvas = document.querySelector<HTMLCanvasElement>("canvas:not(.over)")!;
     const { data } = canvas.getContext("2d")!.getImageData(0, 0, width, height);
-    const colors = new Set([...app.store.annotations.value.values()].map((a) => app.masks.color(a).join()));
+    const packed = ([r, g, b]: readonly [number, number, number]) => (r << 16) | (g << 8) | b;
+    const colors = new Set([...app.store.annotations.value.values()].map((mask) => packed(app.masks.color(mask))));
     const found = Array.from({ length: height * width }, (_, at) =>
-      colors.has(data.subarray(4 * at, 4 * at + 3).join()) ? 1 : 0,
+      Number(colors.has((data[4 * at]! << 16) | (data[4 * at + 1]! << 8) | data[4 * at + 2]!)),
     );
     app.settings.opacity.value = opacity;
     viewport!.view.value = view;
