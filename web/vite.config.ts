@@ -60,4 +60,5 @@ export default defineConfig(({ command, mode }) => ({
     headers: ISOLATION,
     ...(mode === "mock" ? {} : { proxy: { "/api": "http://127.0.0.1:8000" } }),
   },
+  preview: { headers: ISOLATION },
 }));

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BrowserContext, chromium, type Page } from "playwright-core";
-import { createServer, type ViteDevServer } from "vite";
+import { build, preview, type PreviewServer } from "vite";
 import type { AppContext } from "../src/ui/commands";
 
 declare global {
@@ -35,20 +35,32 @@ export class Site {
   private constructor(
     readonly url: string,
     readonly isMock: boolean,
-    private readonly vite: ViteDevServer | null,
+    private readonly server: PreviewServer | null,
   ) {}
 
+  /** Serve the built page on a mock server of its own, unless ANYMASK_URL names a real one. */
   static async start(): Promise<Site> {
     const { ANYMASK_URL } = process.env;
     if (ANYMASK_URL) return new Site(ANYMASK_URL, false, null);
-    const vite = await createServer({ mode: "mock", logLevel: "error", server: { port: 0, host: "127.0.0.1" } });
-    await vite.listen();
-    return new Site(vite.resolvedUrls!.local[0]!, true, vite);
+    const outDir = process.env[BUILT] ?? (await buildPage());
+    const server = await preview({ mode: "mock", logLevel: "error", build: { outDir }, preview: LOOPBACK });
+    return new Site(server.resolvedUrls!.local[0]!, true, server);
   }
 
   async stop(): Promise<void> {
-    await this.vite?.close();
+    await this.server?.close();
   }
+}
+
+/** Names the folder of a page that was built already. */
+export const BUILT = "ANYMASK_E2E_PAGE";
+const LOOPBACK = { port: 0, host: "127.0.0.1" };
+
+/** Build the page into a folder of its own, as users get it. */
+export async function buildPage(): Promise<string> {
+  const outDir = mkdtempSync(join(tmpdir(), "anymask-page-"));
+  await build({ mode: "mock", logLevel: "warn", build: { outDir } });
+  return outDir;
 }
 
 /** A browser with a profile of its own, which goes with it. */
@@ -97,8 +109,8 @@ export async function promptable(page: Page): Promise<void> {
       const app = globalThis.anymask?.app;
       const image = app?.store.document.value.image;
       if (!app || !image) return null;
-      if (app.promptable.value === image) return { message: "" };
-      return app.problem.value?.image === image ? { message: app.problem.value.message } : null;
+      if (app.pictures.promptable.value === image) return { message: "" };
+      return app.pictures.problem.value?.image === image ? { message: app.pictures.problem.value.message } : null;
     },
     null,
     { timeout: 60_000 },
@@ -113,7 +125,7 @@ export function place(page: Page, x: number, y: number): Promise<{ x: number; y:
     ([u, v]) => {
       const { app, viewport } = globalThis.anymask;
       const { left, top } = document.querySelector("canvas.over")!.getBoundingClientRect();
-      const [height, width] = app.size.value!;
+      const [height, width] = app.pictures.size.value!;
       const view = viewport!.view.value;
       return { x: left + view.x + u! * width * view.scale, y: top + view.y + v! * height * view.scale };
     },

@@ -18,7 +18,7 @@ await page.locator(".sample").first().waitFor();
 // tsx wraps named functions in a call of its own, which the page does not know.
 await page.evaluate("globalThis.__name = (named) => named");
 
-await page.evaluate(() => globalThis.anymask.app.addSample("coffee"));
+await page.evaluate(() => globalThis.anymask.app.pictures.addSample("coffee"));
 await promptable(page);
 await addMasks(page);
 const masks = await move(page);
@@ -41,12 +41,12 @@ async function addLarge(page: Page): Promise<readonly number[]> {
     await globalThis.anymask.app.addFiles([new File([blob], "large.jpg", { type: "image/jpeg" })]);
   });
   await promptable(page);
-  return page.evaluate(() => globalThis.anymask.app.size.value!);
+  return page.evaluate(() => globalThis.anymask.app.pictures.size.value!);
 }
 
 /** Lay ellipses over the whole picture, each an eighth of its width. */
 async function addMasks(page: Page): Promise<void> {
-  const [height, width] = await page.evaluate(() => globalThis.anymask.app.size.value!);
+  const [height, width] = await page.evaluate(() => globalThis.anymask.app.pictures.size.value!);
   const [rx, ry] = [Math.round(width / 16), Math.round(height / 16)];
   const box = { width: 2 * rx, height: 2 * ry };
   const bits = Uint8Array.from({ length: box.width * box.height }, (_, at) =>
@@ -59,7 +59,7 @@ async function addMasks(page: Page): Promise<void> {
   });
   await page.evaluate((found) => {
     const { app } = globalThis.anymask;
-    app.accept(found.map((rle) => ({ id: crypto.randomUUID(), rle, score: 0.9, phrase: null })));
+    app.proposals.accept(found.map((rle) => ({ id: crypto.randomUUID(), rle, score: 0.9, phrase: null })));
   }, rles);
   await page.waitForTimeout(1500);
 }
@@ -70,7 +70,7 @@ async function move(page: Page): Promise<{ pan: number[]; zoom: number[] }> {
   return page.evaluate(async (seconds) => {
     const viewport = globalThis.anymask.viewport!;
     const { width, height } = viewport.extent.value;
-    const [rows, columns] = globalThis.anymask.app.size.value!;
+    const [rows, columns] = globalThis.anymask.app.pictures.size.value!;
     const [cx, cy] = [columns / 2, rows / 2];
     const look = (scale: number, x: number, y: number) =>
       (viewport.view.value = { scale, x: width / 2 - x * scale, y: height / 2 - y * scale });

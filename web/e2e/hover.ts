@@ -22,7 +22,7 @@ await page.evaluate("globalThis.__name = (named) => named");
 const result = await page.evaluate(
   async ({ count, warmUp }) => {
     const { app, editor } = globalThis.anymask;
-    const [height, width] = app.size.value!;
+    const [height, width] = app.pictures.size.value!;
     const over = document.querySelector<HTMLCanvasElement>("canvas.over")!;
 
     let drawn = 0;
@@ -85,7 +85,7 @@ const result = await page.evaluate(
       found.meta.push(meta);
       inFrame += Number(answer.inFrame);
     }
-    const device = app.model.value.is === "ready" ? app.model.value.device : "";
+    const device = app.model.state.value.is === "ready" ? app.model.state.value.device : "";
     return { ...found, inFrame, device };
   },
   { count, warmUp: WARM_UP },

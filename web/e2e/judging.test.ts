@@ -22,9 +22,11 @@ afterAll(() => browser?.stop());
 
 /** What was said of each mask so far, in the order of the list. */
 const words = () =>
-  page.evaluate(() => globalThis.anymask.app.listed().map(({ id, verdict }) => `${id} ${verdict?.is ?? "added"}`));
+  page.evaluate(() =>
+    globalThis.anymask.app.masks.listed().map(({ id, verdict }) => `${id} ${verdict?.is ?? "added"}`),
+  );
 const selected = (id: string) =>
-  page.waitForFunction((wanted) => globalThis.anymask.app.selected.value?.id === wanted, id);
+  page.waitForFunction((wanted) => globalThis.anymask.app.masks.selected.value?.id === wanted, id);
 const dashboard = () => page.locator(".dashboard .quality").innerText();
 
 test.skipIf(!ANYMASK_JUDGING)("a review goes mask by mask, with keys alone", async () => {
@@ -64,7 +66,7 @@ test.skipIf(!ANYMASK_JUDGING)("a review goes mask by mask, with keys alone", asy
   await page.keyboard.press("a");
   await page.getByRole("button", { name: "Replace" }).waitFor();
   await page.keyboard.press("Enter");
-  await page.waitForFunction(() => globalThis.anymask.app.selected.value?.verdict?.is === "fix");
+  await page.waitForFunction(() => globalThis.anymask.app.masks.selected.value?.verdict?.is === "fix");
   await page.keyboard.press("y");
   await selected("right");
   await page.keyboard.press("k");
@@ -88,7 +90,9 @@ test.skipIf(!ANYMASK_JUDGING)("the dashboard tells of reviews and checks, and be
   await selected("only");
   // A sixth of the mask, at its right, is painted out.
   await page.keyboard.press("e");
-  await page.evaluate(() => (globalThis.anymask.app.brush.value = globalThis.anymask.app.size.value![1] / 32));
+  await page.evaluate(
+    () => (globalThis.anymask.app.settings.brush.value = globalThis.anymask.app.pictures.size.value![1] / 32),
+  );
   const [from, to] = [await place(page, 0.61, 0.35), await place(page, 0.61, 0.65)];
   await page.mouse.move(from.x, from.y);
   await page.mouse.down();

@@ -23,10 +23,10 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   // A picture of its own for each test.
-  await page.evaluate(() => globalThis.anymask.app.addSample("coffee"));
+  await page.evaluate(() => globalThis.anymask.app.pictures.addSample("coffee"));
   await promptable(page);
   await page.evaluate(() => {
-    globalThis.anymask.app.tool.value = "segment";
+    globalThis.anymask.app.settings.tool.value = "segment";
   });
   await page.locator(".over").focus();
 });
@@ -147,7 +147,7 @@ test("keys walk through whole, part and subpart", async () => {
 test("brush and eraser change exact pixels", async () => {
   await tool("b");
   await page.evaluate(() => {
-    globalThis.anymask.app.brush.value = 20;
+    globalThis.anymask.app.settings.brush.value = 20;
   });
   await drag([0.3, 0.3], [0.6, 0.3]);
   await hasMasks(1);
@@ -197,13 +197,13 @@ test("two tabs on one picture both keep their masks", async () => {
   await saved(page);
   const image = await page.evaluate(() => globalThis.anymask.app.store.document.value.image!);
   const other = await browser.open(site.url);
-  await other.waitForFunction(() => globalThis.anymask?.app.images.value.length > 0);
-  await other.evaluate((id) => globalThis.anymask.app.show(id), image);
+  await other.waitForFunction(() => globalThis.anymask?.app.pictures.list.value.length > 0);
+  await other.evaluate((id) => globalThis.anymask.app.pictures.show(id), image);
   await promptable(other);
   const rename = (tab: Page, name: string) =>
     tab.evaluate((text) => {
       const { app } = globalThis.anymask;
-      app.change([...app.store.annotations.value.keys()][0]!, { name: text });
+      app.masks.change([...app.store.annotations.value.keys()][0]!, { name: text });
     }, name);
   await other.route("**/api/events", (route) => route.abort());
   await Promise.all([rename(page, "ours"), rename(other, "theirs")]);
@@ -221,19 +221,20 @@ test("two tabs on one picture both keep their masks", async () => {
 });
 
 test("everything is found, picked from, and kept", async () => {
-  await page.evaluate(() => (globalThis.anymask.app.notice.value = null));
+  await page.evaluate(() => (globalThis.anymask.app.notices.current.value = null));
   await page.keyboard.press("g");
-  const answered = () => (globalThis.anymask.app.proposals.value ?? globalThis.anymask.app.notice.value) !== null;
+  const answered = () =>
+    (globalThis.anymask.app.proposals.shown.value ?? globalThis.anymask.app.notices.current.value) !== null;
   await page.waitForFunction(answered, null, { timeout: 240_000 });
   const { found, said } = await page.evaluate(() => {
-    const { notice, proposals } = globalThis.anymask.app;
-    return { found: proposals.value?.length ?? 0, said: notice.value };
+    const { notices, proposals } = globalThis.anymask.app;
+    return { found: proposals.shown.value?.length ?? 0, said: notices.current.value };
   });
   expect(said).toBeNull();
   expect(found).toBeGreaterThan(1);
   const spot = await page.evaluate(() => {
-    const { rle } = globalThis.anymask.app.proposals.value![0]!;
-    return { rle, size: globalThis.anymask.app.size.value! };
+    const { rle } = globalThis.anymask.app.proposals.shown.value![0]!;
+    return { rle, size: globalThis.anymask.app.pictures.size.value! };
   });
   const inside = insideOf(spot.rle);
   await click((inside.x + 0.5) / spot.size[1], (inside.y + 0.5) / spot.size[0]);
@@ -243,7 +244,7 @@ test("everything is found, picked from, and kept", async () => {
 }, 300_000);
 
 test("classes are made, given by number, and stick", async () => {
-  await page.evaluate(() => globalThis.anymask.app.addClass("cup"));
+  await page.evaluate(() => globalThis.anymask.app.classes.add("cup"));
   const id = await page.evaluate(() => globalThis.anymask.app.store.document.value.classes[0]!.id);
   await page.keyboard.press("0");
   await keepOne(0.3, 0.3);
@@ -258,7 +259,7 @@ test("classes are made, given by number, and stick", async () => {
 });
 
 test("a class that has the focus is renamed by its key", async () => {
-  await page.evaluate(() => globalThis.anymask.app.addClass("cup"));
+  await page.evaluate(() => globalThis.anymask.app.classes.add("cup"));
   const names = () => page.evaluate(() => globalThis.anymask.app.store.document.value.classes.map(({ name }) => name));
   const before = await names();
   await page.locator(".class .name").last().focus();
@@ -275,7 +276,7 @@ test("what was used with the pointer leaves the keys to the picture", async () =
   await page.locator(".options .segmented button").nth(1).click();
   await page.keyboard.press("Enter");
   await hasMasks(1);
-  await page.evaluate(() => globalThis.anymask.app.addClass("bowl"));
+  await page.evaluate(() => globalThis.anymask.app.classes.add("bowl"));
   const list = page.locator(".mask select");
   await list.dispatchEvent("pointerdown");
   await list.focus();
@@ -284,7 +285,7 @@ test("what was used with the pointer leaves the keys to the picture", async () =
   const [tool, ids, last] = await page.evaluate(() => {
     const { app } = globalThis.anymask;
     const ids = [...app.store.annotations.value.values()].map(({ class_id }) => class_id);
-    return [app.tool.value, ids, app.store.document.value.classes.at(-1)!.id] as const;
+    return [app.settings.tool.value, ids, app.store.document.value.classes.at(-1)!.id] as const;
   });
   expect(tool).toBe("brush");
   expect(ids).toEqual([last]);
@@ -327,19 +328,20 @@ test("the keyboard alone makes a mask", async () => {
 async function paintedMask(): Promise<RLE> {
   const { size, bits } = await page.evaluate(async () => {
     const { app, viewport } = globalThis.anymask;
-    const [height, width] = app.size.value!;
-    const [view, opacity] = [viewport!.view.value, app.opacity.value];
-    app.select(null);
-    app.opacity.value = 1;
+    const [height, width] = app.pictures.size.value!;
+    const [view, opacity] = [viewport!.view.value, app.settings.opacity.value];
+    app.masks.select(null);
+    app.settings.opacity.value = 1;
     viewport!.view.value = { scale: 1, x: 0, y: 0 };
     await new Promise((resolve) => setTimeout(resolve, 500));
     const canvas = document.querySelector<HTMLCanvasElement>("canvas:not(.over)")!;
     const { data } = canvas.getContext("2d")!.getImageData(0, 0, width, height);
-    const colors = new Set([...app.store.annotations.value.values()].map((a) => app.annotationColor(a).join()));
+    const packed = ([r, g, b]: readonly [number, number, number]) => (r << 16) | (g << 8) | b;
+    const colors = new Set([...app.store.annotations.value.values()].map((mask) => packed(app.masks.color(mask))));
     const found = Array.from({ length: height * width }, (_, at) =>
-      colors.has(data.subarray(4 * at, 4 * at + 3).join()) ? 1 : 0,
+      Number(colors.has((data[4 * at]! << 16) | (data[4 * at + 1]! << 8) | data[4 * at + 2]!)),
     );
-    app.opacity.value = opacity;
+    app.settings.opacity.value = opacity;
     viewport!.view.value = view;
     return { size: [height, width] as const, bits: found };
   });

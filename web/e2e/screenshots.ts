@@ -29,7 +29,7 @@ for (const [width, height] of SIZES) {
     await page.waitForTimeout(300);
     await shoot("1-start");
     for (const sample of ["rocket", "cat", "coffee"])
-      await page.evaluate((n) => globalThis.anymask.app.addSample(n), sample);
+      await page.evaluate((n) => globalThis.anymask.app.pictures.addSample(n), sample);
     await promptable(page);
     await page.waitForTimeout(300);
     const spots = [
@@ -48,33 +48,33 @@ for (const [width, height] of SIZES) {
     await page.evaluate(async () => {
       const { app } = globalThis.anymask;
       if (app.store.document.value.classes.length === 0)
-        for (const item of ["Cup", "Spoon", "Saucer of porcelain"]) await app.addClass(item);
+        for (const item of ["Cup", "Spoon", "Saucer of porcelain"]) await app.classes.add(item);
       const [first] = app.store.annotations.value.keys();
-      app.select(first!);
-      app.setClass(app.store.document.value.classes[0]!.id);
+      app.masks.select(first!);
+      app.masks.setClass(app.store.document.value.classes[0]!.id);
     });
     await page.waitForTimeout(200);
     await shoot("2-masks");
-    await page.evaluate(() => globalThis.anymask.app.select(null));
+    await page.evaluate(() => globalThis.anymask.app.masks.select(null));
     const at = await place(page, 0.5, 0.25);
     await page.mouse.click(at.x, at.y);
     await page.waitForTimeout(400);
-    if (width < 500) await page.evaluate(() => (globalThis.anymask.app.panelOpen.value = true));
+    if (width < 500) await page.evaluate(() => (globalThis.anymask.app.settings.panelOpen.value = true));
     await shoot("3-draft");
     await page.evaluate(() => globalThis.anymask.editor.drop());
     await page.keyboard.press("g");
     await page.waitForTimeout(1500);
     await shoot("4-everything");
     await page.keyboard.press("Escape");
-    await page.evaluate(() => (globalThis.anymask.app.sideOpen.value = "help"));
+    await page.evaluate(() => (globalThis.anymask.app.settings.sideOpen.value = "help"));
     await page.waitForTimeout(200);
     await shoot("5-help");
     await page.evaluate(() => {
       const { app } = globalThis.anymask;
-      app.sideOpen.value = null;
-      app.tool.value = "polygon";
-      app.tolerance.value = 3;
-      app.select([...app.store.annotations.value.keys()][1]!);
+      app.settings.sideOpen.value = null;
+      app.settings.tool.value = "polygon";
+      app.settings.tolerance.value = 3;
+      app.masks.select([...app.store.annotations.value.keys()][1]!);
     });
     await page.waitForTimeout(200);
     await shoot("6-polygon");

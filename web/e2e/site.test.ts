@@ -29,7 +29,7 @@ test.skipIf(!ANYMASK_SITE)("a sample is encoded in the page, and a click on it m
     const { app } = globalThis.anymask;
     const { answer } = app.store.document.value.draft!;
     const cells = answer.ranked.map(({ logits }) => logits.values.filter((value) => value > 0).length);
-    return { cells, device: app.model.value.is === "ready" ? app.model.value.device : "", hosts: hosts() };
+    return { cells, device: app.model.state.value.is === "ready" ? app.model.state.value.device : "", hosts: hosts() };
     function hosts() {
       return performance.getEntriesByType("resource").map(({ name }) => new URL(name).origin);
     }

@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
-import type { Plugin } from "vite";
+import type { Connect, Plugin } from "vite";
 import type { Annotation, ClassInfo, ImageInfo, Operation } from "../src/api/types";
 import { encode } from "../src/geometry/rle";
 
@@ -127,16 +127,16 @@ export function mockServer(samples: string): Plugin {
     return null;
   }
 
+  const answerAll: Connect.NextHandleFunction = async (request, response, next) => {
+    if (request.url === "/config.json") return send(response, [200, { backend: "server", decoder: "fake" }]);
+    if (!request.url?.startsWith("/api/")) return next();
+    const result = await answer(request, response).catch((error: Error): Answer => [500, { error: error.message }]);
+    if (result) send(response, result);
+  };
   return {
     name: "mock-server",
-    configureServer(server) {
-      server.middlewares.use(async (request, response, next) => {
-        if (request.url === "/config.json") return send(response, [200, { backend: "server", decoder: "fake" }]);
-        if (!request.url?.startsWith("/api/")) return next();
-        const result = await answer(request, response).catch((error: Error): Answer => [500, { error: error.message }]);
-        if (result) send(response, result);
-      });
-    },
+    configureServer: ({ middlewares }) => void middlewares.use(answerAll),
+    configurePreviewServer: ({ middlewares }) => void middlewares.use(answerAll),
   };
 }
 

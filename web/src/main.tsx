@@ -5,13 +5,15 @@ import type { Backend } from "./api/backend";
 import { Database } from "./api/database";
 import { LocalBackend, type LocalConfig } from "./api/local";
 import { ServerBackend } from "./api/server";
+import { ModelSession } from "./model/session";
+import { browserPlatform } from "./platform";
 import { App } from "./state/app";
 import { Editor } from "./state/editor";
 import { TabJournal } from "./state/journal";
 import type { AppContext } from "./ui/commands";
 import { Failure } from "./ui/failure";
 import { Page } from "./ui/page";
-import "./ui/page.css";
+import "./ui/styles/index.css";
 
 /** config.json beside the page: a server of ours answers it, a site has it as a file. */
 type Config =
@@ -37,7 +39,7 @@ async function start(root: HTMLElement): Promise<void> {
       : new ServerBackend(base, config.decoder ?? "onnx", database);
   const info = await backend.info();
   const journal = await TabJournal.open(database, info.project_id, info.model.hash ?? "");
-  const app = new App(backend, journal);
+  const app = new App(backend, journal, new ModelSession(), browserPlatform);
   const editor = new Editor(app);
   const context: AppContext = { app, editor, viewport: null, pickFiles: () => undefined };
   // For tests and benchmarks, which look inside.

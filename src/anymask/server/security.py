@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from anymask.server.plain_pages import read_template
 from anymask.server.refusals import Refused
 from anymask.server.settings import Settings
 
@@ -43,10 +44,6 @@ _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/api/images"
 _WITH_MASKS = re.compile(r"/api/(images/[^/]+/[^/]+|engine/(finish|judge)|classes)")
 """Routes that take masks, or lists of classes."""
-_LOCKED = (
-    "<!doctype html><html lang=en><meta charset=utf-8><title>anymask</title>"
-    "<p>This page needs its token: open the address that <code>anymask serve</code> printed when it started."
-)
 
 
 class Guard:
@@ -142,7 +139,7 @@ class Guard:
             response = refused.response()
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
-        return HTMLResponse(_LOCKED, 401)
+        return HTMLResponse(read_template("no_token.html"), 401)
 
     def _is_token(self, text: str) -> bool:
         assert self.settings.token is not None

@@ -100,5 +100,5 @@ export interface Backend {
   text(id: string, phrases: readonly string[]): Promise<FoundMask[]>;
   download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }>;
   /** Call back at every event until the returned function is called. */
-  listen(hear: (event: ServerEvent) => void, online: (isOnline: boolean) => void): () => void;
+  listen(receive: (event: ServerEvent) => void): () => void;
 }

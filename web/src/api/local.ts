@@ -147,8 +147,5 @@ export class LocalBackend implements Backend {
     return { blob: new Blob([JSON.stringify(file)], { type: "application/json" }), name: "annotations.coco.json" };
   }
 
-  listen(_hear: unknown, online: (isOnline: boolean) => void): () => void {
-    online(true);
-    return () => undefined;
-  }
+  listen = () => () => undefined;
 }

@@ -139,11 +139,9 @@ export class ServerBackend implements Backend {
     return { blob, name: named?.[1] ?? `${format}.${blob.type.includes("zip") ? "zip" : "json"}` };
   }
 
-  listen(hear: (event: ServerEvent) => void, online: (isOnline: boolean) => void): () => void {
+  listen(receive: (event: ServerEvent) => void): () => void {
     const source = new EventSource(`${this.root}api/events`);
-    source.onopen = () => online(true);
-    source.onerror = () => online(false);
-    source.onmessage = (message) => hear(JSON.parse(message.data as string) as ServerEvent);
+    source.onmessage = (message) => receive(JSON.parse(message.data as string) as ServerEvent);
     return () => source.close();
   }
 

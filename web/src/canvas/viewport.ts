@@ -12,6 +12,7 @@ import { candidateOf, type Editor } from "../state/editor";
 import { nextPaletteIndex, paletteIndex, shapeOf } from "../state/appearance";
 import { awaits } from "../state/provenance";
 import { type Effect, type Gesture, idle, type PointerInput, step } from "../tools/gesture";
+import { drawPicture } from "./picture";
 import { drawBox, drawBrush, drawCross, drawPoint, drawPolygons, OverlayMask, type Scene } from "./overlay";
 import { type LayerMask, MaskTiles } from "./tiles";
 import { type Extent, fit, panBy, toImage, type View, zoomAt } from "./view";
@@ -59,7 +60,7 @@ export class Viewport {
       effect(() => this.tiles.set(this.layerMasks())),
       effect(() => {
         this.layerMasks();
-        void this.app.picture.value;
+        void this.app.pictures.picture.value;
         void this.view.value;
         void this.extent.value;
         this.baseStale = true;
@@ -70,8 +71,8 @@ export class Viewport {
         this.invalidate();
       }),
       effect(() => {
-        const picture = this.app.picture.value;
-        const image = this.app.image.value;
+        const picture = this.app.pictures.picture.value;
+        const image = this.app.pictures.image.value;
         if (picture && image && this.shownFor !== image.id && picture.size[1] === image.width) {
           this.shownFor = image.id;
           this.fit();
@@ -103,7 +104,7 @@ export class Viewport {
     this.withSize((size, extent) => panBy(this.view.peek(), dx, dy, size, extent));
   }
   private withSize(change: (size: Size, extent: Extent) => View): void {
-    const size = this.app.size.peek();
+    const size = this.app.pictures.size.peek();
     if (size) this.view.value = change(size, this.extent.peek());
   }
 
@@ -115,7 +116,7 @@ export class Viewport {
       canvas.height = Math.max(1, Math.round(height * ratio));
     }
     this.extent.value = { width, height };
-    const size = this.app.size.peek();
+    const size = this.app.pictures.size.peek();
     if (size) {
       const fitted = fit(size, before);
       const wasFit = Math.abs(fitted.scale - this.view.peek().scale) < 1e-6;
@@ -131,23 +132,23 @@ export class Viewport {
   // Drawing
 
   private layerMasks(): LayerMask[] {
-    if (!this.app.showMasks.value) return [];
-    const opacity = this.app.opacity.value;
+    if (!this.app.settings.showMasks.value) return [];
+    const opacity = this.app.settings.opacity.value;
     const stroked = this.editor.stroke.value?.target?.id;
     // The one that is being judged stands out.
-    const { selected } = this.app;
+    const { selected } = this.app.masks;
     const judged = selected.value?.verdict ? selected.value.id : null;
     const masks: (LayerMask & { extent: number })[] = [];
     for (const annotation of this.app.store.annotations.value.values()) {
       if (!annotation.visible || annotation.id === stroked || annotation.verdict?.is === "reject") continue;
       const { mask, coverage } = shapeOf(annotation.rle);
-      const color = this.app.annotationColor(annotation);
+      const color = this.app.masks.color(annotation);
       let ink: LayerMask["ink"] = { color, opacity };
       if (judged !== null && annotation.id !== judged) ink = { color, opacity: opacity / 5 };
       else if (awaits(annotation)) ink = { color, opacity: opacity / 3, edge: WHITE };
       masks.push({ id: annotation.id, coverage, ink, extent: mask.width * mask.height });
     }
-    for (const { id, rle } of this.app.proposals.value ?? []) {
+    for (const { id, rle } of this.app.proposals.shown.value ?? []) {
       const { mask, coverage } = shapeOf(rle);
       masks.push({
         id,
@@ -169,16 +170,16 @@ export class Viewport {
       editor.stroke,
       editor.strokeTick,
       editor.cursor,
-      app.model,
-      app.selection,
-      app.tool,
+      app.model.state,
+      app.masks.selection,
+      app.settings.tool,
       app.store.document,
-      app.brush,
-      app.tolerance,
-      app.opacity,
-      app.colorBy,
-      app.showMasks,
-      app.proposals,
+      app.settings.brush,
+      app.settings.tolerance,
+      app.settings.opacity,
+      app.settings.colorBy,
+      app.settings.showMasks,
+      app.proposals.shown,
       this.pointer,
       this.hoveredMask,
     ])
@@ -203,16 +204,16 @@ export class Viewport {
   private drawBase(scene: Scene): boolean {
     const { context, view, viewport, ratio } = scene;
     clear(scene);
-    const picture = this.app.picture.peek();
-    if (!picture || !this.app.image.peek()) return false;
-    picture.draw(context, view, viewport, ratio);
+    const picture = this.app.pictures.picture.peek();
+    if (!picture || !this.app.pictures.image.peek()) return false;
+    drawPicture(picture, context, view, viewport, ratio);
     context.imageSmoothingEnabled = true;
     return this.tiles.draw(context, view, viewport, ratio);
   }
 
   private drawOverlay(scene: Scene): void {
     clear(scene);
-    if (!this.app.picture.peek() || !this.app.image.peek()) return;
+    if (!this.app.pictures.picture.peek() || !this.app.pictures.image.peek()) return;
     this.drawSelected(scene);
     this.drawActive(scene);
     const { draft } = this.app.store.document.peek();
@@ -220,9 +221,9 @@ export class Viewport {
     for (const point of draft?.points ?? []) drawPoint(scene, point);
     const dragged = this.editor.dragged.peek();
     if (dragged) drawBox(scene, dragged);
-    const tool = this.app.tool.peek();
+    const tool = this.app.settings.tool.peek();
     const pointer = this.pointer.peek();
-    if (pointer && (tool === "brush" || tool === "eraser")) drawBrush(scene, pointer, this.app.brush.peek());
+    if (pointer && (tool === "brush" || tool === "eraser")) drawBrush(scene, pointer, this.app.settings.brush.peek());
     const cursor = this.editor.cursor.peek();
     if (cursor) drawCross(scene, cursor);
   }
@@ -230,15 +231,15 @@ export class Viewport {
   /** The mask being made: the stroke, the draft or the preview. */
   private drawActive(scene: Scene): void {
     const stroked = this.editor.stroke.peek();
-    const opacity = Math.max(this.app.opacity.peek(), 0.3);
+    const opacity = Math.max(this.app.settings.opacity.peek(), 0.3);
     if (stroked) {
-      const color = stroked.target ? this.app.annotationColor(stroked.target) : this.activeColor();
+      const color = stroked.target ? this.app.masks.color(stroked.target) : this.activeColor();
       this.strokeMask.draw(scene, maskCoverage(stroked.stroke.mask), { color, opacity });
       return;
     }
     const shown = this.editor.shown.peek();
     // A draft kept from before may be there sooner than the model, which knows its frame.
-    if (!shown || this.app.model.peek().is !== "ready") {
+    if (!shown || this.app.model.state.peek().is !== "ready") {
       this.fadeFrom = 0;
       return;
     }
@@ -252,33 +253,34 @@ export class Viewport {
 
   private coverageOf(logits: Logits): Coverage {
     if (this.covered?.logits !== logits) {
-      const { imageSize, fit } = this.app.session;
-      const coverage = logitsCoverage(logits, this.app.size.peek() ?? [1, 1], imageSize, fit);
+      const { imageSize, fit } = this.app.model.session;
+      const coverage = logitsCoverage(logits, this.app.pictures.size.peek() ?? [1, 1], imageSize, fit);
       this.covered = { logits, coverage };
     }
     return this.covered.coverage;
   }
 
   private activeColor = () =>
-    this.app.colorBy.peek() === "instance" ? paletteColor(nextPaletteIndex()) : this.app.nextColor();
+    this.app.settings.colorBy.peek() === "instance" ? paletteColor(nextPaletteIndex()) : this.app.masks.nextColor();
 
   private drawSelected(scene: Scene): void {
     const stroked = this.editor.stroke.peek()?.target?.id;
     const hovered = this.hoveredMask.peek();
-    const proposal = this.app.proposals.peek()?.find(({ id }) => id === hovered);
+    const proposal = this.app.proposals.shown.peek()?.find(({ id }) => id === hovered);
     if (proposal) {
       const ink = { color: paletteColor(paletteIndex(proposal.id)), opacity: 0.7, edge: WHITE };
       this.highlight.draw(scene, shapeOf(proposal.rle).coverage, ink);
     }
     const annotations = this.app.store.annotations.peek();
-    for (const id of this.selectedMasks.keys()) if (!this.app.selection.peek().has(id)) this.selectedMasks.delete(id);
-    for (const id of this.app.selection.peek()) {
+    for (const id of this.selectedMasks.keys())
+      if (!this.app.masks.selection.peek().has(id)) this.selectedMasks.delete(id);
+    for (const id of this.app.masks.selection.peek()) {
       const annotation = annotations.get(id);
-      if (!annotation || id === stroked || !this.app.showMasks.peek()) continue;
+      if (!annotation || id === stroked || !this.app.settings.showMasks.peek()) continue;
       const painter = this.selectedMasks.get(id) ?? new OverlayMask();
       this.selectedMasks.set(id, painter);
-      const color = this.app.annotationColor(annotation);
-      if (this.app.tool.peek() !== "polygon")
+      const color = this.app.masks.color(annotation);
+      if (this.app.settings.tool.peek() !== "polygon")
         painter.draw(scene, shapeOf(annotation.rle).coverage, { color, opacity: 0.3, edge: WHITE });
       else drawPolygons(scene, this.polygonsOf(annotation.rle), toHex(color));
     }
@@ -286,7 +288,7 @@ export class Viewport {
 
   /** The outline of the selected mask at the tolerance of choice. */
   polygonsOf(rle: RLE): readonly Polygon[] {
-    const tolerance = this.app.tolerance.peek();
+    const tolerance = this.app.settings.tolerance.peek();
     if (this.outlined?.rle !== rle || this.outlined.tolerance !== tolerance) {
       this.outlined = { rle, tolerance, polygons: fromMask(shapeOf(rle).mask, tolerance) };
     }
@@ -322,7 +324,7 @@ export class Viewport {
       on("contextmenu", (event) => event.preventDefault()),
       on("wheel", (event) => {
         event.preventDefault();
-        const tool = this.app.tool.peek();
+        const tool = this.app.settings.tool.peek();
         const amount = (event.deltaY || event.deltaX) * (event.deltaMode === 1 ? 16 : 1);
         if (event.shiftKey && (tool === "brush" || tool === "eraser")) this.sizeBrush(Math.exp(-amount * WHEEL));
         else this.zoomAt(this.at(event), Math.exp(-amount * WHEEL * (event.ctrlKey ? 4 : 1)));
@@ -331,9 +333,9 @@ export class Viewport {
   }
 
   sizeBrush(factor: number): void {
-    const before = this.app.brush.peek();
+    const before = this.app.settings.brush.peek();
     const after = factor > 1 ? Math.max(before * factor, before + 1) : Math.min(before * factor, before - 1);
-    this.app.brush.value = Math.round(Math.min(Math.max(after, 1), 1000));
+    this.app.settings.brush.value = Math.round(Math.min(Math.max(after, 1), 1000));
   }
 
   private lift(is: "up" | "cancel", event: PointerEvent): void {
@@ -363,7 +365,7 @@ export class Viewport {
     const image = toImage(this.view.peek(), screen);
     const touch = event.pointerType === "touch";
     this.pointer.value = is === "leave" || (touch && is !== "down" && is !== "move") ? null : image;
-    const inverted = touch && this.app.tapLabel.peek() === 0;
+    const inverted = touch && this.app.settings.tapLabel.peek() === 0;
     const input = {
       is,
       screen,
@@ -373,15 +375,15 @@ export class Viewport {
       shift: event.shiftKey,
       touch,
     };
-    const next = step(this.spaceHeld.peek() ? "pan" : this.app.tool.peek(), this.gesture, input);
+    const next = step(this.spaceHeld.peek() ? "pan" : this.app.settings.tool.peek(), this.gesture, input);
     this.gesture = next.gesture;
     for (const item of next.effects) this.perform(item);
   }
 
   private perform(item: Effect): void {
     const { app, editor } = this;
-    if (item.is === "hover" && app.tool.peek() === "segment") editor.hover(item.at);
-    else if (item.is === "hover") this.hoveredMask.value = this.foundAt(item.at)?.id ?? null;
+    if (item.is === "hover" && app.settings.tool.peek() === "segment") editor.hover(item.at);
+    else if (item.is === "hover") this.hoveredMask.value = app.proposals.at(item.at)?.id ?? null;
     else if (item.is === "unhover") {
       editor.unhover();
       this.hoveredMask.value = null;
@@ -389,31 +391,18 @@ export class Viewport {
     else if (item.is === "dragBox") editor.dragBox(item.from, item.to);
     else if (item.is === "box") editor.box(item.from, item.to);
     else if (item.is === "pick") this.pick(item.at, item.adds);
-    else if (item.is === "beginStroke") editor.beginStroke(item.at, (app.tool.peek() === "eraser") !== item.inverse);
+    else if (item.is === "beginStroke")
+      editor.beginStroke(item.at, (app.settings.tool.peek() === "eraser") !== item.inverse);
     else if (item.is === "stroke") editor.strokeTo(item.at);
     else if (item.is === "endStroke") editor.endStroke();
     else if (item.is === "dropStroke") editor.dropStroke();
     else this.pan(item.dx, item.dy);
   }
 
-  private foundAt(at: ImagePoint) {
-    let best: { id: string; extent: number } | null = null;
-    for (const proposal of this.app.proposals.peek() ?? []) {
-      const { mask, coverage } = shapeOf(proposal.rle);
-      const [x0, y0, x1, y1] = coverage.reach;
-      if (at.x < x0 || at.y < y0 || at.x >= x1 || at.y >= y1) continue;
-      const inside = mask.bits[(Math.floor(at.y) - mask.y) * mask.width + Math.floor(at.x) - mask.x];
-      const extent = mask.width * mask.height;
-      if (inside && (!best || extent < best.extent)) best = { id: proposal.id, extent };
-    }
-    const found = best;
-    return found && this.app.proposals.peek()?.find(({ id }) => id === found.id);
-  }
-
   private pick(at: ImagePoint, adds: boolean): void {
-    const proposal = this.foundAt(at);
-    if (proposal) this.app.accept([proposal]);
-    else this.app.select(this.app.maskAt(at), adds);
+    const proposal = this.app.proposals.at(at);
+    if (proposal) this.app.proposals.accept([proposal]);
+    else this.app.masks.select(this.app.masks.at(at), adds);
     this.hoveredMask.value = null;
   }
 }

@@ -110,7 +110,7 @@ export const en = {
   encoding: "Reading the picture…",
   waiting: "Waiting for its turn…",
   loadingModel: "Loading the model…",
-  thinking: "Looking for everything…",
+  searching: "Looking for everything…",
   failed: "This picture could not be read: {message}",
   retry: "Try again",
   notStarted: "The page could not begin: {message}",

@@ -107,7 +107,7 @@ export const zh: Strings = {
   encoding: "正在读取图片…",
   waiting: "排队等待中…",
   loadingModel: "正在加载模型…",
-  thinking: "正在寻找全部物体…",
+  searching: "正在寻找全部物体…",
   failed: "无法读取此图片：{message}",
   retry: "重试",
   notStarted: "页面无法启动：{message}",

@@ -48,31 +48,31 @@ export class Editor {
   }
 
   private target(): { id: string; original: Size } | null {
-    const [id, original] = [this.app.promptable.peek(), this.app.size.peek()];
+    const [id, original] = [this.app.pictures.promptable.peek(), this.app.pictures.size.peek()];
     return id !== null && original && id === this.app.store.document.peek().image ? { id, original } : null;
   }
 
   hover(at: ImagePoint): void {
     const target = this.target();
     this.hovered = at;
-    if (!target || this.draft || this.app.proposals.peek() || !isInside(at, target.original)) {
+    if (!target || this.draft || this.app.proposals.shown.peek() || !isInside(at, target.original)) {
       this.unhover();
       return;
     }
     const prompt = { points: [{ ...at, label: 1 as const }], box: null, mask: null };
-    this.app.session.hover({ ...target, prompt }).then(
+    this.app.model.session.hover({ ...target, prompt }).then(
       (answer) => {
         if (!answer || this.hovered === null || this.draft) return;
         this.decodeMs.value = answer.milliseconds;
         this.preview.value = { at, answer, chosen: this.preferred(answer) };
       },
-      (error: Error) => this.app.fail(error.message),
+      (error: Error) => this.app.notices.error(error.message),
     );
   }
 
   unhover(): void {
     this.hovered = null;
-    this.app.session.dropHover();
+    this.app.model.session.dropHover();
     this.preview.value = null;
   }
 
@@ -83,21 +83,21 @@ export class Editor {
   }
 
   click(at: ImagePoint, label: 0 | 1): void {
-    const size = this.app.size.peek();
+    const size = this.app.pictures.size.peek();
     if (!size || !isInside(at, size)) return;
     this.ask((draft) => (draft || label === 1 ? { points: [...(draft?.points ?? []), { ...at, label }] } : null));
   }
 
   box(from: ImagePoint, to: ImagePoint): void {
     this.dragged.value = null;
-    const size = this.app.size.peek();
+    const size = this.app.pictures.size.peek();
     if (!size) return;
     const box = boxBetween(from, to, size);
     if (box[2] - box[0] >= 1 && box[3] - box[1] >= 1) this.ask(() => ({ box }));
   }
 
   dragBox(from: ImagePoint, to: ImagePoint): void {
-    const size = this.app.size.peek();
+    const size = this.app.pictures.size.peek();
     this.dragged.value = size && boxBetween(from, to, size);
   }
 
@@ -105,11 +105,11 @@ export class Editor {
   private ask(add: (draft: Draft | null) => { points?: readonly PromptPoint[]; box?: Box } | null): void {
     const target = this.target();
     if (!target) {
-      if (this.app.store.document.peek().image !== null) this.app.say(this.app.t("encoding"));
+      if (this.app.store.document.peek().image !== null) this.app.notices.info(this.app.t("encoding"));
       return;
     }
-    const judged = this.app.selected.peek()?.verdict ? this.app.selected.peek()!.id : null;
-    this.app.selection.value = new Set();
+    const judged = this.app.masks.selected.peek()?.verdict ? this.app.masks.selected.peek()!.id : null;
+    this.app.masks.selection.value = new Set();
     this.inTurn(async () => {
       const before = this.draft;
       const added = add(before);
@@ -117,7 +117,7 @@ export class Editor {
       const points = added.points ?? before?.points ?? [];
       const box = added.box ?? before?.box ?? null;
       const mask = before ? candidateOf(before).logits : null;
-      const answer = await this.app.session.ask({ ...target, prompt: { points, box, mask } });
+      const answer = await this.app.model.session.ask({ ...target, prompt: { points, box, mask } });
       if (this.app.store.document.peek().image !== target.id) return;
       const boxAfter = added.box ? points.length : (before?.boxAfter ?? 0);
       const replaces = before ? (before.replaces ?? null) : judged;
@@ -129,7 +129,7 @@ export class Editor {
   }
 
   private inTurn(action: () => Promise<void>): void {
-    this.line = this.line.then(action).catch((error: Error) => this.app.fail(error.message));
+    this.line = this.line.then(action).catch((error: Error) => this.app.notices.error(error.message));
   }
 
   /** Walk through whole, part and subpart: by -1 larger, by 1 smaller; round and round if it wraps. */
@@ -154,10 +154,10 @@ export class Editor {
   keep(): void {
     this.inTurn(async () => {
       const { image, draft } = this.app.store.document.peek();
-      const original = this.app.size.peek();
+      const original = this.app.pictures.size.peek();
       if (!draft || image === null || !original) return;
       const { logits, score } = candidateOf(draft);
-      const { mask, rle } = await this.app.session.finish(logits, original);
+      const { mask, rle } = await this.app.model.session.finish(logits, original);
       if (this.draft !== draft) return;
       this.level = null;
       if (mask.bits.length === 0) return this.drop();
@@ -169,8 +169,8 @@ export class Editor {
         { on: "annotation", image, ...(replaced ? instead(replaced, fresh.after) : fresh) },
       ]);
       if (!replaced) return;
-      this.app.select(replaced.id);
-      this.app.tool.value = "select";
+      this.app.masks.select(replaced.id);
+      this.app.settings.tool.value = "select";
     });
   }
 
@@ -180,7 +180,7 @@ export class Editor {
     if (!draft) return;
     this.app.store.commit("cancel", [{ on: "draft", before: draft, after: null }]);
     const replaced = this.replaced(draft);
-    if (replaced) this.app.select(replaced.id);
+    if (replaced) this.app.masks.select(replaced.id);
   }
 
   /** The mask whose place a draft takes. */
@@ -196,7 +196,7 @@ export class Editor {
       box: draft.box && [...draft.box],
       ...(draft.box ? { box_after: draft.boxAfter ?? 0 } : {}),
     };
-    const class_id = this.app.stickyClass.peek();
+    const class_id = this.app.classes.chosen.peek();
     const after = { id, rle, class_id, name: null, visible: true, score, source, prompts, parent: null };
     return { id, before: null, after } satisfies Omit<AnnotationChange, "on" | "image">;
   }
@@ -205,15 +205,15 @@ export class Editor {
 
   /** Begin on the draft, the selected mask, or nothing. */
   beginStroke(at: ImagePoint, erases: boolean): void {
-    const size = this.app.size.peek();
+    const size = this.app.pictures.size.peek();
     if (!size) return;
     const { draft } = this;
-    const target = draft ? null : this.app.selected.peek();
-    const { imageSize, fit } = this.app.session;
+    const target = draft ? null : this.app.masks.selected.peek();
+    const { imageSize, fit } = this.app.model.session;
     const existing = draft ? fullMask(candidateOf(draft).logits, size, imageSize, fit) : null;
     const mask = existing ?? (target ? shapeOf(target.rle).mask : null);
     if (mask === null && erases) return;
-    const stroke = beginStroke(mask, size, !erases, this.app.brush.peek() / 2);
+    const stroke = beginStroke(mask, size, !erases, this.app.settings.brush.peek() / 2);
     drawTo(stroke, at);
     this.stroke.value = { stroke, target };
   }
@@ -235,7 +235,7 @@ export class Editor {
     const change = this.stroked(mask, current.target, draft);
     if (change) changes.push({ on: "annotation", image, ...change });
     this.app.store.commit(current.stroke.adds ? "draw" : "erase", changes);
-    this.app.select(change?.after ? change.id : null);
+    this.app.masks.select(change?.after ? change.id : null);
   }
 
   dropStroke = (): void => {
@@ -254,18 +254,21 @@ export class Editor {
 
   /** Make the simplified outline the selected mask. */
   applyPolygon(): void {
-    const target = this.app.selected.peek();
+    const target = this.app.masks.selected.peek();
     if (!target) return;
-    const mask = toMask(fromMask(shapeOf(target.rle).mask, this.app.tolerance.peek()), shapeOf(target.rle).mask.size);
+    const mask = toMask(
+      fromMask(shapeOf(target.rle).mask, this.app.settings.tolerance.peek()),
+      shapeOf(target.rle).mask.size,
+    );
     const rle = encode(mask);
     shapeOf(rle, mask);
-    this.app.change(target.id, { rle, score: null });
+    this.app.masks.change(target.id, { rle, score: null });
   }
 
   // Without a pointer
 
   moveCursor(dx: number, dy: number): void {
-    const size = this.app.size.peek();
+    const size = this.app.pictures.size.peek();
     if (!size) return;
     const { x, y } = this.cursor.peek() ?? { x: size[1] / 2, y: size[0] / 2 };
     const at = { x: Math.min(Math.max(x + dx, 0), size[1] - 1), y: Math.min(Math.max(y + dy, 0), size[0] - 1) };

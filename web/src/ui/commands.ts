@@ -5,6 +5,7 @@ import type { App } from "../state/app";
 import type { Editor } from "../state/editor";
 import { awaits } from "../state/provenance";
 import type { Work } from "../state/work";
+import type { Tool } from "../tools/gesture";
 import { type Command, chordOf } from "../tools/keys";
 
 export interface AppContext {
@@ -27,7 +28,7 @@ export function perform(command: Command, context: AppContext): boolean {
   if (number) {
     const chosen = app.store.document.peek().classes[Number(number[1]) - 1];
     if (!chosen) return false;
-    app.setClass(chosen.id);
+    app.masks.setClass(chosen.id);
     return true;
   }
   const cursor = CURSOR[command];
@@ -51,15 +52,15 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
   eraser: ({ app }) => setTool(app, "eraser"),
   polygon: ({ app }) => setTool(app, "polygon"),
   pan: ({ app }) => setTool(app, "pan"),
-  everything: ({ app }) => void app.findEverything(),
+  everything: ({ app }) => void app.proposals.findEverything(),
   text: ({ app }) => {
     if (!app.info.peek()?.text) return false;
-    app.sideOpen.value = app.sideOpen.peek() === "text" ? null : "text";
+    app.settings.sideOpen.value = app.settings.sideOpen.peek() === "text" ? null : "text";
     return true;
   },
   keep: ({ app, editor }) => {
-    const proposals = app.proposals.peek();
-    if (proposals) app.accept(proposals);
+    const proposals = app.proposals.shown.peek();
+    if (proposals) app.proposals.accept(proposals);
     else if (app.store.document.peek().draft) editor.keep();
     else return false;
     return true;
@@ -67,14 +68,14 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
   cancel: ({ app, editor }) => {
     const work = app.work.peek();
     if (work?.rejecting.peek()) work.rejecting.value = null;
-    else if (app.sideOpen.peek()) app.sideOpen.value = null;
+    else if (app.settings.sideOpen.peek()) app.settings.sideOpen.value = null;
     else if (editor.boxCorner.peek()) {
       editor.boxCorner.value = null;
       editor.dragged.value = null;
-    } else if (app.proposals.peek()) app.proposals.value = null;
+    } else if (app.proposals.shown.peek()) app.proposals.shown.value = null;
     else if (app.store.document.peek().draft) editor.drop();
-    else if (app.notice.peek()) app.notice.value = null;
-    else app.select(null);
+    else if (app.notices.current.peek()) app.notices.close();
+    else app.masks.select(null);
   },
   larger: ({ editor }) => editor.walk(-1, false),
   smaller: ({ editor }) => editor.walk(1, false),
@@ -82,23 +83,21 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
   undo: ({ app }) => app.undo(),
   redo: ({ app }) => app.redo(),
   remove: ({ app }) => {
-    if (app.selection.peek().size === 0) return false;
-    app.removeSelected();
+    if (app.masks.selection.peek().size === 0) return false;
+    app.masks.removeSelected();
     return true;
   },
-  selectAll: ({ app }) => {
-    app.selection.value = new Set(app.store.annotations.peek().keys());
-  },
+  selectAll: ({ app }) => app.masks.selectAll(),
   hideMask: ({ app }) => {
-    if (app.selection.peek().size === 0) return false;
-    app.toggleVisible(app.selection.peek());
+    if (app.masks.selection.peek().size === 0) return false;
+    app.masks.toggleVisible(app.masks.selection.peek());
     return true;
   },
   rename: ({ app }) => {
-    const selected = app.selected.peek();
+    const selected = app.masks.selected.peek();
     if (!selected) return false;
-    app.panelOpen.value = true;
-    app.renaming.value = selected.id;
+    app.settings.panelOpen.value = true;
+    app.masks.renaming.value = selected.id;
     return true;
   },
   brushSmaller: ({ viewport }) => viewport?.sizeBrush(1 / BRUSH_STEP),
@@ -111,36 +110,36 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
   nextImage: ({ app }) => app.step(1),
   confirm: ({ app }) => judged(app, (work, ids) => work.confirm(...ids)),
   reject: ({ app }) => judged(app, (work, ids) => work.reject(...ids)),
-  nextMask: ({ app }) => app.stepMask(1),
-  previousMask: ({ app }) => app.stepMask(-1),
+  nextMask: ({ app }) => app.masks.step(1),
+  previousMask: ({ app }) => app.masks.step(-1),
   dashboard: ({ app }) => {
     if (!app.work.peek()) return false;
-    location.hash = app.view.peek() === "dashboard" ? "" : "dashboard";
+    app.settings.showView(app.settings.view.peek() === "dashboard" ? "pictures" : "dashboard");
     return true;
   },
   masks: ({ app }) => {
-    app.showMasks.value = !app.showMasks.peek();
+    app.settings.showMasks.value = !app.settings.showMasks.peek();
   },
   colorBy: ({ app }) => {
-    app.colorBy.value = app.colorBy.peek() === "instance" ? "class" : "instance";
+    app.settings.colorBy.value = app.settings.colorBy.peek() === "instance" ? "class" : "instance";
   },
   panel: ({ app }) => {
-    app.panelOpen.value = !app.panelOpen.peek();
+    app.settings.panelOpen.value = !app.settings.panelOpen.peek();
   },
   open: ({ pickFiles }) => pickFiles(),
   download: ({ app }) => void app.export(app.backend.formats[0]!, true),
   clickOn: ({ editor }) => editor.clickCursor(1),
   clickOff: ({ editor }) => editor.clickCursor(0),
   boxCorner: ({ editor }) => editor.cornerAtCursor(),
-  noClass: ({ app }) => app.setClass(null),
+  noClass: ({ app }) => app.masks.setClass(null),
   help: ({ app }) => {
-    app.sideOpen.value = app.sideOpen.peek() === "help" ? null : "help";
+    app.settings.sideOpen.value = app.settings.sideOpen.peek() === "help" ? null : "help";
   },
 };
 
 /** Say something of the selected mask if it waits for that; of one in a review or a check also once more. */
 function judged(app: App, say: (work: Work, ids: readonly string[]) => void): boolean {
-  const [work, chosen] = [app.work.peek(), app.selection.peek()];
+  const [work, chosen] = [app.work.peek(), app.masks.selection.peek()];
   if (!work) return false;
   const all = [...chosen].flatMap((id) => app.store.annotations.peek().get(id) ?? []);
   const open = all.filter((mask) => mask.verdict || (all.length === 1 && awaits(mask)));
@@ -152,8 +151,8 @@ function judged(app: App, say: (work: Work, ids: readonly string[]) => void): bo
   return true;
 }
 
-function setTool(app: App, tool: App["tool"]["value"]): void {
-  app.tool.value = tool;
+function setTool(app: App, tool: Tool): void {
+  app.settings.tool.value = tool;
 }
 
 /** Commands that belong to the picture: they must not take Tab, Enter and arrows from a focused control. */
@@ -173,9 +172,9 @@ export function listenToKeys(context: AppContext): () => void {
       return;
     }
     const chord = chordOf(event);
-    const command = chord && context.app.keymap.peek().command(chord);
+    const command = chord && context.app.settings.keymap.peek().command(chord);
     if (!command) return;
-    if (context.app.view.peek() === "dashboard") {
+    if (context.app.settings.view.peek() === "dashboard") {
       if (command === "dashboard" || command === "cancel") perform("dashboard", context);
       return;
     }

@@ -1,7 +1,6 @@
 /** The few controls that everything is made of. */
 
 import type { ComponentChildren } from "preact";
-import { isMac } from "../state/app";
 import type { Command } from "../tools/keys";
 import { type AppContext, perform } from "./commands";
 import { Icon, type IconName } from "./icons";
@@ -27,12 +26,12 @@ export function CommandButton({
   children,
 }: CommandButtonProps) {
   const { app } = context;
-  const key = app.keymap.value.label(command, isMac);
+  const key = app.settings.keyOf(command);
   return (
     <button
       type="button"
       class={`button ${kind}`}
-      title={app.keyed(command)}
+      title={app.settings.titled(command)}
       aria-label={children ? undefined : app.t(command)}
       aria-keyshortcuts={key || undefined}
       aria-pressed={pressed}

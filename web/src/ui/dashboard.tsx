@@ -36,7 +36,7 @@ export function Dashboard({ context, work }: { context: AppContext; work: Work }
     return () => clearInterval(timer);
   }, []);
   useSignalEffect(() => {
-    if (app.workTick.value === 0) return;
+    if (app.remote.workTick.value === 0) return;
     const timer = setTimeout(() => void ask(), SOON_MS);
     return () => clearTimeout(timer);
   });
@@ -51,7 +51,7 @@ export function Dashboard({ context, work }: { context: AppContext; work: Work }
         <button
           type="button"
           class="button plain"
-          onClick={() => (app.language.value = app.language.value === "en" ? "zh" : "en")}
+          onClick={() => (app.settings.language.value = app.settings.language.value === "en" ? "zh" : "en")}
         >
           <span>{app.t("language")}</span>
         </button>
@@ -128,7 +128,7 @@ function Prefilled({ context, numbers }: { context: AppContext; numbers: Summary
 function Charts({ context, status }: StatusProps) {
   const { app } = context;
   const line = timeline(status.history);
-  const language = app.language.value === "zh" ? "zh-CN" : "en-GB";
+  const language = app.settings.language.value === "zh" ? "zh-CN" : "en-GB";
   const labels = line.times.map((time) => nameOf(time, line.width, language));
   const series = (stages: readonly (typeof STAGES)[number][], what: Parameters<typeof line.of>[1]) =>
     stages.map((stage) => ({ name: app.t(stage), color: COLORS[stage], values: line.of(stage, what) }));

@@ -1,8 +1,7 @@
 /** All keys in a sheet at the side; each can be bound anew. */
 
 import { useSignal, useSignalEffect } from "@preact/signals";
-import { isMac } from "../state/app";
-import { type Command, chordOf, commandNames, readable } from "../tools/keys";
+import { type Command, chordOf, commandNames } from "../tools/keys";
 import type { AppContext } from "./commands";
 import { Icon } from "./icons";
 
@@ -19,13 +18,13 @@ export function Help({ context }: { context: AppContext }) {
       if (!chord) return;
       waiting.value = null;
       if (chord !== "Escape" || command === "cancel")
-        app.bindings.value = app.keymap.peek().bound(command, chord).changed;
+        app.settings.bindings.value = app.settings.keymap.peek().bound(command, chord).changed;
     };
     window.addEventListener("keydown", take, { capture: true });
     return () => window.removeEventListener("keydown", take, { capture: true });
   });
-  if (app.sideOpen.value !== "help") return null;
-  const { keymap } = app;
+  if (app.settings.sideOpen.value !== "help") return null;
+  const { keymap } = app.settings;
   return (
     <aside class="help" aria-label={app.t("keysTitle")}>
       <header>
@@ -33,7 +32,7 @@ export function Help({ context }: { context: AppContext }) {
         <button
           type="button"
           class="button plain"
-          onClick={() => (app.language.value = app.language.value === "en" ? "zh" : "en")}
+          onClick={() => (app.settings.language.value = app.settings.language.value === "en" ? "zh" : "en")}
         >
           <span>{app.t("language")}</span>
         </button>
@@ -42,7 +41,7 @@ export function Help({ context }: { context: AppContext }) {
           class="button plain"
           title={`${app.t("close")} (Esc)`}
           aria-label={app.t("close")}
-          onClick={() => (app.sideOpen.value = null)}
+          onClick={() => (app.settings.sideOpen.value = null)}
         >
           <Icon name="close" />
           <kbd>Esc</kbd>
@@ -64,7 +63,7 @@ export function Help({ context }: { context: AppContext }) {
               ) : (
                 <span class="chords">
                   {keymap.value.chords(command).map((chord) => (
-                    <kbd key={chord}>{readable(chord, isMac)}</kbd>
+                    <kbd key={chord}>{app.settings.written(chord)}</kbd>
                   ))}
                 </span>
               )}
@@ -75,8 +74,8 @@ export function Help({ context }: { context: AppContext }) {
       <button
         type="button"
         class="button plain"
-        disabled={Object.keys(app.bindings.value).length === 0}
-        onClick={() => (app.bindings.value = {})}
+        disabled={Object.keys(app.settings.bindings.value).length === 0}
+        onClick={() => (app.settings.bindings.value = {})}
       >
         <span>{app.t("resetKeys")}</span>
       </button>
@@ -85,7 +84,9 @@ export function Help({ context }: { context: AppContext }) {
       <p>{app.t("mouseClick")}</p>
       <p>{app.t("mouseDrag")}</p>
       <p>{app.t("mouseBrush")}</p>
-      {app.model.value.is === "ready" && <p class="hint">{app.t("device", { device: app.model.value.device })}</p>}
+      {app.model.state.value.is === "ready" && (
+        <p class="hint">{app.t("device", { device: app.model.state.value.device })}</p>
+      )}
     </aside>
   );
 }

@@ -70,10 +70,20 @@ export function VerdictTag({ context, mask: { id, verdict } }: { context: AppCon
     <>
       {sure && <small title={sure}>{percent(verdict!.score)}</small>}
       <span class="verdict-buttons" title={app.t("awaitsVerdict")}>
-        <button type="button" class="button plain" aria-label={app.keyed("reject")} onClick={() => work.reject(id)}>
+        <button
+          type="button"
+          class="button plain"
+          aria-label={app.settings.titled("reject")}
+          onClick={() => work.reject(id)}
+        >
           <Icon name="close" />
         </button>
-        <button type="button" class="button plain" aria-label={app.keyed("confirm")} onClick={() => work.confirm(id)}>
+        <button
+          type="button"
+          class="button plain"
+          aria-label={app.settings.titled("confirm")}
+          onClick={() => work.confirm(id)}
+        >
           <Icon name="check" />
         </button>
       </span>

@@ -8,17 +8,17 @@ import { Judgement, Prefilled } from "./judgement";
 
 export function Options({ context }: { context: AppContext }) {
   const { app } = context;
-  if (!app.image.value) return null;
-  const tool = app.tool.value;
+  if (!app.pictures.image.value) return null;
+  const tool = app.settings.tool.value;
   let content = null;
   const work = app.work.value;
-  const selected = app.selected.value;
+  const selected = app.masks.selected.value;
   if (work && tool === "select" && selected?.verdict)
     content = <Judgement context={context} work={work} mask={selected} />;
   else if (work && tool === "select" && selected && awaits(selected))
     content = <Prefilled context={context} work={work} />;
-  else if (app.sideOpen.value === "text") content = <Words context={context} />;
-  else if (app.proposals.value) content = <Proposals context={context} />;
+  else if (app.settings.sideOpen.value === "text") content = <Words context={context} />;
+  else if (app.proposals.shown.value) content = <Proposals context={context} />;
   else if (tool === "segment") content = <Candidates context={context} />;
   else if (tool === "brush" || tool === "eraser") content = <Brush context={context} />;
   else if (tool === "polygon") content = <Tolerance context={context} />;
@@ -58,7 +58,7 @@ function Candidates({ context }: { context: AppContext }) {
       )}
       {several && (
         <kbd class="hint keys">
-          {app.keymap.value.label("larger", false)} {app.keymap.value.label("smaller", false)}
+          {app.settings.keyOf("larger")} {app.settings.keyOf("smaller")}
         </kbd>
       )}
       <div class="segmented touch-only" role="radiogroup">
@@ -68,9 +68,9 @@ function Candidates({ context }: { context: AppContext }) {
             key={label}
             class="button plain"
             role="radio"
-            aria-checked={app.tapLabel.value === label}
+            aria-checked={app.settings.tapLabel.value === label}
             aria-label={app.t(label ? "touchAdd" : "touchRemove")}
-            onClick={() => (app.tapLabel.value = label)}
+            onClick={() => (app.settings.tapLabel.value = label)}
           >
             <Icon name={label ? "plus" : "minus"} />
           </button>
@@ -92,10 +92,10 @@ function Candidates({ context }: { context: AppContext }) {
 
 function Brush({ context }: { context: AppContext }) {
   const { app } = context;
-  const size = app.brush.value;
+  const size = app.settings.brush.value;
   return (
     <>
-      <kbd class="hint keys">{app.keymap.value.label("brushSmaller", false)}</kbd>
+      <kbd class="hint keys">{app.settings.keyOf("brushSmaller")}</kbd>
       <Slider
         label={app.t("size")}
         min={0}
@@ -103,18 +103,18 @@ function Brush({ context }: { context: AppContext }) {
         step={1}
         value={Math.round((100 * Math.log(size)) / Math.log(1000))}
         text={`${size} px`}
-        onInput={(value) => (app.brush.value = Math.round(1000 ** (value / 100)))}
+        onInput={(value) => (app.settings.brush.value = Math.round(1000 ** (value / 100)))}
       />
-      <kbd class="hint keys">{app.keymap.value.label("brushLarger", false)}</kbd>
-      {!app.selected.value && <span class="hint">{app.t("brushHint")}</span>}
+      <kbd class="hint keys">{app.settings.keyOf("brushLarger")}</kbd>
+      {!app.masks.selected.value && <span class="hint">{app.t("brushHint")}</span>}
     </>
   );
 }
 
 function Tolerance({ context }: { context: AppContext }) {
   const { app, editor, viewport } = context;
-  const selected = app.selected.value;
-  const tolerance = app.tolerance.value;
+  const selected = app.masks.selected.value;
+  const tolerance = app.settings.tolerance.value;
   if (!selected) return <span class="hint">{app.t("polygonHint")}</span>;
   const polygons = viewport?.polygonsOf(selected.rle) ?? [];
   const count = polygons.reduce(
@@ -130,7 +130,7 @@ function Tolerance({ context }: { context: AppContext }) {
         step={0.5}
         value={tolerance}
         text={`${tolerance} px`}
-        onInput={(value) => (app.tolerance.value = value)}
+        onInput={(value) => (app.settings.tolerance.value = value)}
       />
       <span class="hint">{app.t("corners", { count })}</span>
       <button type="button" class="button accent" onClick={() => editor.applyPolygon()}>
@@ -142,7 +142,7 @@ function Tolerance({ context }: { context: AppContext }) {
 
 function Proposals({ context }: { context: AppContext }) {
   const { app } = context;
-  const count = app.proposals.value?.length ?? 0;
+  const count = app.proposals.shown.value?.length ?? 0;
   return (
     <>
       <span class="hint">{app.t("found", { count })}</span>
@@ -163,8 +163,8 @@ function Words({ context }: { context: AppContext }) {
       class="words"
       onSubmit={(event) => {
         event.preventDefault();
-        void app.findWords(String(new FormData(event.currentTarget).get("words")));
-        app.sideOpen.value = null;
+        void app.proposals.findWords(String(new FormData(event.currentTarget).get("words")));
+        app.settings.sideOpen.value = null;
       }}
     >
       <input

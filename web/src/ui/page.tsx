@@ -26,11 +26,11 @@ export function Page({ context }: { context: AppContext }) {
   useEffect(() => listenToFocus(), []);
   useEffect(() => listenToDrops(context, (over) => (dropping.value = over)), []);
   useEffect(() => {
-    document.documentElement.lang = app.language.value === "zh" ? "zh-CN" : "en";
-  }, [app.language.value]);
+    document.documentElement.lang = app.settings.language.value === "zh" ? "zh-CN" : "en";
+  }, [app.settings.language.value]);
   const work = app.work.value;
   useEffect(() => (work ? listenToActivity(work) : undefined), [work]);
-  const isOpen = app.image.value !== null;
+  const isOpen = app.pictures.image.value !== null;
   return (
     <div class={`page ${isOpen ? "open" : "bare"}`}>
       <Toolbar context={context} />
@@ -43,7 +43,7 @@ export function Page({ context }: { context: AppContext }) {
       </div>
       <Panel context={context} />
       {work ? <TaskBar context={context} work={work} /> : <Thumbnails context={context} />}
-      {work && app.view.value === "dashboard" && <Dashboard context={context} work={work} />}
+      {work && app.settings.view.value === "dashboard" && <Dashboard context={context} work={work} />}
       <Help context={context} />
       <input
         ref={files}
@@ -77,7 +77,7 @@ function ViewportCanvas({ context, isOpen, ready }: { context: AppContext; isOpe
   }, [isOpen]);
   // A ring tells those who come by Tab where they are; it would only frame the picture for all others.
   const entered = useSignal(false);
-  const tool = context.viewport?.spaceHeld.value ? "pan" : app.tool.value;
+  const tool = context.viewport?.spaceHeld.value ? "pan" : app.settings.tool.value;
   return (
     <>
       <canvas ref={base} aria-hidden="true" />

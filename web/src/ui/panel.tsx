@@ -4,7 +4,6 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Annotation, ClassInfo, ExportFormat } from "../api/types";
 import { toHex } from "../geometry/colors";
-import { isMac } from "../state/app";
 import { awaits } from "../state/provenance";
 import { chordOf } from "../tools/keys";
 import type { AppContext } from "./commands";
@@ -16,7 +15,7 @@ const ROW = 40;
 
 export function Panel({ context }: { context: AppContext }) {
   const { app } = context;
-  if (!app.panelOpen.value || !app.image.value) return null;
+  if (!app.settings.panelOpen.value || !app.pictures.image.value) return null;
   return (
     <aside class="panel" aria-label={app.t("masksTitle")}>
       {asksClasses(context) && <ClassPalette context={context} />}
@@ -45,7 +44,7 @@ function ClassPalette({ context }: { context: AppContext }) {
           class="button plain"
           title={app.t("addClass")}
           aria-label={app.t("addClass")}
-          onClick={() => void app.addClass()}
+          onClick={() => void app.classes.add()}
         >
           <Icon name="plus" />
         </button>
@@ -63,13 +62,13 @@ function ClassPalette({ context }: { context: AppContext }) {
 function ClassRow({ context, item, place }: { context: AppContext; item: ClassInfo | null; place: number }) {
   const { app } = context;
   const editing = useSignal(false);
-  const chosen = app.stickyClass.value === (item?.id ?? null);
+  const chosen = app.classes.chosen.value === (item?.id ?? null);
   const command = place < 0 ? "noClass" : place < 9 ? (`class${place + 1}` as "class1") : null;
   const name = item?.name ?? app.t("noClass");
-  const renames = app.keymap.value.label("rename", isMac);
+  const renames = app.settings.keyOf("rename");
   const rename = (event: KeyboardEvent) => {
     const chord = chordOf(event);
-    if (!item || !chord || app.keymap.value.command(chord) !== "rename") return;
+    if (!item || !chord || app.settings.keymap.value.command(chord) !== "rename") return;
     event.preventDefault();
     editing.value = true;
   };
@@ -81,7 +80,7 @@ function ClassRow({ context, item, place }: { context: AppContext; item: ClassIn
           class="swatch"
           value={item.color}
           aria-label={app.t("classColor", { name })}
-          onChange={(event) => app.editClass(item.id, { color: event.currentTarget.value })}
+          onChange={(event) => app.classes.edit(item.id, { color: event.currentTarget.value })}
         />
       ) : (
         <span class="swatch none" />
@@ -92,7 +91,7 @@ function ClassRow({ context, item, place }: { context: AppContext; item: ClassIn
           label={app.t("className")}
           done={(text) => {
             editing.value = false;
-            if (text) app.editClass(item.id, { name: text });
+            if (text) app.classes.edit(item.id, { name: text });
           }}
         />
       ) : (
@@ -104,7 +103,7 @@ function ClassRow({ context, item, place }: { context: AppContext; item: ClassIn
           aria-keyshortcuts={item ? renames : undefined}
           title={item ? app.t("renameClass", { key: renames }) : undefined}
           onKeyDown={rename}
-          onClick={() => app.setClass(item?.id ?? null)}
+          onClick={() => app.masks.setClass(item?.id ?? null)}
           onDblClick={() => (editing.value = item !== null)}
         >
           {name}
@@ -116,12 +115,12 @@ function ClassRow({ context, item, place }: { context: AppContext; item: ClassIn
           class="button plain quiet"
           aria-label={app.t("removeClass", { name })}
           title={app.t("removeClass", { name })}
-          onClick={() => app.removeClass(item.id)}
+          onClick={() => app.classes.remove(item.id)}
         >
           <Icon name="close" />
         </button>
       )}
-      {command && <kbd>{app.keymap.value.label(command, isMac)}</kbd>}
+      {command && <kbd>{app.settings.keyOf(command)}</kbd>}
     </div>
   );
 }
@@ -154,11 +153,11 @@ function MaskList({ context }: { context: AppContext }) {
   const { app } = context;
   const list = useRef<HTMLDivElement>(null);
   const top = useSignal(0);
-  const all = app.listed();
+  const all = app.masks.listed();
   const number = (place: number) => (app.work.value?.judges.value ? place + 1 : all.length - place);
   const first = Math.max(0, Math.floor(top.value / ROW) - 4);
   const inSight = all.slice(first, first + 40);
-  const [selected] = app.selection.value;
+  const [selected] = app.masks.selection.value;
   useEffect(() => {
     const place = all.findIndex(({ id }) => id === selected);
     const box = list.current;
@@ -172,12 +171,17 @@ function MaskList({ context }: { context: AppContext }) {
         <h2>
           {app.t("masksTitle")} <small>{all.length || ""}</small>
         </h2>
-        <CommandButton context={context} command="remove" icon="trash" disabled={app.selection.value.size === 0} />
+        <CommandButton
+          context={context}
+          command="remove"
+          icon="trash"
+          disabled={app.masks.selection.value.size === 0}
+        />
         <CommandButton
           context={context}
           command="masks"
-          icon={app.showMasks.value ? "eye" : "eyeOff"}
-          pressed={!app.showMasks.value}
+          icon={app.settings.showMasks.value ? "eye" : "eyeOff"}
+          pressed={!app.settings.showMasks.value}
         />
       </header>
       {all.length === 0 && <p class="empty">{app.t("noMasks")}</p>}
@@ -207,17 +211,17 @@ function MaskRow({ context, annotation, number }: { context: AppContext; annotat
   const { classes } = app.store.document.value;
   const item = classes.find((other) => other.id === annotation.class_id);
   const name = annotation.name ?? app.t("maskNumber", { number });
-  const isSelected = app.selection.value.has(id) || app.store.document.value.draft?.replaces === id;
+  const isSelected = app.masks.selection.value.has(id) || app.store.document.value.draft?.replaces === id;
   return (
     <div class={`row mask ${isSelected ? "chosen" : ""} ${visible ? "" : "faint"} ${annotation.verdict?.is ?? ""}`}>
-      <span class="swatch" style={{ background: toHex(app.annotationColor(annotation)) }} />
-      {app.renaming.value === id ? (
+      <span class="swatch" style={{ background: toHex(app.masks.color(annotation)) }} />
+      {app.masks.renaming.value === id ? (
         <NameField
           value={annotation.name ?? ""}
           label={app.t("maskName")}
           done={(text) => {
-            app.renaming.value = null;
-            if (text !== annotation.name) app.change(id, { name: text });
+            app.masks.renaming.value = null;
+            if (text !== annotation.name) app.masks.change(id, { name: text });
           }}
         />
       ) : (
@@ -226,8 +230,8 @@ function MaskRow({ context, annotation, number }: { context: AppContext; annotat
           class="name"
           role="option"
           aria-selected={isSelected}
-          onClick={(event) => app.select(id, event.shiftKey || event.ctrlKey || event.metaKey)}
-          onDblClick={() => (app.renaming.value = id)}
+          onClick={(event) => app.masks.select(id, event.shiftKey || event.ctrlKey || event.metaKey)}
+          onDblClick={() => (app.masks.renaming.value = id)}
         >
           {name}
         </button>
@@ -240,7 +244,7 @@ function MaskRow({ context, annotation, number }: { context: AppContext; annotat
           value={annotation.class_id ?? ""}
           onChange={(event) => {
             const { value } = event.currentTarget;
-            app.change(id, { class_id: value === "" ? null : Number(value) });
+            app.masks.change(id, { class_id: value === "" ? null : Number(value) });
           }}
         >
           <option value="">{item ? app.t("noClass") : "–"}</option>
@@ -257,7 +261,7 @@ function MaskRow({ context, annotation, number }: { context: AppContext; annotat
         aria-label={app.t(visible ? "hide" : "show")}
         aria-pressed={!visible}
         title={app.t(visible ? "hide" : "show")}
-        onClick={() => app.toggleVisible([id])}
+        onClick={() => app.masks.toggleVisible([id])}
       >
         <Icon name={visible ? "eye" : "eyeOff"} />
       </button>
@@ -274,24 +278,24 @@ function Appearance({ context }: { context: AppContext }) {
         min={0}
         max={1}
         step={0.05}
-        value={app.opacity.value}
-        text={`${Math.round(app.opacity.value * 100)} %`}
-        onInput={(value) => (app.opacity.value = value)}
+        value={app.settings.opacity.value}
+        text={`${Math.round(app.settings.opacity.value * 100)} %`}
+        onInput={(value) => (app.settings.opacity.value = value)}
       />
-      <div class="segmented" role="radiogroup" title={app.keyed("colorBy")}>
+      <div class="segmented" role="radiogroup" title={app.settings.titled("colorBy")}>
         {(["instance", "class"] as const).map((by) => (
           <button
             type="button"
             key={by}
             class="button plain"
             role="radio"
-            aria-checked={app.colorBy.value === by}
-            onClick={() => (app.colorBy.value = by)}
+            aria-checked={app.settings.colorBy.value === by}
+            onClick={() => (app.settings.colorBy.value = by)}
           >
             <span>{app.t(by === "instance" ? "byInstance" : "byClass")}</span>
           </button>
         ))}
-        <kbd>{app.keymap.value.label("colorBy", isMac)}</kbd>
+        <kbd>{app.settings.keyOf("colorBy")}</kbd>
       </div>
     </section>
   );
@@ -333,12 +337,12 @@ function Export({ context }: { context: AppContext }) {
       <button
         type="button"
         class="button accent"
-        title={app.keyed("download")}
+        title={app.settings.titled("download")}
         onClick={() => void app.export(format.value, all.value)}
       >
         <Icon name="download" />
         <span>{app.t("exportTitle")}</span>
-        <kbd>{app.keymap.value.label("download", isMac)}</kbd>
+        <kbd>{app.settings.keyOf("download")}</kbd>
       </button>
     </section>
   );

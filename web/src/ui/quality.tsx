@@ -59,7 +59,7 @@ function Card({ context, work, status, stage, children }: StatusProps & { stage:
             aria-label={`${app.t(stage)}: ${app.t(isMine ? "goOn" : "begin")}`}
             disabled={work.isBusy.value}
             onClick={() => {
-              location.hash = "";
+              app.settings.showView("pictures");
               void work.switchStage(stage);
             }}
           >

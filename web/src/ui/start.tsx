@@ -6,7 +6,7 @@ import { CommandButton } from "./controls";
 export function Start({ context }: { context: AppContext }) {
   const { app } = context;
   const info = app.info.value;
-  if (!info || info.engine || app.images.value.length > 0) return null;
+  if (!info || info.engine || app.pictures.list.value.length > 0) return null;
   return (
     <main class="start">
       <h1>{app.t("tagline")}</h1>
@@ -28,7 +28,7 @@ export function Start({ context }: { context: AppContext }) {
 function Sample({ context, name }: { context: AppContext; name: string }) {
   const label = name.replace(/\.\w+$/, "");
   return (
-    <button type="button" class="sample" onClick={() => void context.app.addSample(name)}>
+    <button type="button" class="sample" onClick={() => void context.app.pictures.addSample(name)}>
       <img src={`samples/${label}.jpg`} alt="" onError={(event) => event.currentTarget.remove()} />
       <span>{label}</span>
     </button>

@@ -17,11 +17,11 @@ export function Status({ context }: { context: AppContext }) {
 
 function Saved({ context }: { context: AppContext }) {
   const { app } = context;
-  if (!app.image.value) return null;
+  if (!app.pictures.image.value) return null;
   const state = app.store.saving.value;
   const message = "message" in state ? state.message : "";
   return (
-    <div class={`saved ${state.is}`} role="status" title={app.image.value.name}>
+    <div class={`saved ${state.is}`} role="status" title={app.pictures.image.value.name}>
       <span class="dot" />
       <span>{app.t(state.is === "saved" && app.isLocal.value ? "keptHere" : state.is, { message })}</span>
     </div>
@@ -30,36 +30,36 @@ function Saved({ context }: { context: AppContext }) {
 
 function Progress({ context }: { context: AppContext }) {
   const { app } = context;
-  const image = app.image.value;
-  const { value: problem } = app.problem;
+  const image = app.pictures.image.value;
+  const { value: problem } = app.pictures.problem;
   if (!image) return null;
   if (problem?.image === image.id) {
     return (
       <div class="progress failed" role="alert">
         <span>{app.t("failed", { message: problem.message })}</span>
-        <button type="button" class="button accent" onClick={app.retry}>
+        <button type="button" class="button accent" onClick={app.pictures.retry}>
           <span>{app.t("retry")}</span>
         </button>
       </div>
     );
   }
-  const busy = app.busy.value;
-  if (app.promptable.value === image.id && !busy) return null;
-  const loading = app.model.value.is === "loading";
-  if (app.model.value.is === "failed") return null;
-  const fraction = app.progress.value.get(image.id);
-  const key = busy ?? (loading ? "loadingModel" : image.state === "waiting" ? "waiting" : "encoding");
+  const isSearching = app.proposals.isSearching.value;
+  if (app.pictures.promptable.value === image.id && !isSearching) return null;
+  const loading = app.model.state.value.is === "loading";
+  if (app.model.state.value.is === "failed") return null;
+  const fraction = app.pictures.progress.value.get(image.id);
+  const key = isSearching ? "searching" : loading ? "loadingModel" : image.state === "waiting" ? "waiting" : "encoding";
   return (
     <div class="progress" role="status">
       <span>{app.t(key)}</span>
-      <progress value={busy || loading || !fraction ? undefined : fraction} max={1} />
+      <progress value={isSearching || loading || !fraction ? undefined : fraction} max={1} />
     </div>
   );
 }
 
 function Notice({ context }: { context: AppContext }) {
   const { app } = context;
-  const { value: notice } = app.notice;
+  const { value: notice } = app.notices.current;
   if (!notice) return null;
   const { retry } = notice;
   return (
@@ -70,7 +70,7 @@ function Notice({ context }: { context: AppContext }) {
           type="button"
           class="button plain"
           onClick={() => {
-            app.notice.value = null;
+            app.notices.close();
             retry();
           }}
         >
@@ -82,7 +82,7 @@ function Notice({ context }: { context: AppContext }) {
         class="button plain"
         aria-label={app.t("close")}
         title={`${app.t("close")} (Esc)`}
-        onClick={() => (app.notice.value = null)}
+        onClick={() => app.notices.close()}
       >
         <Icon name="close" />
       </button>
@@ -92,7 +92,7 @@ function Notice({ context }: { context: AppContext }) {
 
 function Zoom({ context }: { context: AppContext }) {
   const { app, viewport } = context;
-  if (!app.image.value || !viewport) return null;
+  if (!app.pictures.image.value || !viewport) return null;
   const percent = Math.round(100 * viewport.view.value.scale);
   return (
     <div class="zoom" role="group" aria-label={app.t("zoom")}>

@@ -53,7 +53,7 @@ export function TaskBar({ context, work }: { context: AppContext; work: Work }) 
         <button
           type="button"
           class="button accent"
-          title={app.keyed("nextImage")}
+          title={app.settings.titled("nextImage")}
           disabled={work.isBusy.value}
           onClick={() => void work.finish()}
         >
@@ -119,7 +119,7 @@ export function Welcome({ context, work }: { context: AppContext; work: Work }) 
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => field.current?.focus(), []);
   useSignalEffect(() => {
-    if (app.workTick.value > 0) void work.refresh();
+    if (app.remote.workTick.value > 0) void work.refresh();
   });
   if (work.task.value || !plan) return null;
   const chosen = work.stage.value;

@@ -10,7 +10,7 @@ import { Icon } from "./icons";
 
 export function Thumbnails({ context }: { context: AppContext }) {
   const { app } = context;
-  const images = app.images.value;
+  const images = app.pictures.list.value;
   if (images.length === 0) return null;
   return (
     <footer class="thumbnails">
@@ -31,7 +31,7 @@ function Thumbnail({ context, image }: { context: AppContext; image: ImageInfo }
   const known = app.store.document.value.annotations.get(image.id);
   const count = known?.size ?? image.num_annotations;
   const url = useThumbnail(app.backend, image.id, button);
-  const fraction = app.progress.value.get(image.id) ?? 0;
+  const fraction = app.pictures.progress.value.get(image.id) ?? 0;
   useEffect(() => {
     if (isOpen) button.current?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [isOpen]);
@@ -45,7 +45,7 @@ function Thumbnail({ context, image }: { context: AppContext; image: ImageInfo }
       aria-selected={isOpen}
       aria-label={label}
       title={label}
-      onClick={() => app.show(image.id)}
+      onClick={() => app.pictures.show(image.id)}
     >
       {url ? <img src={url} alt="" draggable={false} /> : <Icon name="picture" />}
       {count > 0 && <span class="count">{count}</span>}

@@ -9,7 +9,7 @@ const TOOLS: readonly Tool[] = ["segment", "select", "brush", "eraser", "polygon
 export function Toolbar({ context }: { context: AppContext }) {
   const { app } = context;
   const { past, future } = app.store.history.value;
-  const isOpen = app.image.value !== null;
+  const isOpen = app.pictures.image.value !== null;
   return (
     <div class="toolbar" role="toolbar" aria-orientation="vertical">
       <div class="group">
@@ -20,7 +20,7 @@ export function Toolbar({ context }: { context: AppContext }) {
             command={tool}
             icon={tool}
             kind="tool"
-            pressed={app.tool.value === tool}
+            pressed={app.settings.tool.value === tool}
             disabled={!isOpen}
           />
         ))}
@@ -31,7 +31,7 @@ export function Toolbar({ context }: { context: AppContext }) {
           command="everything"
           icon="everything"
           kind="tool"
-          disabled={app.promptable.value === null || app.busy.value !== null}
+          disabled={app.pictures.promptable.value === null || app.proposals.isSearching.value}
         />
         {app.info.value?.text && (
           <CommandButton
@@ -39,7 +39,7 @@ export function Toolbar({ context }: { context: AppContext }) {
             command="text"
             icon="text"
             kind="tool"
-            pressed={app.sideOpen.value === "text"}
+            pressed={app.settings.sideOpen.value === "text"}
           />
         )}
       </div>
@@ -53,9 +53,15 @@ export function Toolbar({ context }: { context: AppContext }) {
           command="help"
           icon="help"
           kind="tool"
-          pressed={app.sideOpen.value === "help"}
+          pressed={app.settings.sideOpen.value === "help"}
         />
-        <CommandButton context={context} command="panel" icon="panel" kind="tool" pressed={app.panelOpen.value} />
+        <CommandButton
+          context={context}
+          command="panel"
+          icon="panel"
+          kind="tool"
+          pressed={app.settings.panelOpen.value}
+        />
       </div>
     </div>
   );

@@ -1,7 +1,10 @@
-import { afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiError, type Backend } from "../../src/api/backend";
 import type { Classes, ClassInfo, ImageInfo, Info, ServerEvent } from "../../src/api/types";
+import type { ModelSession } from "../../src/model/session";
+import { App } from "../../src/state/app";
 import type { TabJournal } from "../../src/state/journal";
+import type { Platform } from "../../src/state/platform";
 import { annotation } from "../annotation";
 
 const info: Info = {
@@ -27,30 +30,31 @@ const mask = annotation("a");
 
 const stored = new Map<string, string>();
 const reload = vi.fn();
-let made: typeof import("../../src/state/app");
-const stub = () => {
+const download = vi.fn();
+const platform: Platform = {
+  isMac: false,
+  isWide: true,
+  readPicture: async (_, size) => ({ size, levels: [], copy: async () => ({}) as ImageBitmap, close: () => undefined }),
+  download,
+  reload,
+  fragment: () => "",
+  setFragment: () => undefined,
+  onFragment: () => undefined,
+};
+/** A model that is loaded at once and has every image. */
+const session = { load: async () => ({ device: "none" }), hasImage: async () => true } as unknown as ModelSession;
+
+beforeEach(() => {
   stored.clear();
   reload.mockClear();
-  vi.stubGlobal("navigator", { language: "en", userAgent: "" });
-  vi.stubGlobal("location", { reload });
+  download.mockClear();
+  vi.stubGlobal("navigator", { language: "en" });
   vi.stubGlobal("localStorage", {
     getItem: (key: string) => stored.get(key) ?? null,
     setItem: (key: string, value: string) => void stored.set(key, value),
   });
-  vi.stubGlobal(
-    "Worker",
-    class {
-      postMessage() {}
-    },
-  );
-};
-beforeEach(stub);
+});
 afterEach(() => vi.unstubAllGlobals());
-// The module asks for the system as it loads.
-beforeAll(async () => {
-  stub();
-  made = await import("../../src/state/app");
-}, 60_000);
 
 /** The page on a server whose answers and events are played here. */
 async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } = {}) {
@@ -87,7 +91,7 @@ async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } 
     recover: async () => ({ changes: new Map(), classes: [] }),
     draft: async () => undefined,
   } as unknown as TabJournal;
-  const app = new made.App(backend, journal);
+  const app = new App(backend, journal, session, platform);
   await app.start({ ...info, project_id: project });
   return { app, sent, hear: (event: ServerEvent) => hear(event), fail: (error: Error | null) => (fails = error) };
 }
@@ -105,7 +109,7 @@ async function interrupted() {
   page.fail(new ApiError(0, "away"));
   page.app.store.load("1", { revision: 0, annotations: [] });
   page.app.store.commit("draw", [{ on: "annotation", image: "1", id: "a", before: null, after: mask }]);
-  await page.app.addClass("cup");
+  await page.app.classes.add("cup");
   await settle();
   expect(page.app.store.saving.value.is).toBe("offline");
   page.fail(null);
@@ -137,18 +141,18 @@ test.each([{ project_id: "theirs" }, { model_hash: "newer" }])(
 test("the class of new masks is a project's own, and of its list", async () => {
   const classes = [item(7, "cup")];
   const { app } = await begin({ classes });
-  app.setClass(7);
-  expect((await begin({ classes })).app.stickyClass.value).toBe(7);
-  expect((await begin({ classes, project: "theirs" })).app.stickyClass.value).toBeNull();
-  expect((await begin({ classes: [item(8, "fork")] })).app.stickyClass.value).toBeNull();
-  app.removeClass(7);
-  expect(app.stickyClass.value).toBeNull();
+  app.masks.setClass(7);
+  expect((await begin({ classes })).app.classes.chosen.value).toBe(7);
+  expect((await begin({ classes, project: "theirs" })).app.classes.chosen.value).toBeNull();
+  expect((await begin({ classes: [item(8, "fork")] })).app.classes.chosen.value).toBeNull();
+  app.classes.remove(7);
+  expect(app.classes.chosen.value).toBeNull();
 });
 
 test("a new class has the id that the server gives, not that of one that is gone", async () => {
   const { app } = await begin({ classes: [item(7, "cup")] });
-  app.removeClass(7);
-  await app.addClass();
+  app.classes.remove(7);
+  await app.classes.add();
   expect(app.store.document.value.classes).toMatchObject([{ id: 41, name: "class 41" }]);
-  expect(app.stickyClass.value).toBe(41);
+  expect(app.classes.chosen.value).toBe(41);
 });

@@ -10,11 +10,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-_ABSENT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>anymask</title>
-<p>The server runs, but this build of anymask has no page. In a checkout, <code>make web</code> builds it
-(Node and npm needed); then install the package again and start the server anew. The interface for programs is
-described at
-<a href="/api/openapi.json">/api/openapi.json</a>."""
+from anymask.server.plain_pages import read_template
 
 
 class _Page(StaticFiles):
@@ -36,7 +32,7 @@ def build_page(folder: Path) -> Router:
         return JSONResponse({"backend": "server"})
 
     def absent(_: Request) -> HTMLResponse:
-        return HTMLResponse(_ABSENT)
+        return HTMLResponse(read_template("no_page.html"))
 
     is_built = (folder / "index.html").is_file()
     rest = Mount("/", _Page(directory=folder, html=True)) if is_built else Route("/", absent)
