@@ -14,7 +14,7 @@ _ABSENT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>anymask
 <p>The server runs, but this build of anymask has no page. In a checkout, <code>make web</code> builds it
 (Node and npm needed); then install the package again and start the server anew. The interface for programs is
 described at
-<a href="/api/openapi.json">/api/openapi.json</a>."""
+<a href="api/openapi.json">api/openapi.json</a>."""
 
 
 class _Page(StaticFiles):
