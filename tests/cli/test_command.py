@@ -49,6 +49,7 @@ def test_the_verbs() -> None:
         *(("engine", verb) for verb in ("review", "release", "demo", "settings")),
         *(("export", verb) for verb in ("embedding", "onnx", "verify", "web")),
         *(("models", verb) for verb in ("list", "download", "convert", "tune")),
+        *(("people", verb) for verb in ("add", "remove", "list")),
         *(("train", verb) for verb in ("run", "plan", "preview", "render", "regions", "text")),
     }
 

@@ -125,7 +125,7 @@ def test_a_project_of_a_folders_images(serve: Callable[..., Any], tmp_path: Path
 def begun(anymask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     """Run `anymask serve …` in this process, where it ends as soon as it is ready."""
 
-    def run(front: Front, listener: socket.socket, ready: Callable[[], None]) -> None:
+    def run(front: Front, listener: socket.socket, ready: Callable[[], None], **_: object) -> None:
         ready()
         front.create()
         front.created()
@@ -194,3 +194,27 @@ def test_without_its_packages_it_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     assert "pip install 'anymask[server]'" in refused("serve")
+
+
+def test_people_are_added_and_known(
+    anymask: Callable[..., Any], refused: Callable[..., str], begun: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "people.json"
+    token = anymask("people", "add", "Ann", "--file", file).out.strip()
+    assert len(token) >= 24 and token not in file.read_text()
+    assert "is in" in refused("people", "add", "Ann", "--file", file)
+    assert anymask("people", "list", "--file", file).out == "Ann\n"
+    said = json.loads(begun(tmp_path / "p", "--people", file, "--host", "0.0.0.0", "--json").out)
+    assert said["token"] is None and "token=" not in said["url"]
+    assert anymask("people", "remove", "Ann", "--file", file).status == 0
+    assert anymask("people", "list", "--file", file).out == ""
+    assert "anymask people add" in refused("serve", tmp_path / "q", "--people", tmp_path / "missing.json")
+    assert "is no file of people" in refused("serve", tmp_path / "q", "--people", __file__)
+
+
+def test_below_a_path_a_token_is_demanded(
+    begun: Callable[..., Any], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    said = json.loads(begun(tmp_path / "p", "--root-path", "/annotate/", "--json").out)
+    assert len(said["token"]) >= 24 and said["url"].endswith(f"/annotate/?token={said['token']}")
+    assert "is no path" in refused("serve", tmp_path / "q", "--root-path", "annotate")

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,10 @@ def client(make_client: Callable[..., TestClient]) -> TestClient:
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
+def served(app: FastAPI, *, behind_proxy: bool = False) -> Iterator[str]:
     """Serve on a free port in a thread; gives the address."""
     ready = threading.Event()
-    server = Server(app, ready.set)
+    server = Server(app, ready.set, behind_proxy=behind_proxy)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -80,6 +80,12 @@ def served(app: FastAPI) -> Iterator[str]:
         finally:
             server.stop()
             thread.join(60)
+
+
+@pytest.fixture
+def serve_app() -> Callable[..., AbstractContextManager[str]]:
+    """Serve an application on a socket: with serve_app(app) as its address."""
+    return served
 
 
 @pytest.fixture

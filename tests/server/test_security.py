@@ -62,7 +62,7 @@ HTML = b"<!doctype html><script>alert(1)</script>"
         (b"", 422, "empty"),
         (b"\x00" * 1000, 415, "no image"),
         (b"\x89PNG\r\n\x1a\n" + b"\xff" * 50, 415, "no image"),
-        (_claims(60_000, 60_000), 413, "at most 100,000,000"),
+        (_claims(60_000, 60_000), 413, "at most 120,000,000"),
         (_claims(2**31 - 1, 2**31 - 1), 413, "at most"),
         (_claims(300, 200), 422, "cannot be read"),
         (_claims(0, 5), 415, "no image"),

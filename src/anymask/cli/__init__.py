@@ -32,7 +32,7 @@ _EXAMPLES = {
     "similar": "anymask similar coffee.jpg photographs --point 290,130 -o out",
 }
 """Of each verb, which is a function of its name in a module of its name."""
-_GROUPS = ("models", "engine", "evaluate", "export", "train")
+_GROUPS = ("models", "engine", "evaluate", "export", "people", "train")
 """Modules that have several verbs each."""
 VERBS = (*_EXAMPLES, *_GROUPS)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import re
 import secrets
@@ -18,8 +17,9 @@ from urllib.parse import quote
 
 import typer
 
+from anymask.cli.packages import check_server_packages
 from anymask.cli.weights import Device, Runtime, RuntimeName, Threads, open_model
-from anymask.errors import CheckpointError, InputError, MissingPackageError
+from anymask.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 PORT = 8017
 MODEL = "anymask-s"
 _TRIES = 20
-_PACKAGES = ("fastapi", "uvicorn", "multipart", "sqlalchemy", "alembic")
-"""By the names that are imported; `pip install 'anymask[server]'` brings them."""
+_ROOT_PATH = re.compile(r"/|(/[A-Za-z0-9._~-]+)+/?")
 
 
 def serve(
@@ -66,6 +65,24 @@ def serve(
     token: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What to demand; made up where one is needed and none given.")
     ] = None,
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="People, each with a token, as `anymask people add` writes it: who shows a token is known by name.",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Below which path a reverse proxy serves this, / for none; its word on scheme and address is taken, and "
+            "a token is demanded.",
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=1, help="Of an image; 120,000,000 unless it says otherwise.")
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print address, token and project as a line of JSON when all is ready.")
@@ -88,23 +105,30 @@ def serve(
     Annotations are on the disk as soon as they are made. Ctrl-C ends it, and says what opens the project again. On a
     project of `anymask engine init` people get images from its queues, and there is a dashboard.
     """
-    _check_packages()
+    check_server_packages()
     for folder in images or []:
         if not folder.is_dir():
             raise InputError(f"--images {folder}: is no folder")
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable() or " " in token):
         raise InputError("--token needs 8 or more letters, digits or signs, without spaces")
+    if root_path is not None and not _ROOT_PATH.fullmatch(root_path):
+        raise InputError(f"--root-path {root_path}: is no path such as /annotate, or /")
     folder = _default_folder(images or []) if project is None else project
     _check_is_project(folder)
 
     from anymask.server.front import Front
+    from anymask.server.people import list_people
     from anymask.server.run import run
     from anymask.server.settings import Settings
 
-    settings = Settings(host=host, token=token, parts=_parts_folder(), export_at_start=True)
-    if threads is not None:
-        settings = dataclasses.replace(settings, threads=threads)
-    if token is None and not settings.is_loopback:
+    if people is not None:
+        list_people(people)
+    settings = Settings(
+        host=host, token=token, people=people, root_path=root_path, parts=_parts_folder(), export_at_start=True
+    )
+    chosen = {"threads": threads, "max_pixels": max_pixels}
+    settings = dataclasses.replace(settings, **{name: value for name, value in chosen.items() if value is not None})
+    if token is None and people is None and settings.needs_token:
         settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
     choice = _Choice(model=model, detector=detector, device=device, offline=offline, runtime=runtime)
     with _listening(host, port) as listener, contextlib.ExitStack() as stack:
@@ -128,7 +152,8 @@ def serve(
             board = "" if opened[0].models.current() is None else f"board    {url}#dashboard\n"
             typer.echo(f"{board}project  {opened[0].folder}\nCtrl-C ends it.")
 
-        run(Front(create, settings, created=created), listener, listens)
+        front = Front(create, settings, created=created)
+        run(front, listener, listens, behind_proxy=settings.root_path is not None)
     if not as_json and opened:
         typer.echo(f"anymask serve {shlex.quote(str(opened[0].folder))} opens it again")
 
@@ -164,17 +189,6 @@ def _create_app(project: Project, choice: _Choice, settings: Settings, folders: 
     )
     words = _words(model, choice.detector, project)
     return create_app(project, model, model_name=name, settings=settings, folders=folders, text=words)
-
-
-def _check_packages() -> None:
-    """Raise MissingPackageError if a package of the server's is not installed."""
-    for name in _PACKAGES:
-        try:
-            missing = importlib.util.find_spec(name) is None
-        except ValueError:  # it is there as nothing
-            missing = True
-        if missing:
-            raise MissingPackageError(f"the server's packages are missing ({name}): pip install 'anymask[server]'")
 
 
 def _words(model: Sam, detector: str | None, project: Project) -> DetectorWords | None:
@@ -259,4 +273,5 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     number = listener.getsockname()[1]
     name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(settings.host, settings.host)
     shown = f"[{name}]" if ":" in name else name
-    return f"http://{shown}:{number}/" + (f"?token={quote(settings.token, safe='')}" if settings.token else "")
+    root = settings.root_path or ""
+    return f"http://{shown}:{number}{root}/" + (f"?token={quote(settings.token, safe='')}" if settings.token else "")

@@ -41,9 +41,10 @@ def make_folder(path: str | Path) -> Path:
     return Path(path)
 
 
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: str | Path, write: Callable[[Path], object], *, mode: int | None = None) -> None:
     """Let `write` fill a temporary file beside `path`, and move it there when it is whole.
 
+    `mode` is the file's from its first byte, such as 0o600 for what only its owner may read; None leaves it to the umask.
     `path` holds its old content or all of the new one, never a part: against a crash of the process and for readers
     meanwhile; a power cut is left to the file system. A link is followed: the file that it points to is replaced.
 
@@ -58,10 +59,10 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     # Not tempfile: it makes files that only their owner may read, whatever the umask says.
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
+        temporary.touch(0o666 if mode is None else mode)
+        made = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)  # what writes may have put a file of its own, readable by its owner only, in its place
+        temporary.chmod(made)  # what writes may have put a file of its own, readable by its owner only, in its place
         os.replace(temporary, target)
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error):
@@ -82,14 +83,14 @@ def remove_abandoned(folder: Path, *, clock: Callable[[], float] = time.time) ->
                 path.unlink()
 
 
-def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+def write_bytes_atomic(path: str | Path, data: bytes, *, mode: int | None = None) -> None:
     """Write `data` to `path`, as `write_whole` does."""
-    write_whole(path, lambda temporary: temporary.write_bytes(data))
+    write_whole(path, lambda temporary: temporary.write_bytes(data), mode=mode)
 
 
-def write_text_atomic(path: str | Path, text: str) -> None:
+def write_text_atomic(path: str | Path, text: str, *, mode: int | None = None) -> None:
     """Write `text` as UTF-8, with the line ends it has; otherwise as `write_bytes_atomic`."""
-    write_bytes_atomic(path, text.encode())
+    write_bytes_atomic(path, text.encode(), mode=mode)
 
 
 def write_image_atomic(

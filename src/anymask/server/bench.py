@@ -132,6 +132,15 @@ def get_bench(
 
 
 AtBench = Annotated[Bench, Depends(get_bench)]
+
+
+def get_person(request: Request) -> str | None:
+    """Return the name of the person whose token the request showed, None where people have none of their own."""
+    person: str | None = getattr(request.state, "person", None)
+    return person
+
+
+Person = Annotated[str | None, Depends(get_person)]
 ImageId = Annotated[str, Path(pattern=r"^[1-9][0-9]{0,14}$", description="the image's id")]
 
 

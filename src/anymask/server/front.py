@@ -32,6 +32,7 @@ class Front:
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self.create, self.created = create, created
+        self._settings = settings
         self._page: ASGIApp = Guard(build_page(settings.page), settings)
         self._app: FastAPI | None = None
         self._decided, self._stopping = asyncio.Event(), asyncio.Event()
@@ -47,7 +48,8 @@ class Front:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        if self._app is None and scope["type"] == "http" and not scope["path"].startswith("/api/"):
+        is_page = scope["type"] == "http" and not self._settings.path_of(scope["path"]).startswith("/api/")
+        if self._app is None and is_page:
             await self._page(scope, receive, send)
             return
         await self._decided.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("anymask.server")
 
 _FULL = 507
+_FOLDERS = re.compile(r"(?<![^\s'\"(\[=,;:])(?<!:/)/(?:[^/\n:'\"]+/)+(?=[^\s/])")
+"""The folders of an absolute path, with spaces in them or not; not those of an address, such as http://a/b."""
 
 
 class Refused(Exception):
@@ -67,7 +70,7 @@ def add_handlers(app: FastAPI) -> None:
     def _anymask(_: Request, error: AnymaskError) -> JSONResponse:
         if isinstance(error, OutputError):
             logger.error("%s", error)
-        return Refused(_FULL if isinstance(error, OutputError) else 422, str(error)).response()
+        return Refused(_FULL if isinstance(error, OutputError) else 422, without_folders(str(error))).response()
 
     @app.exception_handler(OSError)
     def _file(_: Request, error: OSError) -> JSONResponse:
@@ -76,6 +79,11 @@ def add_handlers(app: FastAPI) -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         word = "the server's disk is full" if full else "the server cannot read or write a file; its log says more"
         return Refused(_FULL if full else 500, word).response()
+
+
+def without_folders(text: str) -> str:
+    """Leave the folders of absolute paths out of a sentence: where things lie is the server's own business."""
+    return _FOLDERS.sub("", text)
 
 
 def _first_of(error: RequestValidationError) -> str:

@@ -10,26 +10,27 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from anymask.server.connections import BoundedConnection
 from anymask.server.front import Front
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _PARTING_SECONDS = 5
-_MAX_CONNECTIONS = 512
-"""Open at once; more are answered with 503. Those that listen to events count."""
 _MAX_HEADERS = 64 << 10
 """Bytes of a request before its body."""
 _KEEP_ALIVE_SECONDS = 75
 """Long: a connection closed just when a request is sent on it looks like a failure."""
 
 
-def run(app: FastAPI | Front, listener: socket.socket, ready: Callable[[], None]) -> None:
+def run(
+    app: FastAPI | Front, listener: socket.socket, ready: Callable[[], None], *, behind_proxy: bool = False
+) -> None:
     """Serve until SIGINT or SIGTERM; `ready` is called when the page is answered.
 
     Raises what keeps the application behind a `Front` from being made.
     """
-    server = Server(app, ready)
+    server = Server(app, ready, behind_proxy=behind_proxy)
     if isinstance(app, Front):
         app.on_failure = server.stop
     with contextlib.suppress(KeyboardInterrupt):
@@ -39,18 +40,21 @@ def run(app: FastAPI | Front, listener: socket.socket, ready: Callable[[], None]
 
 
 class Server(uvicorn.Server):
-    """Says when it is ready, and lets go of those who listen to events when it ends: they would never leave."""
+    """Says when it is ready, and lets go of those who listen to events when it ends: they would never leave.
 
-    def __init__(self, app: FastAPI | Front, ready: Callable[[], None]) -> None:
+    `behind_proxy` takes a proxy's word on who asks, by which scheme.
+    """
+
+    def __init__(self, app: FastAPI | Front, ready: Callable[[], None], *, behind_proxy: bool = False) -> None:
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
+            http=BoundedConnection,
             ws="none",
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=behind_proxy,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            limit_concurrency=_MAX_CONNECTIONS,
             h11_max_incomplete_event_size=_MAX_HEADERS,
             timeout_graceful_shutdown=_PARTING_SECONDS,
         )

@@ -8,10 +8,10 @@ address the token stands in for the name.
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import logging
 import re
-from http.cookies import CookieError, SimpleCookie
+import time
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,9 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from anymask.server.people import People
 from anymask.server.plain_pages import read_template
 from anymask.server.refusals import Refused
 from anymask.server.settings import Settings
+from anymask.server.tokens import Tokens, shown_token
 
 logger = logging.getLogger("anymask.server")
 
@@ -40,6 +42,8 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d{1,5})?")
+_SLOWEST = 1 << 10
+"""Bytes of a body a second."""
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/api/images"
 _WITH_MASKS = re.compile(r"/api/(images/[^/]+/[^/]+|engine/(finish|judge)|classes)")
@@ -55,6 +59,10 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.settings = settings
+        people = None if settings.people is None else People(settings.people)
+        self._tokens = Tokens(settings.token, people, max_wrong=settings.max_wrong_tokens)
+        self._held = 0
+        """Bytes of bodies of requests that are being answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -64,6 +72,13 @@ class Guard:
         if scope["type"] != "http":  # there are no web sockets
             return
         started = False
+        path, root = self.settings.path_of(scope["path"]), self.settings.root_path
+        body = _Body(self, receive, limit=self._limit(scope["method"], path))
+        if root:
+            if scope["path"] == root:
+                await RedirectResponse(f"{root}/", status_code=307)(scope, receive, send)
+                return
+            scope = {**scope, "root_path": root, "path": f"{root}{path}"}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -72,14 +87,15 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/api/"):
+                if path.startswith("/api/"):
                     headers.setdefault("Cache-Control", "no-store")
-            await send(message)
+            async with asyncio.timeout(self.settings.send_seconds):
+                await send(message)
 
         try:
-            answer = self._refusal(scope)
+            answer = self._refusal(scope, path, body.limit)
             if answer is None:
-                await self.app(scope, self._limited(scope, receive), send_with_headers)
+                await self.app(scope, body.receive, send_with_headers)
                 return
         except Refused as error:
             answer = error.response()
@@ -88,26 +104,28 @@ class Guard:
             if started:
                 raise
             answer = Refused(500, "the server made a mistake; its log says more").response()
+        finally:
+            self._held -= body.size
         await answer(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    def _refusal(self, scope: Scope, path: str, limit: int) -> Response | None:
         """Return the answer to a request that goes no further, or None; raises Refused."""
         headers = Headers(scope=scope)
         self._check_host(headers)
-        if self.settings.token is not None:
-            answer = self._check_token(scope, headers)
+        if self._tokens.are_demanded:
+            answer = self._check_token(scope, path, headers)
             if answer is not None:
                 return answer
         _check_site(scope, headers)
         length = headers.get("content-length", "0")
-        if not length.isdecimal():
+        if not (length.isascii() and length.isdecimal()) or len(length) > 18:
             raise Refused(400, "the request's Content-Length is no number")
-        if int(length) > self._limit(scope):
-            raise _too_large(self._limit(scope))
+        if int(length) > limit:
+            raise _too_large(limit)
         return None
 
     def _check_host(self, headers: Headers) -> None:
-        if not self.settings.is_loopback:
+        if self.settings.needs_token:
             return
         host = headers.get("host", "")
         found = _HOST.fullmatch(host.lower())
@@ -115,59 +133,77 @@ class Guard:
         if found is None or found["name"] not in own:
             raise Refused(403, f"this server does not answer to the name {host[:80]!r}; open it as localhost")
 
-    def _check_token(self, scope: Scope, headers: Headers) -> Response | None:
-        """Let the token pass as a header or cookie; the address with it is answered with the cookie."""
+    def _check_token(self, scope: Scope, path: str, headers: Headers) -> Response | None:
+        """Let a token pass as a header or cookie; the address with it is answered with the cookie."""
         cookie = f"anymask_{_port(scope)}"
-        shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        if scope["path"] == "/" and shown and self._is_token(shown[0]):
+        address = (scope.get("client") or ("",))[0]
+        asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        if path == "/" and asked and self._tokens.check(asked[0], address)[0]:
             answer = RedirectResponse("./", status_code=303)  # relative: a proxy may serve this below a path
             answer.set_cookie(
-                cookie, shown[0], httponly=True, samesite="lax", secure=scope["scheme"] == "https", max_age=90 * 86400
+                cookie,
+                asked[0],
+                path=f"{self.settings.root_path or ''}/",
+                httponly=True,
+                samesite="lax",
+                secure=scope["scheme"] == "https",
+                max_age=90 * 86400,
             )
             return answer
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._is_token(bearer.strip()):
+        shown = shown_token(headers, cookie)
+        is_right, person = (False, None) if shown is None else self._tokens.check(shown, address)
+        if is_right:
+            scope.setdefault("state", {})["person"] = person
             return None
-        try:
-            kept = SimpleCookie(headers.get("cookie", "")).get(cookie)
-        except CookieError:
-            kept = None
-        if kept is not None and self._is_token(kept.value):
-            return None
-        if scope["path"].startswith("/api/"):
+        if path.startswith("/api/"):
             refused = Refused(401, "the token is missing or wrong; open the address that `anymask serve` printed")
             response = refused.response()
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
         return HTMLResponse(read_template("no_token.html"), 401)
 
-    def _is_token(self, text: str) -> bool:
-        assert self.settings.token is not None
-        return hmac.compare_digest(text.encode("utf-8", "replace"), self.settings.token.encode())
-
-    def _limit(self, scope: Scope) -> int:
-        if scope["method"] == "POST" and scope["path"] == _UPLOADS:
+    def _limit(self, method: str, path: str) -> int:
+        if method == "POST" and path == _UPLOADS:
             return self.settings.max_upload_bytes
-        holds_masks = _WITH_MASKS.fullmatch(scope["path"]) is not None
-        return (
-            self.settings.max_body_bytes
-            if holds_masks
-            else min(self.settings.max_small_bytes, self.settings.max_body_bytes)
-        )
+        holds_masks = _WITH_MASKS.fullmatch(path) is not None
+        most = self.settings.max_body_bytes
+        return most if holds_masks else min(self.settings.max_small_bytes, most)
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Count the bytes of a body, whatever length it was said to have."""
-        total, limit = 0, self._limit(scope)
+    def hold(self, size: int) -> None:
+        """Note that so many bytes more of bodies are held; raises an HTTPException (503) where that is too much."""
+        self._held += size
+        if self._held > self.settings.max_body_total_bytes:
+            raise HTTPException(503, "the server has too much to read at once, try again shortly", {"Retry-After": "5"})
 
-        async def limited() -> Message:
-            nonlocal total
-            message = await receive()
-            total += len(message.get("body", b""))
-            if total > limit:  # an HTTPException: FastAPI takes any other for a body that is malformed
-                raise HTTPException(413, _too_large(limit).sentence)
-            return message
 
-        return limited
+class _Body:
+    """A request's body: its bytes are counted, whatever length it was said to have, and so is the time it takes.
+
+    It raises HTTPException: FastAPI takes any other for a body that is malformed.
+    """
+
+    def __init__(self, guard: Guard, receive: Receive, *, limit: int) -> None:
+        self.size, self.limit = 0, limit
+        self._guard, self._receive = guard, receive
+        self._is_whole = False
+        self._began = time.monotonic()
+
+    async def receive(self) -> Message:
+        """Receive a message; raises HTTPException: 408 too slow, 413 too large, 503 too much of all requests."""
+        if self._is_whole:  # what comes now is that the client leaves, whenever that is
+            return await self._receive()
+        left = self._began + self._guard.settings.body_seconds + self.size / _SLOWEST - time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, left))
+        except TimeoutError as error:
+            raise HTTPException(408, "the request's body came too slowly", {"Connection": "close"}) from error
+        new = len(message.get("body", b""))
+        self.size += new
+        self._guard.hold(new)
+        self._is_whole = not message.get("more_body", False)
+        if self.size > self.limit:
+            raise HTTPException(413, _too_large(self.limit).sentence)
+        return message
 
 
 def _check_site(scope: Scope, headers: Headers) -> None:

@@ -25,13 +25,26 @@ class Settings:
 
     host: str = "127.0.0.1"
     token: str | None = None
-    """Who does not show it is refused; None only on the loopback address."""
+    """Who does not show it is refused; None only on the loopback address, or where `people` have tokens."""
+    people: Path | None = None
+    """A file of people, each with a token, who are known by name; see `anymask people add`."""
+    root_path: str | None = None
+    """Below which path a reverse proxy serves this, "" for none: its word on scheme and address is taken, if it calls
+    from this machine or from where $FORWARDED_ALLOW_IPS says."""
+    max_wrong_tokens: int = 10
+    """Different wrong tokens from one address within ten minutes; what comes from there then is answered with 429."""
     max_upload_bytes: int = 100 << 20
     max_body_bytes: int = 64 << 20
     """Of changes to annotations and of what a person says is done, which hold masks."""
     max_small_bytes: int = 2 << 20
     """Of every other request: they are parsed at once, and others wait meanwhile."""
-    max_pixels: int = 100_000_000
+    max_body_total_bytes: int = 512 << 20
+    """Of all requests that are being answered; one more is answered with 503."""
+    body_seconds: float = 60
+    """Until a body is whole, and a second more for each KiB that came."""
+    send_seconds: float = 60
+    """Until a client takes the next piece of an answer."""
+    max_pixels: int = 120_000_000
     """Of an image, decoded."""
     max_waiting: int = 8
     """Images that wait for the encoder; one more is answered with 429."""
@@ -49,6 +62,21 @@ class Settings:
     """Whether the page's decoder is exported before it is first asked for."""
     parts: Path | None = None
     """Where exported decoders are kept for all projects; None keeps them with the project."""
+
+    def __post_init__(self) -> None:
+        """Bring the path into one form."""
+        if self.root_path is not None:
+            object.__setattr__(self, "root_path", "/".join(["", *filter(None, self.root_path.split("/"))]))
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether others than this machine's users can reach the server, itself or through a proxy."""
+        return not self.is_loopback or self.root_path is not None
+
+    def path_of(self, path: str) -> str:
+        """Return a request's path as the application knows it, whether or not a proxy left `root_path` on it."""
+        root = self.root_path
+        return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
     @property
     def is_loopback(self) -> bool:

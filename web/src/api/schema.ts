@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * Info
-         * @description Return what is fixed as long as the server runs.
+         * @description Return what is fixed as long as the server runs, and who asks.
          */
         get: operations["info_api_info_get"];
         put?: never;
@@ -137,7 +137,7 @@ export interface paths {
         };
         /**
          * Image Embedding
-         * @description Send an image's embedding: float16, little-endian, (c, h, w) in C order, compressed on the way.
+         * @description Send an image's embedding: float16, little-endian arrays in C order, compressed on the way.
          */
         get: operations["image_embedding_api_images__id__embedding_get"];
         put?: never;
@@ -181,7 +181,7 @@ export interface paths {
          * Change Annotations
          * @description Change an image's annotations; when this is answered the change is on the disk.
          *
-         *     A change set that was sent twice, because its answer was lost, is made once.
+         *     Where people have tokens of their own what they make or reshape is theirs, whoever it says it is by. A change set that was sent twice, because its answer was lost, is made once.
          */
         post: operations["change_annotations_api_images__id__changes_post"];
         delete?: never;
@@ -346,7 +346,7 @@ export interface paths {
         /**
          * Next Image
          * @description Give a person the next image of a queue; it is that person's until somebody else gets it, at the earliest
-         *     after `lease_seconds` without a sign of life.
+         *     after `lease_seconds` without a sign of life. Where people have tokens of their own the name is the token's.
          */
         post: operations["next_image_api_engine_next_post"];
         delete?: never;
@@ -521,7 +521,7 @@ export interface components {
             source: "click" | "box" | "brush" | "everything" | "text" | "import";
             /** Prompts */
             prompts?: {
-                [key: string]: components["schemas"]["JsonValue"];
+                [key: string]: unknown;
             } | null;
             /** Parent */
             parent?: string | null;
@@ -862,10 +862,11 @@ export interface components {
             samples: string[];
             /** Presets */
             presets: string[];
+            /** Person */
+            person?: string | null;
             /** Engine */
             engine: boolean;
         };
-        JsonValue: unknown;
         /**
          * JudgedRequest
          * @description An image of a review or a check that is done: a word on each of its masks, and what that took.

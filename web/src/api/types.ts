@@ -9,9 +9,11 @@ type Schemas = components["schemas"];
 export type ImageInfo = Readonly<Schemas["Image"]>;
 export type ImageState = ImageInfo["state"];
 export type ModelInfo = Readonly<Omit<Schemas["Model"], "hash">> & { readonly hash?: string };
-export type Info = Readonly<Omit<Schemas["Info"], "model" | "presets" | "samples" | "engine">> & {
+export type Info = Readonly<Omit<Schemas["Info"], "model" | "presets" | "samples" | "person" | "engine">> & {
   readonly model: ModelInfo;
   readonly samples: readonly string[];
+  /** The name of who works here, where a token says it. */
+  readonly person?: string | null;
   /** Whether pictures come from a data engine's queues. */
   readonly engine?: boolean;
 };

@@ -128,6 +128,8 @@ export function Welcome({ context, work }: { context: AppContext; work: Work }) 
   const isThere = (stage: Stage) =>
     stage === chosen || Object.values(plan.queues[stage] ?? {}).some((number) => number);
   const stages = [...SUGGESTED, ...JUDGED.filter(isThere)];
+  const person = app.info.value?.person ?? null; // known by a token: not asked for
+  const name = person ?? work.name.value.trim();
   return (
     <main class="start welcome">
       <h1>{app.t(open > 0 ? "welcome" : "nothingToDo")}</h1>
@@ -135,19 +137,24 @@ export function Welcome({ context, work }: { context: AppContext; work: Work }) 
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (work.name.value.trim()) void work.take();
+          if (person) work.name.value = person;
+          if (name) void work.take();
         }}
       >
         <label>
           <span>{app.t("yourName")}</span>
-          <input
-            ref={field}
-            required
-            maxLength={60}
-            autocomplete="name"
-            value={work.name.value}
-            onInput={(event) => (work.name.value = event.currentTarget.value)}
-          />
+          {person ? (
+            <output>{person}</output>
+          ) : (
+            <input
+              ref={field}
+              required
+              maxLength={60}
+              autocomplete="name"
+              value={work.name.value}
+              onInput={(event) => (work.name.value = event.currentTarget.value)}
+            />
+          )}
         </label>
         <div class="choices" role="radiogroup" aria-label={app.t("stageOfChoice")}>
           {[null, ...stages].map((stage) => (

@@ -72,8 +72,8 @@ def init_project(folder: str | Path, *, url: str | URL | None = None) -> Path:
         raise OutputError(f"{folder}: is not empty; a project needs a folder of its own")
     with open_project(folder, url=target):
         place = None if target is None else target.render_as_string(hide_password=False)
-        write_text_atomic(folder / PLACE, json.dumps({"database": place}) + "\n")
-        (folder / PLACE).chmod(0o600)  # the URL may have a password in it
+        # The URL may have a password in it.
+        write_text_atomic(folder / PLACE, json.dumps({"database": place}) + "\n", mode=0o600)
     return folder
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from anymask.engine.store import Change, Conflict, Delete
+from anymask.engine.store import Annotation, Change, Conflict, Delete, Provenance, Put
 from anymask.server import schemas
-from anymask.server.bench import AtBench, OfImage
+from anymask.server.bench import AtBench, OfImage, Person
+from anymask.server.bodies import JsonRoute
 from anymask.server.refusals import Refused
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.get("/images/{id}/annotations", response_model=schemas.Annotations)
@@ -24,15 +27,19 @@ def list_annotations(
 
 
 @router.post("/images/{id}/changes", responses={409: {"model": schemas.AnnotationsConflict}})
-def change_annotations(bench: AtBench, image: OfImage, change_set: schemas.ChangeSet) -> schemas.Revised:
+def change_annotations(
+    bench: AtBench, image: OfImage, change_set: schemas.ChangeSet, person: Person
+) -> schemas.Revised:
     """Change an image's annotations; when this is answered the change is on the disk.
 
-    A change set that was sent twice, because its answer was lost, is made once.
+    Where people have tokens of their own what they make or reshape is theirs, whoever it says it is by. A change set that was sent twice, because its answer was lost, is made once.
     """
     changes: list[Change] = [
         change.stored() if isinstance(change, schemas.Put) else Delete(id=change.id) for change in change_set.changes
     ]
     store = bench.project.annotations
+    if person is not None:
+        changes = signed(changes, person, store.state(image.id).annotations)
     try:
         revision = store.change(image.id, change_set.base_revision, change_set.client, changes)
     except Conflict as error:
@@ -40,6 +47,25 @@ def change_annotations(bench: AtBench, image: OfImage, change_set: schemas.Chang
     event = schemas.AnnotationsEvent(id=str(image.id), revision=revision, client=change_set.client)
     bench.events.publish(event)
     return schemas.Revised(revision=revision)
+
+
+def signed(changes: Sequence[Change], person: str, before: Sequence[Annotation]) -> list[Change]:
+    """Return changes by a person, whose every new or reshaped mask says that it is theirs; others stay as they were."""
+    known = {each.id: each for each in before}
+    return [
+        Put(annotation=_signed(each.annotation, person, known.get(each.annotation.id))) if isinstance(each, Put) else each
+        for each in changes
+    ]
+
+
+def _signed(new: Annotation, person: str, before: Annotation | None) -> Annotation:
+    said, had = new.provenance, None if before is None else before.provenance
+    claims_nothing = said is None or (had is not None and said.author == had.author)
+    if before is not None and before.rle == new.rle and claims_nothing:
+        return dataclasses.replace(new, provenance=had)
+    return dataclasses.replace(
+        new, provenance=dataclasses.replace(said or Provenance(stage="assisted", author=person), author=person)
+    )
 
 
 @router.get("/classes")

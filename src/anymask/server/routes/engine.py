@@ -13,7 +13,8 @@ from anymask.engine import status as project_status
 from anymask.engine.quality import review_report
 from anymask.engine.store import Lease, LeaseLost, Outcome
 from anymask.server import schemas, tasks
-from anymask.server.bench import AtBench, Bench
+from anymask.server.bench import AtBench, Bench, Person
+from anymask.server.bodies import JsonRoute
 from anymask.server.refusals import Refused
 from anymask.server.schemas.engine import Queue, Stage
 
@@ -31,7 +32,7 @@ def _of_engine(bench: AtBench) -> Bench:
 
 
 Engine = Annotated[Bench, Depends(_of_engine)]
-router = APIRouter(prefix="/engine")
+router = APIRouter(route_class=JsonRoute, prefix="/engine")
 
 
 @router.get("/work")
@@ -43,13 +44,14 @@ def work(bench: Engine) -> schemas.Work:
 
 
 @router.post("/next")
-def next_image(bench: Engine, wanted: schemas.NextRequest) -> schemas.Next:
+def next_image(bench: Engine, wanted: schemas.NextRequest, person: Person) -> schemas.Next:
     """Give a person the next image of a queue; it is that person's until somebody else gets it, at the earliest
-    after `lease_seconds` without a sign of life.
+    after `lease_seconds` without a sign of life. Where people have tokens of their own the name is the token's.
     """
-    if wanted.worker == tasks.MODEL:
+    worker = person or wanted.worker
+    if worker == tasks.MODEL:
         raise Refused(422, 'worker: "model" is not a person\'s name; choose another')
-    found = tasks.take(bench, wanted.stage, wanted.worker)
+    found = tasks.take(bench, wanted.stage, worker)
     if found is None:
         return schemas.Next(task=None, work=_work(bench))
     lease, image = found
@@ -70,27 +72,27 @@ def next_image(bench: Engine, wanted: schemas.NextRequest) -> schemas.Next:
 
 
 @router.post("/renew")
-def renew(bench: Engine, lease: schemas.Lease) -> schemas.Held:
+def renew(bench: Engine, lease: schemas.Lease, person: Person) -> schemas.Held:
     """Say that one is still at work on an image."""
     seconds = bench.project.settings.current().lease_seconds
-    return schemas.Held(held=bench.project.jobs.renew(_stored(lease), seconds=seconds))
+    return schemas.Held(held=bench.project.jobs.renew(_stored(lease, person), seconds=seconds))
 
 
 @router.post("/finish", responses=_LOST)
-def finish(bench: Engine, done: schemas.FinishRequest) -> schemas.Finished:
+def finish(bench: Engine, done: schemas.FinishRequest, person: Person) -> schemas.Finished:
     """Say that an image is done; said twice, it counts once."""
     with _kept():
         second = [mask.stored() for mask in done.masks]
-        counted = tasks.finish(bench, _stored(done.lease), _spent(done), second=second)
+        counted = tasks.finish(bench, _stored(done.lease, person), _spent(done), second=second)
     return _finished(bench, done.lease, counted)
 
 
 @router.post("/judge", responses=_LOST | _CHANGED)
-def judge(bench: Engine, done: schemas.JudgedRequest) -> schemas.Finished:
+def judge(bench: Engine, done: schemas.JudgedRequest, person: Person) -> schemas.Finished:
     """Say a word on every mask of an image in a review or a check, and that it is done; said twice, it counts once."""
     judgements = [each.stored() for each in done.judgements]
     added = [each.stored() for each in done.added]
-    lease = _stored(done.lease)
+    lease = _stored(done.lease, person)
     with _kept():
         counted = tasks.finish_judged(bench, lease, _spent(done), judgements, revision=done.revision, added=added)
     revision = bench.project.annotations.state(lease.image_id).revision
@@ -99,19 +101,19 @@ def judge(bench: Engine, done: schemas.JudgedRequest) -> schemas.Finished:
 
 
 @router.post("/skip", responses=_LOST)
-def skip(bench: Engine, wanted: schemas.SkipRequest) -> schemas.Work:
+def skip(bench: Engine, wanted: schemas.SkipRequest, person: Person) -> schemas.Work:
     """Take an image out of its queue, for a reason."""
     with _kept():
-        bench.project.jobs.skip(tasks.checked(bench.project, _stored(wanted.lease)), wanted.reason)
+        bench.project.jobs.skip(tasks.checked(bench.project, _stored(wanted.lease, person)), wanted.reason)
     _told(bench)
     return _work(bench)
 
 
 @router.post("/give-back", responses=_LOST)
-def give_back(bench: Engine, lease: schemas.Lease) -> schemas.Work:
+def give_back(bench: Engine, lease: schemas.Lease, person: Person) -> schemas.Work:
     """Leave an image to others, as one does who goes home."""
     with _kept():
-        bench.project.jobs.give_back(tasks.checked(bench.project, _stored(lease)))
+        bench.project.jobs.give_back(tasks.checked(bench.project, _stored(lease, person)))
     _told(bench)
     return _work(bench)
 
@@ -144,7 +146,9 @@ def _statistics(bench: Bench, stage: str, worker: str) -> schemas.Statistics:
     return schemas.Statistics(mine=mine, all=schemas.Summary.model_validate(known.statistics(stage).summary()))
 
 
-def _stored(lease: schemas.Lease) -> Lease:
+def _stored(lease: schemas.Lease, person: str | None) -> Lease:
+    if person not in (None, lease.worker):
+        raise Refused(403, f"the image was given to {lease.worker}, and you are {person}")
     return Lease(
         job_id=lease.job,
         kind=lease.stage,

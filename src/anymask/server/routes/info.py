@@ -12,15 +12,15 @@ import anymask
 from anymask.inference.automatic_options import PRESETS
 from anymask.samples import SAMPLES
 from anymask.server import schemas
-from anymask.server.bench import AtBench
+from anymask.server.bench import AtBench, Person
 from anymask.server.refusals import busy
 
 router = APIRouter()
 
 
 @router.get("/info")
-def info(bench: AtBench) -> schemas.Info:
-    """Return what is fixed as long as the server runs."""
+def info(bench: AtBench, person: Person) -> schemas.Info:
+    """Return what is fixed as long as the server runs, and who asks."""
     model, limits = bench.model, bench.settings
     return schemas.Info(
         version=anymask.__version__,
@@ -40,6 +40,7 @@ def info(bench: AtBench) -> schemas.Info:
         limits=schemas.Limits(bytes=limits.max_upload_bytes, pixels=limits.max_pixels),
         samples=list(SAMPLES),
         presets=list(PRESETS),
+        person=person,
         engine=bench.is_engine,
     )
 

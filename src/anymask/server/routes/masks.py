@@ -16,9 +16,10 @@ from anymask.inference.tree import build_tree
 from anymask.inference.word_detector import DETECTOR
 from anymask.server import schemas
 from anymask.server.bench import AtBench, Bench, OfImage
+from anymask.server.bodies import JsonRoute
 from anymask.server.refusals import Refused, busy
 
-router = APIRouter(prefix="/images/{id}")
+router = APIRouter(route_class=JsonRoute, prefix="/images/{id}")
 T = TypeVar("T")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, field_validator
 
 from anymask.engine.store import Annotation as StoredAnnotation
 from anymask.engine.store import Class as StoredClass
@@ -57,7 +57,7 @@ class Annotation(Wire):
     visible: bool = True
     score: float | None = None
     source: Source = "click"
-    prompts: dict[str, JsonValue] | None = None
+    prompts: dict[str, Any] | None = None
     """What was asked, for the record; any JSON of at most 256 KiB."""
     parent: Identifier | None = None
     """The object that it is a part of."""
@@ -65,12 +65,16 @@ class Annotation(Wire):
 
     @field_validator("prompts")
     @classmethod
-    def _small(cls, prompts: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    def _small(cls, prompts: dict[str, Any] | None) -> dict[str, Any] | None:
         """JSON proper, which knows no infinity, and not too much of it."""
+        if prompts is None:
+            return None
         try:
             size = len(json.dumps(prompts, allow_nan=False))
         except RecursionError as error:
             raise ValueError("prompts are nested too deeply") from error
+        except TypeError as error:
+            raise ValueError("prompts are no JSON") from error
         if size > _MAX_PROMPTS:
             raise ValueError(f"prompts take {size:,} characters; at most {_MAX_PROMPTS:,} are kept")
         return prompts

@@ -49,6 +49,8 @@ class Info(Wire):
     samples: list[str]
     presets: list[str]
     """Names of ways to find everything on an image."""
+    person: str | None = None
+    """The name of who asks, where each has a token of their own: it is known, and not asked for."""
     engine: bool
     """Whether this is a data engine's project: people get images from queues."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from anymask.engine.store.names import KEY, MAX_NAME
 from anymask.geometry.rle import RLE
 
+_MAX_FIELDS = 64
+"""Of an object; one with more is refused before each field that is not known becomes an error of its own."""
 LARGEST = 2**53 - 1
 """The largest whole number that JavaScript knows exactly."""
 
@@ -23,6 +25,13 @@ class Wire(BaseModel):
     """No unknown fields, no numbers as text, no infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > _MAX_FIELDS:
+            raise ValueError(f"has {len(value):,} fields; {cls.__name__} has {len(cls.model_fields)}")
+        return value
 
 
 class Error(BaseModel):
