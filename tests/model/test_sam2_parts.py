@@ -10,37 +10,14 @@ import torch
 from torch import Tensor
 
 from anymask.errors import CheckpointError
-from anymask.model import (
-    Answer,
-    DecoderConfig,
-    HieraConfig,
-    PlainViTConfig,
-    Prompts,
-    RepViTConfig,
-    Sam,
-    SamConfig,
-    build_sam,
-    hiera,
-)
+from anymask.model import Answer, Prompts, Sam, SamConfig, hiera
 from anymask.model.mask_decoder import settled
-
-ENCODERS = {
-    "hiera": HieraConfig(width=16, depths=(1, 1, 2, 1), global_blocks=(3,), window_sizes=(4, 2, 4, 2), position_grid=3),
-    "repvit": RepViTConfig(widths=(16, 24, 32, 40), depths=(1, 2, 2, 1)),
-    "plain_vit": PlainViTConfig(width=32, depth=3, num_heads=2, global_blocks=(2,), window_size=3, position_grid=3),
-}
+from sam2_models import ENCODERS, small
 
 
 @pytest.fixture(params=list(ENCODERS))
 def model(request: pytest.FixtureRequest, randomise: Callable[..., None]) -> Sam:
-    skips = None if request.param == "plain_vit" else (64, 64)
-    decoder = DecoderConfig(
-        mlp_dim=64, iou_hidden=32, skip_widths=skips, object_score=True, sigmoid_iou=True, min_stability=0.98
-    )
-    config = SamConfig(
-        encoder=ENCODERS[request.param], decoder=decoder, width=64, image_size=96, fit="stretch", pads_boxes=True
-    )
-    built = build_sam(config).eval()
+    built = small(request.param)
     randomise(built)
     return built
 

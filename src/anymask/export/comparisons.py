@@ -1,6 +1,6 @@
 """What verification asks of an exported file and of the model: the same photographs, and the same random prompts.
 
-A comparison yields mask logits (…, h, w), the file's and the model's.
+A comparison yields mask logits (…, h, w) or object scores (p,), the file's and the model's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from anymask.export.description import Description
 from anymask.export.parts import meta_names
 from anymask.export.sides import flatten, replace
 from anymask.inference.resize import resize_image, upsample_logits
-from anymask.model import Embedding, PointLabel, Prompts, Sam
+from anymask.model import Answer, Embedding, PointLabel, Prompts, Sam
 from anymask.samples import SAMPLES, sample_path
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _decoder(
     for counts, has_mask in (((1,), False), ((2, 1, 4), True), ((1, 3, 1, 2, 5), False)):
         prompts = random_prompts(model, generator, counts, has_mask=has_mask)
         found = exported.run(_arrays(ours) | _prompt_arrays(model, prompts))
-        yield found["logits"], model.decode(ours, prompts)[0][0]
+        yield from _compared(found, model.answer(ours, prompts))
 
 
 def _prompt(
@@ -91,7 +91,13 @@ def _prompt(
     for counts, has_mask in (((1,), False), ((2,), True), ((12,), False), ((3, 2, 3), False), ((5, 4), True)):
         prompts = random_prompts(model, generator, counts, has_mask=has_mask)
         found = exported.run(_arrays(ours) | side | _prompt_arrays(model, prompts))
-        yield found["logits"], model.decode(ours, prompts)[0][0]
+        yield from _compared(found, model.answer(ours, prompts))
+
+
+def _compared(found: dict[str, Tensor], ours: Answer) -> Iterator[tuple[Tensor, Tensor]]:
+    yield found["logits"], ours.logits[0]
+    if ours.object_score is not None:
+        yield found["object_score"], ours.object_score[0]
 
 
 def _meta(

@@ -37,7 +37,8 @@ _PROMPTS = (
 )
 _ANSWERS = (
     "logits over mask_threshold are the mask, in the padded square; index 0 answers a clear prompt, indices 1 to 3 are "
-    "whole, part and subpart of an ambiguous one (a lone point); iou is the predicted quality of each"
+    "whole, part and subpart of an ambiguous one (a lone point); iou is the predicted quality of each; object_score, "
+    "where a model has it, is a logit below 0 where there is no object"
 )
 
 

@@ -3,14 +3,15 @@
 | part    | run                | inputs → outputs                                                             |
 |---------|--------------------|------------------------------------------------------------------------------|
 | encoder | once an image      | image → features (and SAM-HQ's hq, or skip2 and skip4)                       |
-| decoder | for any prompts    | features, points, labels, mask_input, has_mask_input → logits, iou           |
+| decoder | for any prompts    | features, points, labels, mask_input, has_mask_input → the answer            |
 | image   | once an image      | the encoder's outputs → what all prompts share of the image                  |
-| prompt  | once a click       | that, and any prompts → logits, iou; decoder split in two for speed          |
+| prompt  | once a click       | that, and any prompts → the answer; decoder split in two for speed           |
 | meta    | once a click       | as Meta's exported decoder → masks, iou_predictions, low_res_masks           |
 
 Frames: `image` is RGB, resized to the long side; points are pixels (x, y) of the padded square. `labels` are
-`PointLabel`s, float32 as in Meta's decoder; a prompt without a box ends with the point (0, 0) of label −1. logits and
-iou are all four candidates: the first answers a clear prompt, the others an ambiguous one (SAM, app. A).
+`PointLabel`s, float32 as in Meta's decoder; a prompt without a box ends with the point (0, 0) of label −1. An answer is
+logits and iou, all four candidates: the first answers a clear prompt, the others an ambiguous one (SAM, app. A); and,
+where the model says whether there is an object at all, object_score (SAM 2).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch.nn import functional as F
 
 from anymask.export.sides import flatten, image_tensors, replace
 from anymask.geometry.frames import Fit
-from anymask.model import Embedding, Prompts, Sam
+from anymask.model import Answer, Embedding, Prompts, Sam
 
 PartName: TypeAlias = Literal["encoder", "decoder", "image", "prompt", "meta"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
@@ -38,7 +39,7 @@ Axes: TypeAlias = dict[str, dict[int, str]]
 
 _PROMPT_AXES: Axes = {
     **{key: {0: "num_prompts", 1: "num_points"} for key in ("points", "labels")},
-    **{key: {0: "num_prompts"} for key in ("mask_input", "has_mask_input", "logits", "iou")},
+    **{key: {0: "num_prompts"} for key in ("mask_input", "has_mask_input", "logits", "iou", "object_score")},
 }
 
 _META_NAMES = {"features": "image_embeddings", "skip4": "high_res_feats_0", "skip2": "high_res_feats_1"}
@@ -80,11 +81,10 @@ class Decoder(nn.Module):
         super().__init__()
         self.model, self.padded = model, padded
 
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return logits (p, 4, hm, wm) and predicted IoUs (p, 4)."""
+    def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Return logits (p, 4, hm, wm), predicted IoUs (p, 4) and, where the model has them, object scores (p,)."""
         prompts = _prompts(inputs, padded=self.padded, masked=True)
-        logits, iou = self.model.decode(Embedding.from_tensors(inputs), prompts)
-        return logits[0], iou[0]
+        return _answered(self.model, Embedding.from_tensors(inputs), prompts)
 
 
 class ImageSide(nn.Module):
@@ -107,15 +107,14 @@ class PromptSide(nn.Module):
         super().__init__()
         self.model, self.names = model, names
 
-    def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return logits (p, 4, hm, wm) and predicted IoUs (p, 4).
+    def forward(self, inputs: Inputs) -> tuple[Tensor, ...]:
+        """Return logits (p, 4, hm, wm), predicted IoUs (p, 4) and, where the model has them, object scores (p,).
 
         Of the preparation, only what no image changes is left in the graph; a runtime computes it when it loads.
         """
         prepared = self.model.prepare(Embedding.from_tensors(inputs))
         embedding = replace(prepared, {f"side_{name}": inputs[name] for name in self.names})
-        logits, iou = self.model.decode(embedding, _prompts(inputs, padded=False, masked=False))
-        return logits[0], iou[0]
+        return _answered(self.model, embedding, _prompts(inputs, padded=False, masked=False))
 
 
 class MetaDecoder(nn.Module):
@@ -149,6 +148,15 @@ class MetaDecoder(nn.Module):
             iou,
             logits,
         )
+
+
+def _answered(model: Sam, embedding: Embedding, prompts: Prompts) -> tuple[Tensor, ...]:
+    """Return what a model says to prompts about one image, in the order of `_answer_names`."""
+    return tuple(part[0] for part in model.answer(embedding, prompts) if part is not None)
+
+
+def _answer_names(model: Sam) -> tuple[str, ...]:
+    return Answer._fields if model.config.decoder.object_score else ("logits", "iou")
 
 
 def _choose(
@@ -226,7 +234,7 @@ def _decoder(model: Sam) -> Part:
     return Part(
         module=Decoder(model, padded=True),
         example=_embedded(model) | _prompt_example(model, 3, 4),
-        outputs=("logits", "iou"),
+        outputs=_answer_names(model),
         axes=_PROMPT_AXES,
     )
 
@@ -245,7 +253,7 @@ def _prompt(model: Sam) -> Part:
         module=Decoder(model, padded=False),
         without_mask=PromptSide(model, tuple(tensors)),
         example=embedded | tensors | _prompt_example(model, 3, 4),
-        outputs=("logits", "iou"),
+        outputs=_answer_names(model),
         axes=_PROMPT_AXES,
     )
 

@@ -38,7 +38,7 @@ class Verdict:
     masks: int
     """How many were compared."""
     largest: float
-    """The largest difference of a logit."""
+    """The largest difference of a logit, of a mask or of an object score."""
     pixels: float
     """The share of pixels that changed sides of the threshold."""
     iou: float
@@ -111,6 +111,8 @@ def _verify(model: Sam, exported: Exported, rounds: int, generator: torch.Genera
             embedding = model.encode(model.preprocess(torch.from_numpy(picture).permute(2, 0, 1)[None]))
             for theirs, ours in compare(model, exported, picture, embedding, generator):
                 largest = max(largest, float((theirs - ours).abs().max()))
+                if ours.ndim < 3:  # object scores
+                    continue
                 found, wanted = (x.flatten(0, -3).numpy() > MASK_THRESHOLD for x in (theirs, ours))
                 flipped, total = flipped + int((found != wanted).sum()), total + found.size
                 overlaps = np.where((found | wanted).any((1, 2)), pair_iou(found, wanted), 1.0)

@@ -44,17 +44,16 @@ class Runtime:
         return answer.logits, answer.iou
 
     def answer(self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None) -> Answer:
-        """Answer prompts about one image, as `Sam.answer` does; graphs know of no object score."""
+        """Answer prompts about one image, as `Sam.answer` does."""
         graph = self.graphs.get("click" if prompts.points.shape[1] == 1 else "batch")
-        if self.model.config.decoder.object_score:  # which graphs do not have
-            graph = None
         if graph is None or embedding.side is None or prompts.text is not None or prompts.padded is not False:
             return self.model.answer(embedding, prompts, multimask=multimask)
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]
         given = embedding.tensors() | flatten(embedding.side) | self._prompt_tensors(prompts)
         found = graph.run({name: _plain(given[name]) for name in graph.inputs})
         logits, iou = (torch.from_numpy(found[name][:, candidates])[None] for name in ("logits", "iou"))
-        return Answer(logits, iou)
+        score = torch.from_numpy(found["object_score"])[None] if "object_score" in found else None
+        return Answer(logits, iou, score)
 
     def _encode_in_torch(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Embedding]:
         model = self.model
