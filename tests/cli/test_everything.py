@@ -27,7 +27,7 @@ from anymask.data.readers.pairs import parse_sample
 from anymask.errors import DataError
 from anymask.geometry import rle
 from anymask.inference import AutomaticOptions
-from anymask.workflows import folder_jobs as everything_run
+from anymask.workflows import folder_jobs
 
 Run = Callable[..., Any]
 ALL = ("--points-per-side", 6, "--pred-iou-thresh", 0, "--stability-score-thresh", 0, "--no-adaptive")
@@ -58,7 +58,7 @@ def documents(folder: Path) -> dict[str, Any]:
     return {
         path.relative_to(folder).as_posix(): json.loads(path.read_bytes())
         for path in sorted(folder.rglob("*.json"))
-        if path.name not in (everything_run.RUN_FILE, everything_run.COCO_FILE)
+        if path.name not in (folder_jobs.RUN_FILE, folder_jobs.COCO_FILE)
     }
 
 
@@ -68,7 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def opened(folder: Path) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(str(folder / everything_run.COCO_FILE))
+        return COCO(str(folder / folder_jobs.COCO_FILE))
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -252,7 +252,7 @@ def test_other_settings_are_told(anymask: Run, refused: Callable[..., str], albu
     ran = anymask("everything", album, "-o", out, *ALL, "--box-nms-thresh", 0.5, "--tree", "--overwrite", "--json")
     assert json.loads(ran.out)["made"] == 4
     assert "parent" in documents(out)["a.json"]["annotations"][0]
-    (out / everything_run.RUN_FILE).write_text("[]")
+    (out / folder_jobs.RUN_FILE).write_text("[]")
     assert "no record" in refused("everything", album, "-o", out, *ALL)
 
 
@@ -285,8 +285,8 @@ def test_bad_places(refused: Callable[..., str], album: Path, tmp_path: Path, mo
     (tmp_path / "file").write_text("mine")
     for taken in (tmp_path / "file", tmp_path / "file" / "below"):
         assert "file" in refused("everything", album, "-o", taken)
-    assert "--tile" in refused("everything", album, "-o", out, "--overlap", 3)
-    assert "--overlap 9" in refused("everything", album, "-o", out, "--tile", 9, "--overlap", 9)
+    assert "side of a tile" in refused("everything", album, "-o", out, "--overlap", 3)
+    assert "overlap 9" in refused("everything", album, "-o", out, "--tile", 9, "--overlap", 9)
     assert "points_per_side is 0" in refused("everything", album, "-o", out, "--points-per-side", 0)
 
     def full(*_: object) -> None:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from anymask.cli.arguments import check_image
-from anymask.cli.outputs import check_folder
 from anymask.cli.weights import Device, open_model
+from anymask.data.files import check_folder
 from anymask.errors import OutputError
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymask.cli.outputs import SOME_FAILED
+from anymask.cli.terminal import SOME_FAILED
 from anymask.cli.weights import Device, device_name
 from anymask.errors import InputError, MissingPackageError
 

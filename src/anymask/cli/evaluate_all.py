@@ -26,8 +26,8 @@ from anymask.cli.evaluate_options import (
     set_progress,
 )
 from anymask.cli.evaluate_single_point import play_all, plots
-from anymask.cli.outputs import check_folder
 from anymask.cli.weights import Device
+from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
     import numpy as np

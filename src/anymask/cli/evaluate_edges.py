@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.evaluate_options import open_named
-from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device
+from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
     from anymask.evaluation.edges import Detector, EdgeResult

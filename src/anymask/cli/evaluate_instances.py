@@ -18,8 +18,8 @@ from anymask.cli.evaluate_options import (
     set_journal,
     set_progress,
 )
-from anymask.cli.outputs import check_folder
 from anymask.cli.weights import Device
+from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
     from anymask.evaluation.instances import InstanceResult

@@ -21,9 +21,9 @@ from anymask.cli.evaluate_options import (
     set_journal,
     set_progress,
 )
-from anymask.cli.outputs import check_folder
 from anymask.cli.segment import DETECTOR, THRESHOLD
 from anymask.cli.weights import Device
+from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

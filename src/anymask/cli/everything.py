@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymask.cli.arguments import check_image
-from anymask.cli.outputs import SOME_FAILED, check_folder
-from anymask.cli.terminal import everything_progress
+from anymask.cli.terminal import SOME_FAILED, everything_progress
 from anymask.cli.weights import Device, Runtime, Threads, open_model
-from anymask.errors import ImageError
-from anymask.workflows.folder_jobs import COCO_FILE, Format, Job, check_earlier, list_jobs
+from anymask.data.files import check_folder
+from anymask.errors import DataError, InputError
+from anymask.workflows.folder_jobs import COCO_FILE, Format, list_jobs
 
 if TYPE_CHECKING:
-    from anymask.workflows.folder_run import Outcome
+    from collections.abc import Mapping
+
+    from anymask.inference import AutomaticOptions
+    from anymask.workflows.folder_run import FolderResult, FolderRun
 
 _OUTPUT = "Results"
 _MASKS = "Which masks"
@@ -148,52 +151,67 @@ def everything(
     if not source.is_dir():
         check_image(source, model)
 
-    from anymask.checkpoints.load import model_hash
-    from anymask.cli.everything_options import build_options, build_tiling, described
-    from anymask.inference.answers import read
-    from anymask.workflows.folder_run import Loop, answerer
+    from anymask.workflows.folder_run import FolderRun, tiling
 
-    options = build_options(preset.value, given)
-    tiling = build_tiling(tile, overlap)
-    network = open_model(model, offline=offline, device=device, runtime=runtime, threads=threads)
-    options = options.for_model(network.config)
-    wanted = {"tree": tree, "on_top": on_top.value, "cover": cover}
-    weights = {"model": model, "model_hash": model_hash(network), "channels": network.channels}
-    settings = {**weights, **described(options), **tiling, **wanted}
-    if not overwrite:
-        check_earlier(output, jobs, settings)
-    loop = Loop(
-        folder=output,
+    run = FolderRun(
         jobs=jobs,
+        output=output,
+        is_folder=source.is_dir(),
         formats=tuple(formats or ()),
-        settings=settings,
+        tree=tree,
+        on_top=on_top.value,
+        cover=cover,
         overwrite=overwrite,
-        read=lambda path: read(network, path),
+        tiling=tiling(tile, overlap),
     )
-    with everything_progress(len(jobs)) as bar:
-        outcome = loop.run(answerer(network, options, tiling, batch_size, on_tile=bar.tile), bar)
-    if outcome.failed and not source.is_dir():
-        raise ImageError(outcome.failed[0]["error"])
-    for failure in outcome.failed:
+    options = _options(preset.value, given)
+    network = open_model(model, offline=offline, device=device, runtime=runtime, threads=threads)
+    with everything_progress(len(run.jobs)) as bar:
+        result = run.run(network, options, name=model, batch_size=batch_size, progress=bar.folder)
+    for failure in result.failed:
         typer.echo(f"anymask: passed over {failure['error']}", err=True)
     if as_json:
-        typer.echo(json.dumps({"output": str(output), "model": model, **asdict(outcome)}))
+        typer.echo(json.dumps({"output": str(output), "model": model, **asdict(result)}))
     else:
-        _report(output, jobs, loop.formats, outcome)
-    return SOME_FAILED if outcome.failed else 0
+        _report(run, result)
+    return SOME_FAILED if result.failed else 0
 
 
-def _report(folder: Path, jobs: list[Job], formats: tuple[Format, ...], outcome: Outcome) -> None:
+def _options(preset: str, given: Mapping[str, Any]) -> AutomaticOptions:
+    """Return a preset's options with those replaced that were given (not None). Raises InputError."""
+    from anymask.inference import AutomaticOptions
+
+    replaced = {name: value for name, value in given.items() if value is not None}
+    if "point_grids" in replaced:
+        if "points_per_side" in replaced:
+            raise InputError("--points-per-side and --point-grids both say where the points are: give one of them")
+        replaced |= {"point_grids": _read_grids(replaced["point_grids"]), "points_per_side": None}
+    return AutomaticOptions.preset(preset, **replaced)
+
+
+def _read_grids(path: Path) -> list[Any]:
+    from anymask.data.json_files import read_json
+
+    try:
+        grids = read_json(path)
+    except DataError as error:
+        raise InputError(f"--point-grids {path}: cannot be read as JSON ({error})") from error
+    if not isinstance(grids, list):
+        raise InputError(f"--point-grids {path}: a list of grids was expected, each a list of [x, y] from 0 to 1")
+    return grids
+
+
+def _report(run: FolderRun, result: FolderResult) -> None:
     """Print where the files of a lone image or the data set are, and what was done."""
-    if len(jobs) == 1:
-        kinds = dict.fromkeys(kind for kind in (Format.sa1b, *formats) if kind is not Format.coco)
+    if len(run.jobs) == 1:
+        kinds = dict.fromkeys(kind for kind in (Format.sa1b, *run.formats) if kind is not Format.coco)
         for kind in kinds:
-            typer.echo(f"{kind:8} {jobs[0].path(folder, kind)}")
-    if Format.coco in formats:
-        typer.echo(f"{Format.coco:8} {folder / COCO_FILE}")
-    parts = [f"{outcome.made} images", f"{outcome.masks} masks", f"{outcome.seconds:.1f} s"]
-    if outcome.found:
-        parts.append(f"{outcome.found} were done before")
-    if outcome.failed:
-        parts.append(f"{len(outcome.failed)} could not be read")
-    typer.echo(f"{folder}: {', '.join(parts)}")
+            typer.echo(f"{kind:8} {run.jobs[0].path(run.output, kind)}")
+    if Format.coco in run.formats:
+        typer.echo(f"{Format.coco:8} {run.output / COCO_FILE}")
+    parts = [f"{result.made} images", f"{result.masks} masks", f"{result.seconds:.1f} s"]
+    if result.found:
+        parts.append(f"{result.found} were done before")
+    if result.failed:
+        parts.append(f"{len(result.failed)} could not be read")
+    typer.echo(f"{run.output}: {', '.join(parts)}")

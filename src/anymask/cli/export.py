@@ -52,7 +52,7 @@ def onnx(
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Write a model as ONNX files, one a part, and model.json, which says what a program must know of them."""
-    from anymask.cli.outputs import check_folder
+    from anymask.data.files import check_folder
     from anymask.export.extra import require_packages
     from anymask.export.onnx import export_onnx, parts_of
     from anymask.export.parts import PARTS
@@ -183,7 +183,7 @@ def web(
 
     README.txt in the folder says how to serve it.
     """
-    from anymask.cli.outputs import check_folder
+    from anymask.data.files import check_folder
     from anymask.export.extra import require_packages
     from anymask.export.web import check_site, export_web, packaged_page
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import training_progress
 from anymask.cli.weights import Device, device_name, open_model
+from anymask.data.files import check_folder
 from anymask.errors import DataError, MissingPackageError, OutputError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.outputs import SOME_FAILED, check_folder
-from anymask.cli.terminal import everything_progress
+from anymask.cli.terminal import SOME_FAILED, everything_progress
 from anymask.cli.weights import Device, open_model
+from anymask.data.files import check_folder
 from anymask.errors import ImageError, InputError, OutputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.outputs import check_folder
+from anymask.data.files import check_folder
 
 
 def regions(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymask.cli.arguments import check_image, read_prompts
-from anymask.cli.outputs import all_or_nothing, check_folder
 from anymask.cli.weights import Device, Runtime, Threads, open_model
+from anymask.data.files import all_or_nothing, check_folder
 from anymask.errors import InputError
 
 if TYPE_CHECKING:

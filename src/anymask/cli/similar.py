@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from anymask.cli.arguments import check_image, read_prompts
-from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device, open_model
+from anymask.data.files import check_folder
 from anymask.errors import ImageError, InputError
 
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from anymask.checkpoints.transfer import Progress
+    from anymask.workflows.folder_run import FolderProgress
+
+SOME_FAILED = 1
+"""Exit status where all was done but for some images, which are named."""
 
 
 @contextmanager
@@ -108,9 +112,14 @@ class EverythingBar:
             rate = f"{made / (time.perf_counter() - self._start):.2f} images/s"
             self._show(f"{rate}  {masks / made:.0f} masks/image" if masks else rate)
 
-    def tile(self, done: int, total: int) -> None:
-        """Tell how far a large image is."""
-        self._show(f"tile {done}/{total}")
+    def folder(self, progress: FolderProgress) -> None:
+        """Show how far a run over a folder is."""
+        if progress.tile is not None:
+            self._done = progress.done
+            self._show("tile {}/{}".format(*progress.tile))
+        else:
+            self._done = progress.done - 1
+            self.image(progress.made, progress.masks)
 
     def _show(self, words: str) -> None:
         if self._task is None:

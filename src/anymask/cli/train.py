@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.outputs import check_folder
 from anymask.cli.plan import plan as plan_verb
 from anymask.cli.regions import regions
 from anymask.cli.terminal import training_progress
 from anymask.cli.train_text import text
+from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
     from anymask.model import Sam

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.outputs import check_folder
 from anymask.cli.terminal import training_progress
+from anymask.data.files import check_folder
 
 
 def text(
