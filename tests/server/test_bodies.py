@@ -85,9 +85,7 @@ def test_a_large_body_is_parsed_apart_and_kept_whole(
     rng = np.random.default_rng(0)
     masks = rng.random((1000, 60, 80)) < 0.5
     changes = [{"op": "put", "annotation": annotation(f"a{n}", mask)} for n, mask in enumerate(masks)]
-    answer = client.post(
-        f"/api/images/{image}/changes", json={"base_revision": 0, "client": "tab", "changes": changes}
-    )
+    answer = client.post(f"/api/images/{image}/changes", json={"base_revision": 0, "client": "tab", "changes": changes})
     assert answer.json() == {"revision": 1} and threads[0].startswith("parser")
     kept = client.get(f"/api/images/{image}/annotations").json()["annotations"]
     assert [each["rle"] for each in kept] == [rle.encode(mask) for mask in masks]

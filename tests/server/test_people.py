@@ -51,9 +51,9 @@ def test_names_that_cannot_be(people: Path, name: str) -> None:
 
 def test_a_name_is_given_once_and_another_file_is_left_as_it_is(people: Path) -> None:
     add_person(people, "Ann")
-    with pytest.raises(InputError, match="is in .* already"):
+    with pytest.raises(InputError, match=r"is in .* already"):
         add_person(people, "Ann")
-    with pytest.raises(InputError, match="Bob is not in .*; there are Ann"):
+    with pytest.raises(InputError, match=r"Bob is not in .*; there are Ann"):
         remove_person(people, "Bob")
     people.write_text("[]")
     with pytest.raises(InputError, match="is no file of people"):

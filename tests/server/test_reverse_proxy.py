@@ -46,7 +46,9 @@ def configuration(folder: Path, port: int, upstream: str, *, strips: bool) -> st
     }.items():
         assert old in text
         text = text.replace(old, new)
-    places = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    places = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     return (
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/errors; events {{}}\n"
         f"http {{ access_log off; {places}\n{text}}}\n"
@@ -69,13 +71,26 @@ def proxied(
     settings = Settings(page=page, people=tmp_path / "people.json", root_path="/annotate/")
     certificate = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem", "-subj", "/CN=localhost"]
     subprocess.run(
-        ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", *certificate]
-        + ["-addext", "subjectAltName=DNS:localhost"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-nodes",
+            "-newkey",
+            "rsa:2048",
+            "-days",
+            "2",
+            *certificate,
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ],
         check=True,
         capture_output=True,
     )
     port = free_port()
-    with serve_app(create_app(project, smoke_sam, model_name="smoke", settings=settings), behind_proxy=True) as upstream:
+    with serve_app(
+        create_app(project, smoke_sam, model_name="smoke", settings=settings), behind_proxy=True
+    ) as upstream:
         (tmp_path / "nginx.conf").write_text(configuration(tmp_path, port, upstream, strips=request.param))
         assert NGINX is not None
         command = [NGINX, "-p", str(tmp_path), "-e", f"{tmp_path}/errors", "-c", f"{tmp_path}/nginx.conf"]
@@ -97,7 +112,10 @@ def proxied(
 
 
 def test_everything_works_below_the_path(
-    proxied: tuple[httpx.Client, str], project: Project, annotation: Callable[..., Any], image_file: Callable[..., bytes]
+    proxied: tuple[httpx.Client, str],
+    project: Project,
+    annotation: Callable[..., Any],
+    image_file: Callable[..., bytes],
 ) -> None:
     client, token = proxied
     own = {"Origin": str(client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}

@@ -76,8 +76,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Below which path a reverse proxy serves this, / for none; its word on scheme and address is taken, and "
-            "a token is demanded.",
+            help="Below which path a reverse proxy serves this, / for none; its word on scheme and address is taken, "
+            "and a token is demanded.",
         ),
     ] = None,
     max_pixels: Annotated[

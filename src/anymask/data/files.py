@@ -48,7 +48,8 @@ def make_folder(path: str | Path) -> Path:
 def write_whole(path: str | Path, write: Callable[[Path], object], *, mode: int | None = None) -> None:
     """Let `write` fill a temporary file beside `path`, and move it there when it is whole.
 
-    `mode` is the file's from its first byte, such as 0o600 for what only its owner may read; None leaves it to the umask.
+    `mode` is the file's from its first byte, such as 0o600 for what only its owner may read; None leaves it to the
+    umask.
     `path` holds its old content or all of the new one, never a part: against a crash of the process and for readers
     meanwhile; a power cut is left to the file system. A link is followed: the file that it points to is replaced.
 

@@ -32,7 +32,8 @@ def change_annotations(
 ) -> schemas.Revised:
     """Change an image's annotations; when this is answered the change is on the disk.
 
-    Where people have tokens of their own what they make or reshape is theirs, whoever it says it is by. A change set that was sent twice, because its answer was lost, is made once.
+    Where people have tokens of their own what they make or reshape is theirs, whoever it says it is by. A change set
+    that was sent twice, because its answer was lost, is made once.
     """
     changes: list[Change] = [
         change.stored() if isinstance(change, schemas.Put) else Delete(id=change.id) for change in change_set.changes
@@ -53,7 +54,9 @@ def signed(changes: Sequence[Change], person: str, before: Sequence[Annotation])
     """Return changes by a person, whose every new or reshaped mask says that it is theirs; others stay as they were."""
     known = {each.id: each for each in before}
     return [
-        Put(annotation=_signed(each.annotation, person, known.get(each.annotation.id))) if isinstance(each, Put) else each
+        Put(annotation=_signed(each.annotation, person, known.get(each.annotation.id)))
+        if isinstance(each, Put)
+        else each
         for each in changes
     ]
 
