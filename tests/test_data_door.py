@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from anymask.cli.finetune import _open
 from anymask.data.open import open_data, open_images, open_sets
 from anymask.data.region_shards import write_regions
 from anymask.data.sa1b_writer import write_tar
@@ -22,6 +21,7 @@ from anymask.training.config import ModelConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.finetune import FinetuneConfig
 from anymask.training.mae_step import build_image_stream
 from anymask.training.sources import build_stream
+from anymask.workflows.finetune import open_finetune_sets
 from data_kinds import CORNERS, KINDS, NAMES, SIZE, masks
 
 FORMATS = {"coco": "coco", "folder with coco": "coco", "masks": "masks", "labelme": "labelme", "pairs": "sa1b"}
@@ -60,7 +60,9 @@ def pretrain(where: Path) -> list[int]:
 
 
 def finetune(where: Path) -> list[int]:
-    opened = _open(where, None, str(where), [str(where)], [], FinetuneConfig(), SimpleNamespace(channels=None))
+    opened = open_finetune_sets(
+        where, None, str(where), [str(where)], [], FinetuneConfig(), SimpleNamespace(channels=None)
+    )
     assert len(opened.new) == 2 and len(opened.old[0]) == 1
     return door(where)
 

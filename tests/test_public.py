@@ -31,7 +31,9 @@ def test_what_is_exported() -> None:
         "Refinement",
         "Session",
         "__version__",
+        "finetune",
         "load",
+        "segment_folder",
     }
     assert anymask.__all__ == sorted(anymask.__all__)
     assert set(anymask.__all__) <= set(dir(anymask))
@@ -39,9 +41,11 @@ def test_what_is_exported() -> None:
 
 def test_every_name_is_there_and_is_its_homes() -> None:
     from anymask import inference
+    from anymask.workflows import finetune, folder_run
 
     assert anymask.load is inference.load
     assert anymask.Predictor is inference.Predictor
+    assert anymask.finetune is finetune.finetune and anymask.segment_folder is folder_run.segment_folder
     assert all(getattr(anymask, name) is not None for name in anymask.__all__)
 
 

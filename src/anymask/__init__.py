@@ -5,6 +5,9 @@
     predictor.set_image("photo.jpg")
     masks = predictor.predict(points=[(520, 375)])
 
+    anymask.segment_folder("photographs", "masks")
+    anymask.finetune("photographs", "annotations.json", "mine.safetensors")
+
 What is not an error is imported when it is first used, so that importing the package loads neither torch nor OpenCV.
 Its one effect is on the environment: threads of torch, imported later, wait without spinning (`anymask.threads`).
 """
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
         Session,
         load,
     )
+    from anymask.workflows.finetune import finetune
+    from anymask.workflows.folder_run import segment_folder
 
 __version__ = "0.1.0"
 
@@ -69,7 +74,9 @@ __all__ = [
     "UnknownModelError",
     "UnsafeCheckpointError",
     "__version__",
+    "finetune",
     "load",
+    "segment_folder",
 ]
 
 _HOMES = {
@@ -83,6 +90,8 @@ _HOMES = {
     "Prompt": ("anymask.inference", "Prompt"),
     "Refinement": ("anymask.inference", "Refinement"),
     "Session": ("anymask.inference", "Session"),
+    "finetune": ("anymask.workflows.finetune", "finetune"),
+    "segment_folder": ("anymask.workflows.folder_run", "segment_folder"),
 }
 
 wait_passively()

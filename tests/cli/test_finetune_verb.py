@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from anymask.checkpoints import load_model
-from anymask.cli import finetune as verb
 from anymask.data.channels import ChannelMapping
 from anymask.data.readers.folder import FolderFiles
 from anymask.data.synthetic import SceneConfig, render_shards
@@ -19,6 +18,8 @@ from anymask.inference.answers import channels_of
 from anymask.model import SIZES, build_sam
 from anymask.training import footprint
 from anymask.training.finetune import FinetuneConfig
+from anymask.workflows.finetune import FinetuneSets
+from anymask.workflows.finetune import fingerprint as run_fingerprint
 
 QUICK = """
 views = 2
@@ -93,9 +94,9 @@ def test_a_run_is_another_where_the_channels_or_the_masks_are(tmp_path: Path) ->
 
     def fingerprint() -> str:
         new = FolderFiles([tmp_path], channels=channels_of(model))
-        return verb._fingerprint(
+        return run_fingerprint(
             model,
-            verb._Data(new=new, old=[], choose_new={}, choose_old={}, report_new={}, report_old={}),
+            FinetuneSets(new=new, old=[], choose_new={}, choose_old={}, report_new={}, report_old={}),
             config,
         )
 

@@ -12,8 +12,7 @@ from PIL import Image
 
 import word_models
 from anymask.checkpoints import load_model, model_hash, read_checkpoint, save_model
-from anymask.cli import main
-from anymask.cli import segment as verb
+from anymask.cli import arguments, main
 from anymask.errors import CheckpointError, InputError, PromptError
 from anymask.geometry import rle
 from anymask.inference import Predictor, Prompt, TextMasks, TextOptions
@@ -243,4 +242,4 @@ def test_files_keep_the_projection_and_old_models_stay_what_they_were(sam: Sam, 
 
 def test_the_commands_defaults_are_those_of_python() -> None:
     options = TextOptions()
-    assert (verb.DETECTOR, verb.THRESHOLD, verb.NMS) == (DETECTOR, options.threshold, options.nms)
+    assert (arguments.DETECTOR, arguments.THRESHOLD, arguments.NMS) == (DETECTOR, options.threshold, options.nms)

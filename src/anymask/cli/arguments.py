@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from anymask.inference import Prompt
 
+DETECTOR = "google/owlv2-base-patch16-ensemble"
+THRESHOLD, NMS = 0.3, 0.5
+"""Those of `anymask.inference.text`, which are not imported for --help; a test compares them."""
+
 
 def parse_point(text: str) -> tuple[float, float, int]:
     """Read X,Y or X,Y,LABEL as (x, y, label), the label 1 where it is left out; raises PromptError."""

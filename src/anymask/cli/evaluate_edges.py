@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +15,7 @@ from anymask.cli.weights import Device
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
-    from anymask.evaluation.edges import Detector, EdgeResult
-    from anymask.model import Sam
+    pass
 
 
 class EdgeMethod(StrEnum):
@@ -52,7 +50,8 @@ def edges(
 ) -> None:
     """Measure edges on BSDS500: ODS, OIS, AP and R50, with the paper's beside them."""
     from anymask.evaluation import edge_report
-    from anymask.evaluation.bsds import require_scipy
+    from anymask.evaluation.bsds import list_images, require_scipy
+    from anymask.workflows.evaluate_all import measure_edges, model_detector
 
     if output is not None:
         check_folder(output)
@@ -60,28 +59,7 @@ def edges(
     name, detect = method.value, None
     if method is EdgeMethod.model:
         name, detect = model_detector(*open_named(model, offline=offline, device=device), points_per_side)
-    result = measure_edges(folder, name, detect, limit=limit, workers=workers, output=output)
-    if output is not None:
-        edge_report.write(result, output)
-    typer.echo(json.dumps(edge_report.to_dict(result)) if as_json else edge_report.to_markdown([result]), nl=as_json)
-
-
-def measure_edges(
-    folder: Path,
-    name: str,
-    detect: Detector | None,
-    *,
-    limit: int | None = None,
-    workers: int | None = None,
-    output: Path | None = None,
-) -> EdgeResult:
-    """Evaluate a detector, or the baseline of that name, with a progress bar."""
-    from anymask.evaluation.bsds import list_images
-    from anymask.evaluation.edges import EdgeConfig, evaluate_edges
-
-    total = len(list_images(folder)[:limit])
-    config = EdgeConfig(max_images=limit, num_workers=min(workers or os.cpu_count() or 1, total))
-    with everything_progress(total) as bar:
+    with everything_progress(len(list_images(folder)[:limit])) as bar:
         told = 0
 
         def progress(done: int, _: int) -> None:
@@ -91,11 +69,7 @@ def measure_edges(
             told += 1
             bar.image(told)
 
-        return evaluate_edges(folder, name, detect, config, output=output, progress=progress)
-
-
-def model_detector(model: Sam, label: str, points_per_side: int = 16) -> tuple[str, Detector]:
-    """Return a name that no other weights or grid have, and what finds edges by them."""
-    from anymask.inference.edges import EdgeOptions, Edges
-
-    return f"{label} {points_per_side}²", Edges(model, EdgeOptions(points_per_side=points_per_side)).detect
+        result = measure_edges(folder, name, detect, limit=limit, workers=workers, output=output, progress=progress)
+    if output is not None:
+        edge_report.write(result, output)
+    typer.echo(json.dumps(edge_report.to_dict(result)) if as_json else edge_report.to_markdown([result]), nl=as_json)

@@ -15,15 +15,13 @@ from anymask.cli.evaluate_options import (
     Offline,
     Output,
     open_named,
-    set_journal,
-    set_progress,
 )
+from anymask.cli.terminal import parts_progress
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
-    from anymask.evaluation.instances import InstanceResult
-    from anymask.model import Sam
+    pass
 
 
 def instances(
@@ -40,46 +38,26 @@ def instances(
 ) -> None:
     """Measure the masks of a detector's boxes: AP, by IoU, by size, and on LVIS by frequency."""
     from anymask.evaluation import coco_report
+    from anymask.workflows.evaluate_all import segment_all
 
     if output is not None:
         check_folder(output)
     loaded, label = open_named(model, offline=offline, device=device)
-    result = segment_all(
-        loaded, label, annotations, detections, images, refinements=refinements, limit=limit, output=output
-    )
+    with parts_progress() as told:
+        result = segment_all(
+            loaded,
+            label,
+            annotations,
+            detections,
+            images,
+            refinements=refinements,
+            limit=limit,
+            output=output,
+            progress=lambda name, done, total: told(name, "", done, total),
+        )
     if output is not None:
         coco_report.write_instances([result], output)
     if as_json:
         typer.echo(json.dumps(coco_report.instances_to_dict([result])))
     else:
         typer.echo(coco_report.instances_to_markdown([result]), nl=False)
-
-
-def segment_all(
-    model: Sam,
-    label: str,
-    annotations: Path,
-    detections: Path,
-    images: Path | None,
-    *,
-    refinements: int = 1,
-    limit: int | None = None,
-    output: Path | None = None,
-) -> InstanceResult:
-    """Evaluate a model on a detector's boxes; with an `output` folder, a journal lets a stopped run go on."""
-    from anymask.data.signatures import signature
-    from anymask.evaluation.coco_truth import CocoTruth
-    from anymask.evaluation.instances import evaluate_instances
-    from anymask.inference.answers import channels_of
-    from anymask.inference.instances import Instances, read_detections
-
-    boxes = read_detections(detections)
-    truths = CocoTruth.open(annotations, images, channels=channels_of(model))
-    files = {"images": truths.signature(), "boxes": signature(detections)}
-    settings = {"protocol": "instances", "model": label, "refinements": refinements, **files}
-    journal = set_journal(output, label, annotations.stem, "instances", settings)
-    segment = Instances(model, refinements=refinements).segment
-    with set_progress(min(len(truths), limit or len(truths))) as progress:
-        return evaluate_instances(
-            segment, annotations.stem, truths, boxes, max_images=limit, progress=progress, journal=journal
-        )

@@ -14,10 +14,6 @@ from anymask.cli.weights import open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from anymask.evaluation.journal import Journal
     from anymask.model import Sam
 
 Data = Annotated[
@@ -48,11 +44,10 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never touch the networ
 
 def open_named(name: str, *, offline: bool, device: str) -> tuple[Sam, str]:
     """Load a model, and return it with a name that no other weights have."""
-    from anymask.checkpoints.load import model_hash
+    from anymask.workflows.evaluate_all import labelled
 
-    label = short_name(name)
     model = open_model(name, offline=offline, device=device, runtime="auto")
-    return model, f"{label} {model_hash(model)[:12]}"
+    return model, labelled(short_name(name), model)
 
 
 def short_name(name: str) -> str:
@@ -70,15 +65,6 @@ def name_models(given: Sequence[str] | None) -> dict[str, str]:
     if len(names) < len(given or names):
         raise InputError(f"two of the models are called the same in a table: {', '.join(given or [])}")
     return names
-
-
-def set_journal(output: Path | None, label: str, name: str, kind: str, settings: Mapping[str, Any]) -> Journal | None:
-    """Open the journal in which a stopped run on a data set goes on, in an `output` folder; none without one."""
-    from anymask.evaluation.journal import Journal
-
-    if output is None:
-        return None
-    return Journal(output / "journal" / f"{label.replace(' ', '-')}-{name}-{kind}.jsonl", settings)
 
 
 @contextmanager

@@ -17,19 +17,13 @@ from anymask.cli.evaluate_options import (
     Output,
     Seed,
     open_named,
-    set_journal,
     set_progress,
 )
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from anymask.evaluation.proposals import ProposalConfig, ProposalResult
-    from anymask.evaluation.sets import TruthSet
-    from anymask.model import Sam
+    pass
 
 
 def proposals(
@@ -49,6 +43,7 @@ def proposals(
     from anymask.evaluation.proposals import ProposalConfig
     from anymask.evaluation.sets import open_truths
     from anymask.inference.answers import channels_of
+    from anymask.workflows.evaluate_all import propose_all
 
     if output is not None:
         check_folder(output)
@@ -63,24 +58,3 @@ def proposals(
         typer.echo(json.dumps(coco_report.proposals_to_dict(results)))
     else:
         typer.echo(coco_report.proposals_to_markdown(results), nl=False)
-
-
-def propose_all(
-    model: Sam,
-    label: str,
-    truths: Mapping[str, TruthSet],
-    config: ProposalConfig,
-    points_per_side: int,
-    output: Path | None,
-    progress: Callable[[str, int, int], None],
-) -> list[ProposalResult]:
-    """Evaluate a model's proposals on every set; with an `output` folder, a journal a set lets a stopped run go on."""
-    from anymask.evaluation.proposals import evaluate_proposals, model_proposer
-
-    propose = model_proposer(model, points_per_side)
-    results = []
-    for name, truth in truths.items():
-        settings = {"protocol": "proposals", "model": label, "points": points_per_side, "images": truth.signature()}
-        journal = set_journal(output, label, name, "proposals", {**settings, "limits": config.limits})
-        results.append(evaluate_proposals(propose, name, truth, config, progress=progress, journal=journal))
-    return results

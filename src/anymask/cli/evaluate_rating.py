@@ -35,13 +35,13 @@ def make_sheet(
 
     import numpy as np
 
-    from anymask.cli.evaluate_all import draw_panel
     from anymask.data.files import make_folder, write_text_atomic
     from anymask.data.open import open_sets
     from anymask.evaluation.cases import look_at
     from anymask.evaluation.model_segmenter import ModelSegmenter
     from anymask.evaluation.rating import MIN_SIDE, Item, sheet
     from anymask.inference.answers import channels_of
+    from anymask.workflows.evaluation_pictures import draw_panel
 
     check_folder(output)
     names = name_models(model)

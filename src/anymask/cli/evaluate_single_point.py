@@ -21,7 +21,6 @@ from anymask.cli.evaluate_options import (
     Plain,
     Seed,
     open_named,
-    set_journal,
     set_progress,
 )
 from anymask.cli.weights import Device
@@ -29,11 +28,7 @@ from anymask.data.files import check_folder
 from anymask.errors import MissingPackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from anymask.data.sample import SampleSet
-    from anymask.evaluation.model_segmenter import ModelSegmenter
-    from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, SinglePointResult
+    from anymask.evaluation.single_point import SinglePointResult
 
 
 class First(StrEnum):
@@ -71,6 +66,7 @@ def single_point(
     from anymask.evaluation.single_point import SinglePointConfig, summarise
     from anymask.inference import PLAIN, Refinement
     from anymask.inference.answers import channels_of
+    from anymask.workflows.evaluate_all import play_all
 
     if output is not None:
         check_folder(output)
@@ -103,67 +99,15 @@ def single_point(
         typer.echo("\n".join(report.to_markdown(result) for result in results.values()), nl=False)
 
 
-def play_all(
-    segmenter: ModelSegmenter,
-    label: str,
-    sets: Mapping[str, SampleSet],
-    config: SinglePointConfig,
-    output: Path | None,
-    progress: Callable[[str, int, int], None],
-) -> dict[str, SetOutcome]:
-    """Play the protocol on every set; with an `output` folder, a journal a set lets a stopped run go on."""
-    from anymask.evaluation.single_point import evaluate_set, settings
-
-    outcomes = {}
-    told = f"{label} {segmenter.refinement}"
-    for name, images in sets.items():
-        journal = set_journal(output, label, name, config.first, settings(told, images, config))
-        outcomes[name] = evaluate_set(segmenter, name, images, config, progress=progress, journal=journal)
-    return outcomes
-
-
 def _plot(result: SinglePointResult, label: str, folder: Path, stem: str) -> None:
-    """Write the plots: IoU by clicks, IoU's histogram, IoU by data set, and calibration."""
-    for name, png in plots({label: result}).items():
-        from anymask.data.files import write_bytes_atomic
+    """Write the plots (IoU by clicks, IoU's histogram, IoU by data set, calibration); told where there are none."""
+    from anymask.data.files import write_bytes_atomic
+    from anymask.workflows.evaluation_pictures import evaluation_plots
 
-        write_bytes_atomic(folder / f"{stem}_{name}.png", png)
-
-
-def plots(results: Mapping[str, SinglePointResult]) -> dict[str, bytes]:
-    """Return the plots of one or more models by name, as PNG; none, with a word on the terminal, without matplotlib."""
     try:
-        return _drawn(results)
+        drawn = evaluation_plots({label: result})
     except MissingPackageError as error:
         typer.echo(f"no plots: {error}", err=True)
-        return {}
-
-
-def _drawn(results: Mapping[str, SinglePointResult]) -> dict[str, bytes]:
-    import numpy as np
-
-    from anymask.plots import curves
-
-    names = [found.name for found in next(iter(results.values())).sets]
-    drawn = {
-        "clicks": curves.iou_by_clicks({label: result.mean.miou for label, result in results.items()}),
-        "histogram": curves.iou_histograms(
-            {
-                label: np.sum([found.histogram for found in result.sets], axis=0).tolist()
-                for label, result in results.items()
-            },
-            title="IoU after one click",
-        ),
-        "sets": curves.bars_by_set(
-            names,
-            {label: [found.scores.miou[1] for found in result.sets] for label, result in results.items()},
-            label="mIoU after one click",
-        ),
-    }
-    for label, result in results.items():
-        if result.honesty is not None:
-            bins = result.honesty.bins
-            values = [np.array([getattr(b, name) for b in bins]) for name in ("predicted", "true", "count")]
-            name = "calibration" if len(results) == 1 else f"calibration_{label}"
-            drawn[name] = curves.calibration(*values, title=label)
-    return drawn
+        return
+    for name, png in drawn.items():
+        write_bytes_atomic(folder / f"{stem}_{name}.png", png)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anymask.cli.arguments import DETECTOR, THRESHOLD
 from anymask.cli.evaluate_options import (
     AsJson,
     Data,
@@ -18,18 +18,13 @@ from anymask.cli.evaluate_options import (
     Output,
     Seed,
     open_named,
-    set_journal,
     set_progress,
 )
-from anymask.cli.segment import DETECTOR, THRESHOLD
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from anymask.evaluation.sets import TruthSet
-    from anymask.evaluation.text_to_mask import TextConfig, TextResult, WordSegmenter
+    from anymask.evaluation.text_to_mask import WordSegmenter
     from anymask.model import Sam
 
 
@@ -69,6 +64,7 @@ def text(
     from anymask.evaluation.sets import open_truths
     from anymask.evaluation.text_to_mask import TextConfig
     from anymask.inference.answers import channels_of
+    from anymask.workflows.evaluate_all import ask_all
 
     if output is not None:
         check_folder(output)
@@ -98,22 +94,3 @@ def _segmenter(
     finder = TextMasks(model, detector or DETECTOR, TextOptions(threshold=threshold))
     assert finder.detector  # read, or refused, before the first image
     return by_detector(finder), {"detector": detector or DETECTOR, "threshold": threshold}
-
-
-def ask_all(
-    prepare: WordSegmenter,
-    settings: Mapping[str, str | float],
-    truths: Mapping[str, TruthSet],
-    config: TextConfig,
-    output: Path | None,
-    progress: Callable[[str, int, int], None],
-) -> list[TextResult]:
-    """Evaluate words on every set; with an `output` folder, a journal a set lets a stopped run go on."""
-    from anymask.evaluation.text_to_mask import evaluate_text
-
-    results = []
-    for name, truth in truths.items():
-        fixed = {"protocol": "text", "images": truth.signature(), "template": config.template, **settings}
-        journal = set_journal(output, str(settings["model"]), name, "text", fixed)
-        results.append(evaluate_text(prepare, name, truth, config, progress=progress, journal=journal))
-    return results

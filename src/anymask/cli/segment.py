@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymask.cli.arguments import check_image, read_prompts
+from anymask.cli.arguments import DETECTOR, NMS, THRESHOLD, check_image, read_prompts
 from anymask.cli.weights import Device, Runtime, Threads, open_model
 from anymask.data.files import all_or_nothing, check_folder
 from anymask.errors import InputError
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 _PROMPTS = "What to segment"
 _WORDS = "How words are looked for"
 _OUTPUT = "Results"
-DETECTOR = "google/owlv2-base-patch16-ensemble"
-THRESHOLD, NMS = 0.3, 0.5
-"""Those of `anymask.inference.text`, which are not imported for --help; a test compares them."""
 
 
 class OverlayFormat(StrEnum):

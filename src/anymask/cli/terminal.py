@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -148,3 +148,41 @@ def everything_progress(total: int) -> Iterator[EverythingBar]:
     finally:
         if bars.tasks:
             bars.stop()
+
+
+@contextmanager
+def part_progress(description: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show how far one part of the work is; what is being done, how much is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars = Progress(*columns, console=Console(stderr=True))
+
+    def heard(what: str, done: int, total: int) -> None:
+        if not bars.tasks:
+            bars.start()
+            bars.add_task(description, total=total)
+        bars.update(bars.tasks[0].id, completed=done, total=total, description=f"{description} {what}".strip())
+        if done >= total:
+            bars.stop()
+
+    try:
+        yield heard
+    finally:
+        if bars.tasks:
+            bars.stop()
+
+
+@contextmanager
+def parts_progress() -> Iterator[Callable[[str, str, int, int], None]]:
+    """Show a bar for each part of a job: told the part, what is being done, how much is done, and of how much."""
+    shown: dict[str, Callable[[str, int, int], None]] = {}
+    with ExitStack() as bars:
+
+        def told(part: str, what: str, done: int, total: int) -> None:
+            if part not in shown:
+                shown[part] = bars.enter_context(part_progress(part))
+            shown[part](what, done, total)
+
+        yield told

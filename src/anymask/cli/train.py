@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.plan import plan as plan_verb
-from anymask.cli.regions import regions
 from anymask.cli.terminal import training_progress
-from anymask.cli.train_text import text
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
-    from anymask.model import Sam
-    from anymask.model.mae import MaskedAutoencoder
-    from anymask.training.config import Recipe
-    from anymask.training.loop import Callback
-
-WEIGHTS = "model.safetensors"
-_SHEET_IMAGES = 8
-
+    from anymask.training.plan import Plan
 
 app = typer.Typer(
     help="Train a model from a recipe: `anymask train RECIPE` is short for `anymask train run RECIPE`.",
@@ -53,113 +44,13 @@ def run(
     encoder: its sheets show reconstructions, and its model.safetensors is what another recipe's model.start takes. One
     of kind "distil" teaches an image encoder another model's embeddings, one of kind "ranker" a model's ranker alone.
     """
-    from anymask.checkpoints import load_model
     from anymask.training.config import read_recipe
-    from anymask.training.distil_step import train_distil
-    from anymask.training.loop import train
-    from anymask.training.mae_step import train_mae
-    from anymask.training.ranker_step import train_ranker
-    from anymask.training.start import build_start
+    from anymask.workflows.train import train_recipe
 
     plan = read_recipe(recipe)
-    folder = output or Path("runs") / recipe.stem
-    check_folder(folder)
-    every = plan.run
-    if plan.kind == "mae":
-        drawn = [(every.save_every, _encoder_saver(folder, every.seed)), (every.sheet_every, _mae_drawer(plan, folder))]
-        with training_progress(every.steps) as report:
-            train_mae(plan, folder, callbacks=drawn, progress=report)
-    else:
-        start = build_start(plan.model, seed=every.seed)
-        callbacks = [
-            (every.save_every, _saver(folder)),
-            (every.sheet_every, _sheet_drawer(plan, folder)),
-            (plan.validation.every, _validator(plan)),
-        ]
-        with training_progress(every.steps) as report:
-            if plan.kind == "distil":
-                teacher = load_model(plan.distil.teacher, image_size=plan.model.image_size)
-                train_distil(plan, folder, teacher, start=start, callbacks=callbacks, progress=report)
-            elif plan.kind == "ranker":
-                train_ranker(plan, folder, start=start, callbacks=callbacks, progress=report)
-            else:
-                train(plan, folder, start=start, callbacks=callbacks, progress=report)
-    typer.echo(folder / WEIGHTS)
-
-
-def _saver(folder: Path) -> Callback[Sam]:
-    """Return what saves the weights as a model file."""
-    import torch
-
-    from anymask.checkpoints import save_model
-
-    def save(model: Sam, step: int) -> dict[str, float]:
-        save_model(model, folder / WEIGHTS, dtype=torch.float16)
-        return {}
-
-    return save
-
-
-def _encoder_saver(folder: Path, seed: int) -> Callback[MaskedAutoencoder]:
-    """Return what saves a model of the pre-trained encoder and random weights elsewhere, to start training from."""
-    from anymask.checkpoints import save_model
-    from anymask.checkpoints.mae import sam_of_mae
-
-    def save(model: MaskedAutoencoder, step: int) -> dict[str, float]:
-        save_model(sam_of_mae(model, seed=seed), folder / WEIGHTS)
-        return {}
-
-    return save
-
-
-def _mae_drawer(recipe: Recipe, folder: Path) -> Callback[MaskedAutoencoder]:
-    """Return what draws reconstructions of a batch that stays the same through the run."""
-    from anymask.data.files import write_image_atomic
-    from anymask.training.mae_step import build_image_stream
-    from anymask.workflows.sheets import reconstruction_sheet
-
-    shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
-
-    def draw(model: MaskedAutoencoder, step: int) -> dict[str, float]:
-        sheets = folder / "sheets"
-        sheets.mkdir(exist_ok=True)
-        drawn = reconstruction_sheet(model, build_image_stream(shown).batch(0))
-        write_image_atomic(sheets / f"step-{step:06d}.png", drawn)
-        return {}
-
-    return draw
-
-
-def _sheet_drawer(recipe: Recipe, folder: Path) -> Callback[Sam]:
-    """Return what draws the model's answers on a batch that stays the same through the run."""
-    from anymask.data.files import write_image_atomic
-    from anymask.training.sources import build_stream
-    from anymask.workflows.sheets import prediction_sheet
-
-    shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
-
-    def draw(model: Sam, step: int) -> dict[str, float]:
-        sheets = folder / "sheets"
-        sheets.mkdir(exist_ok=True)
-        write_image_atomic(sheets / f"step-{step:06d}.png", prediction_sheet(model, build_stream(shown).batch(0)))
-        return {}
-
-    return draw
-
-
-def _validator(recipe: Recipe) -> Callback[Sam]:
-    """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
-    from anymask.data.open import open_sets
-    from anymask.evaluation.single_point import quick_validation
-    from anymask.training.sources import find
-
-    plan = recipe.validation
-    sets = open_sets(find(plan.tars, "tar")) if plan.every else {}
-
-    def validate(model: Sam, step: int) -> dict[str, float]:
-        return quick_validation(model, sets, num_images=plan.num_images, num_masks=plan.num_masks)
-
-    return validate
+    with training_progress(plan.run.steps) as report:
+        weights = train_recipe(plan, output or Path("runs") / recipe.stem, progress=report)
+    typer.echo(weights)
 
 
 @app.command(epilog="Example: anymask train preview recipes/smoke.toml -o sheet.png")
@@ -231,6 +122,104 @@ def render(
         typer.echo(path)
 
 
-app.command("plan", epilog="Example: anymask train plan recipes/smoke.toml --gpu h100")(plan_verb)
-app.command(epilog="Example: anymask train regions photographs -o shards")(regions)
-app.command(epilog="Example: anymask train text recipes/text.toml -o runs/text")(text)
+@app.command(epilog="Example: anymask train plan recipes/smoke.toml --gpu h100")
+def plan(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as those in recipes/.")],
+    gpu: Annotated[str, typer.Option(help="a100, h100, h200, …")] = "a100",
+    gpus: Annotated[int | None, typer.Option(metavar="N", help="How many; the recipe's processes by default.")] = None,
+    efficiency: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the peak reached; 0.35 (bfloat16), 0.45 (float32).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Count a recipe's parameters, operations, memory a GPU and hours; nothing is read or trained."""
+    from anymask.training.config import read_recipe
+    from anymask.training.plan import plan_run
+
+    found = plan_run(read_recipe(recipe), gpu=gpu, gpus=gpus, efficiency=efficiency)
+    typer.echo(json.dumps(dataclasses.asdict(found)) if as_json else "\n".join(_lines(found)))
+
+
+def _lines(found: Plan) -> list[str]:
+    """Return the plan as text."""
+    parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in found.parameters.items())
+    checkpointed = f"{found.flops_per_image_checkpointed / 1e12:.3g} TFLOP with activation checkpointing"
+    lines = [
+        f"model        {found.size} at {found.image_size} pixels: {parts}",
+        f"run          {found.steps} steps of {found.batch} images",
+        f"forward      {found.encoder_flops / 1e12:.3g} TFLOP an image in the encoder, "
+        f"{found.decoder_flops / 1e12:.3g} in the decoder",
+        f"step         {found.flops_per_image / 1e12:.3g} TFLOP an image, forward and backward; {checkpointed}",
+        f"             {found.flops_per_step / 1e15:.3g} PFLOP in all",
+        f"memory       {found.state_bytes / 2**30:.1f} GiB of weights, gradients and optimiser in a process",
+    ]
+    if found.activation_bytes is not None and found.activation_bytes_checkpointed is not None:
+        lines.append(
+            f"             {found.activation_bytes / 2**30:.1f} GiB of activations, "
+            f"{found.activation_bytes_checkpointed / 2**30:.1f} GiB with activation checkpointing"
+        )
+    for precision, hours in found.hours.items():
+        lines.append(
+            f"hours        {hours:.3g} on {found.gpus} {found.gpu} in {precision}, if "
+            f"{found.efficiency[precision]:.0%} of the peak is reached"
+        )
+    return lines
+
+
+@app.command(epilog="Example: anymask train regions photographs -o shards")
+def regions(
+    photographs: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOS", help="Folders, tars or annotation files of photographs.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where tars go; made if need be.")],
+    per_shard: Annotated[int, typer.Option(min=1, help="Photographs to a tar.")] = 200,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Take this model's surest masks; a name, or a path.")
+    ] = None,
+) -> None:
+    """Find regions of photographs that nobody has labelled, and write them as tars in SA-1B's layout.
+
+    They are few and sure: what stands out by itself, found without a model, or with --model the masks that this model
+    is sure of. Tars that are there already are passed over, so an interrupted call can be repeated.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from anymask.data.open import open_images
+    from anymask.data.region_shards import write_regions
+
+    check_folder(output)
+    found = open_images(
+        sorted(photographs, key=lambda place: Path(place).is_dir())
+    )  # tars first, as runs that go on began
+    if model is None:
+        paths = write_regions(found, output, per_shard=per_shard)
+    else:
+        from anymask.checkpoints import load_model
+        from anymask.training.own_masks import OwnMasks
+
+        paths = write_regions(found, output, find=OwnMasks(load_model(model)), name="own", per_shard=per_shard)
+    total = -(-len(found) // per_shard)
+    for path in track(paths, "looking", total=total, console=Console(stderr=True), transient=True):
+        typer.echo(path)
+
+
+@app.command(epilog="Example: anymask train text recipes/text.toml -o runs/text")
+def text(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as recipes/text.toml.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="The run's folder; runs/<recipe's name> by default."),
+    ] = None,
+) -> None:
+    """Train a model on words, going on from the run's folder if it holds an earlier state.
+
+    The folder gets state.pt, log.jsonl and model.safetensors, which `anymask segment --text --model` takes.
+    """
+    from anymask.training.text_step import read_text_recipe
+    from anymask.workflows.train import train_words
+
+    plan = read_text_recipe(recipe)
+    with training_progress(plan.run.steps) as report:
+        weights = train_words(plan, output or Path("runs") / recipe.stem, progress=report)
+    typer.echo(weights)

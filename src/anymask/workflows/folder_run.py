@@ -67,7 +67,7 @@ class FolderProgress:
     """Tiles that are done of the image at hand, and their number; None between images."""
 
 
-OnProgress: TypeAlias = Callable[[FolderProgress], object]
+OnProgress: TypeAlias = Callable[[FolderProgress], None]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,0 +1,138 @@
+"""A recipe trained into a folder: weights saved, sheets drawn and validation played as it goes: `anymask train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from anymask.checkpoints import load_model, save_model
+from anymask.checkpoints.mae import sam_of_mae
+from anymask.data.files import check_folder, write_image_atomic
+from anymask.data.open import open_sets
+from anymask.evaluation.single_point import quick_validation
+from anymask.model import Sam
+from anymask.model.mae import MaskedAutoencoder
+from anymask.training.config import Recipe
+from anymask.training.distil_step import train_distil
+from anymask.training.loop import Callback, train
+from anymask.training.mae_step import build_image_stream, train_mae
+from anymask.training.ranker_step import train_ranker
+from anymask.training.sources import build_stream, find
+from anymask.training.start import build_start
+from anymask.training.text_step import TextRecipe, train_text
+from anymask.workflows.sheets import prediction_sheet, reconstruction_sheet
+
+WEIGHTS = "model.safetensors"
+_SHEET_IMAGES = 8
+
+OnProgress: TypeAlias = Callable[[int, dict[str, float]], None]
+"""Told the number of steps that are made, and the last one's loss and IoUs, as a line of log.jsonl has them."""
+
+
+def train_recipe(recipe: Recipe, folder: Path, *, progress: OnProgress | None = None) -> Path:
+    """Train to the recipe's last step, going on from the folder if it holds an earlier state; return the model's file.
+
+    The folder gets state.pt, log.jsonl, TensorBoard's files, sheets of predictions or reconstructions, and
+    model.safetensors: as of the last save. Raises DataError, CheckpointError, OutputError and TrainingError.
+    """
+    check_folder(folder)
+    run = recipe.run
+    if recipe.kind == "mae":
+        train_mae(
+            recipe,
+            folder,
+            callbacks=[
+                (run.save_every, _encoder_saver(folder, run.seed)),
+                (run.sheet_every, _drawer_of_reconstructions(recipe, folder)),
+            ],
+            progress=progress,
+        )
+        return folder / WEIGHTS
+    start = build_start(recipe.model, seed=run.seed)
+    callbacks = [
+        (run.save_every, _saver(folder)),
+        (run.sheet_every, _drawer_of_answers(recipe, folder)),
+        (recipe.validation.every, _validator(recipe)),
+    ]
+    if recipe.kind == "distil":
+        teacher = load_model(recipe.distil.teacher, image_size=recipe.model.image_size)
+        train_distil(recipe, folder, teacher, start=start, callbacks=callbacks, progress=progress)
+    elif recipe.kind == "ranker":
+        train_ranker(recipe, folder, start=start, callbacks=callbacks, progress=progress)
+    else:
+        train(recipe, folder, start=start, callbacks=callbacks, progress=progress)
+    return folder / WEIGHTS
+
+
+def train_words(recipe: TextRecipe, folder: Path, *, progress: OnProgress | None = None) -> Path:
+    """Train a model on words, going on from the folder if it holds an earlier state; return the model's file.
+
+    Raises what `train_recipe` raises.
+    """
+    check_folder(folder)
+    start = load_model(recipe.model.start) if recipe.model.start else None
+    callbacks = [(recipe.run.save_every, _saver(folder))]
+    train_text(recipe, folder, start=start, callbacks=callbacks, progress=progress)
+    return folder / WEIGHTS
+
+
+def _saver(folder: Path) -> Callback[Sam]:
+    """Return what saves the weights as a model file."""
+
+    def save(model: Sam, step: int) -> dict[str, float]:
+        save_model(model, folder / WEIGHTS, dtype=torch.float16)
+        return {}
+
+    return save
+
+
+def _encoder_saver(folder: Path, seed: int) -> Callback[MaskedAutoencoder]:
+    """Return what saves a model of the pre-trained encoder and random weights elsewhere, to start training from."""
+
+    def save(model: MaskedAutoencoder, step: int) -> dict[str, float]:
+        save_model(sam_of_mae(model, seed=seed), folder / WEIGHTS)
+        return {}
+
+    return save
+
+
+def _drawer_of_reconstructions(recipe: Recipe, folder: Path) -> Callback[MaskedAutoencoder]:
+    """Return what draws reconstructions of a batch that stays the same through the run."""
+    shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
+
+    def draw(model: MaskedAutoencoder, step: int) -> dict[str, float]:
+        sheets = folder / "sheets"
+        sheets.mkdir(exist_ok=True)
+        drawn = reconstruction_sheet(model, build_image_stream(shown).batch(0))
+        write_image_atomic(sheets / f"step-{step:06d}.png", drawn)
+        return {}
+
+    return draw
+
+
+def _drawer_of_answers(recipe: Recipe, folder: Path) -> Callback[Sam]:
+    """Return what draws the model's answers on a batch that stays the same through the run."""
+    shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
+
+    def draw(model: Sam, step: int) -> dict[str, float]:
+        sheets = folder / "sheets"
+        sheets.mkdir(exist_ok=True)
+        write_image_atomic(sheets / f"step-{step:06d}.png", prediction_sheet(model, build_stream(shown).batch(0)))
+        return {}
+
+    return draw
+
+
+def _validator(recipe: Recipe) -> Callback[Sam]:
+    """Return what plays the single-point protocol on the recipe's validation tars, which are opened now."""
+    plan = recipe.validation
+    sets = open_sets(find(plan.tars, "tar")) if plan.every else {}
+
+    def validate(model: Sam, step: int) -> dict[str, float]:
+        return quick_validation(model, sets, num_images=plan.num_images, num_masks=plan.num_masks)
+
+    return validate
