@@ -32,8 +32,15 @@ _EXAMPLES = {
     "similar": "anymask similar coffee.jpg photographs --point 290,130 -o out",
 }
 """Of each verb, which is a function of its name in a module of its name."""
-_GROUPS = ("models", "engine", "evaluate", "export", "people", "train")
-"""Modules that have several verbs each."""
+_GROUPS = {
+    "models": "models",
+    "engine": "engine.app",
+    "evaluate": "evaluate.app",
+    "export": "export",
+    "people": "people",
+    "train": "train",
+}
+"""Groups of verbs, and the module of each."""
 VERBS = (*_EXAMPLES, *_GROUPS)
 
 
@@ -47,7 +54,7 @@ def build_app(verbs: Sequence[str] = VERBS) -> typer.Typer:
     )
     app.callback()(_anymask)
     for verb in verbs:
-        module = import_module(f"anymask.cli.{verb}")
+        module = import_module(f"anymask.cli.{_GROUPS.get(verb, verb)}")
         if verb in _GROUPS:
             app.add_typer(module.app, name=verb)
         else:

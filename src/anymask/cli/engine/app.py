@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymask.cli import engine_models, engine_stages
+from anymask.cli.engine import models as engine_models
+from anymask.cli.engine import stages as engine_stages
 from anymask.cli.weights import open_model
 from anymask.errors import InputError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.evaluate_options import open_named
+from anymask.cli.evaluate.options import open_named
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.engine_stages import AsJson, ProjectFolder, Retry, need_packages
+from anymask.cli.engine.stages import AsJson, ProjectFolder, Retry, need_packages
 from anymask.cli.terminal import training_progress
 from anymask.cli.weights import Device, device_name, open_model
 

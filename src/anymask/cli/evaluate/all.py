@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate_options import (
+from anymask.cli.evaluate.options import (
     AsJson,
     Data,
     Images,

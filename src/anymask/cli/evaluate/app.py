@@ -1,18 +1,16 @@
-"""`anymask evaluate`: the paper's experiments, a protocol a verb."""
+"""`anymask evaluate`: the paper's experiments, a protocol per verb."""
 
 from __future__ import annotations
 
 import typer
 
-from anymask.cli import (
-    evaluate_all,
-    evaluate_edges,
-    evaluate_instances,
-    evaluate_proposals,
-    evaluate_rating,
-    evaluate_single_point,
-    evaluate_text,
-)
+from anymask.cli.evaluate import all as evaluate_all
+from anymask.cli.evaluate import edges as evaluate_edges
+from anymask.cli.evaluate import instances as evaluate_instances
+from anymask.cli.evaluate import proposals as evaluate_proposals
+from anymask.cli.evaluate import rating as evaluate_rating
+from anymask.cli.evaluate import single_point as evaluate_single_point
+from anymask.cli.evaluate import text as evaluate_text
 
 app = typer.Typer(help="Run the experiments of the Segment Anything paper on any model.")
 app.command("single-point", epilog="Example: anymask evaluate single-point photographs-val.tar -o results")(

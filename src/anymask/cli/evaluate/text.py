@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.arguments import DETECTOR, THRESHOLD
-from anymask.cli.evaluate_options import (
+from anymask.cli.evaluate.options import (
     AsJson,
     Data,
     Images,

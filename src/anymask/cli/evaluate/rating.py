@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate_options import AsJson, Data, Images, Offline, Seed, name_models, open_named
+from anymask.cli.evaluate.options import AsJson, Data, Images, Offline, Seed, name_models, open_named
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
 

@@ -1,0 +1,1 @@
+"""`anymask engine`: the data engine's verbs."""

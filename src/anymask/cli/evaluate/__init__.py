@@ -1,0 +1,1 @@
+"""`anymask evaluate`: a protocol per verb."""
