@@ -34,9 +34,9 @@ from anymask.data.files import write_text_atomic
 from anymask.data.open import open_sets
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
-from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import Segmenter
 from anymask.evaluation.single_point import (
+    ModelSegmenter,
     Scores,
     SetOutcome,
     SinglePointConfig,

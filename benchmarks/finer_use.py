@@ -29,10 +29,9 @@ from accuracy import load_model
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
 from anymask.evaluation.metrics import boundary_iou, iou_with
-from anymask.evaluation.model_segmenter import EncodedForPrompts
 from anymask.evaluation.protocol import Outcome, play
-from anymask.evaluation.sets import draw_images, open_sets, seeded
-from anymask.evaluation.single_point import SinglePointConfig, draw_sample
+from anymask.evaluation.sampling import draw_images, open_sets, seeded
+from anymask.evaluation.single_point import EncodedForPrompts, SinglePointConfig, draw_sample
 from anymask.geometry import boxes, points
 from anymask.inference import PLAIN, Predictor, Refinement
 

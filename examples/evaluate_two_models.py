@@ -8,8 +8,7 @@ import sys
 
 import anymask
 from anymask.data.open import open_sets
-from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.single_point import SinglePointConfig, evaluate
+from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 
 data, *names = sys.argv[1:]
 sets = open_sets([data])

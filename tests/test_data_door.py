@@ -16,7 +16,7 @@ from anymask.data.synthetic import load_cutouts, load_pictures
 from anymask.engine.imports import read_source
 from anymask.engine.stages.truth import Truth
 from anymask.errors import DataError
-from anymask.evaluation.sets import open_truths
+from anymask.evaluation.sampling import open_truths
 from anymask.training.config import ModelConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.finetune import FinetuneConfig
 from anymask.training.mae_step import build_image_stream

@@ -23,8 +23,7 @@ from anymask.engine.pool import run_pool
 from anymask.engine.project_model import model_path, take_up
 from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC, prefilling, semi_automatic
 from anymask.engine.store import Annotation, NewImage, Put, init_project, open_project
-from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.single_point import SinglePointConfig, evaluate
+from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.geometry import rle
 from anymask.inference import PLAIN, AutomaticMasks, EmbeddingCache, Predictor, Prompt
 from anymask.inference.tiled import TiledMasks

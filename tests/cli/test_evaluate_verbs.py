@@ -16,8 +16,7 @@ from PIL import Image
 import word_models
 from anymask.checkpoints import load
 from anymask.data.open import open_sets
-from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.single_point import evaluate
+from anymask.evaluation.single_point import ModelSegmenter, evaluate
 from anymask.inference import PLAIN
 from anymask.inference.instances import Instances
 

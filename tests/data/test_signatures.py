@@ -21,7 +21,7 @@ from anymask.data.readers.tars import TarFiles
 from anymask.data.sample import InMemorySamples, Sample, SampleSet, Subset
 from anymask.data.synthetic import SceneConfig, render_shards
 from anymask.data.synthetic.endless import GeneratedScenes
-from anymask.evaluation.coco_truth import CocoTruth, SampleTruth
+from anymask.evaluation.coco.truth import CocoTruth, SampleTruth
 from anymask.geometry import rle
 
 

@@ -21,8 +21,7 @@ from anymask.data.readers.tars import TarFiles
 from anymask.data.sa1b_writer import pack
 from anymask.data.sample import WHOLE, Sample
 from anymask.data.synthetic import SceneConfig, generate
-from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.single_point import SinglePointConfig, evaluate
+from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.loop import averaged, train

@@ -21,9 +21,9 @@ from anymask.data.sample import Sample
 from anymask.errors import DataError, InputError
 from anymask.evaluation import report
 from anymask.evaluation.journal import Journal
-from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import Reply, Request
 from anymask.evaluation.single_point import (
+    ModelSegmenter,
     SinglePointConfig,
     evaluate,
     evaluate_set,

@@ -22,8 +22,7 @@ from anymask.engine.stages import AUTOMATIC
 from anymask.engine.store import Annotation, Project, StoredModel
 from anymask.engine.store.tables import annotation_versions, change_sets
 from anymask.errors import DataError, ImageError
-from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.single_point import SinglePointConfig, evaluate
+from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.geometry import rle
 from anymask.inference.automatic import AutomaticMasks
 from anymask.model import SIZES, Sam, SamConfig, build_sam

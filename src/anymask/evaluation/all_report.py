@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anymask.evaluation import coco_report, edge_report, report
-from anymask.evaluation.edges import EdgeResult
-from anymask.evaluation.instances import InstanceResult
+from anymask.evaluation import report
+from anymask.evaluation.coco import report as coco_report
+from anymask.evaluation.coco.instances import InstanceResult
+from anymask.evaluation.coco.proposals import ProposalResult
+from anymask.evaluation.edges import report as edge_report
+from anymask.evaluation.edges.protocol import EdgeResult
 from anymask.evaluation.page import Page
-from anymask.evaluation.proposals import ProposalResult
 from anymask.evaluation.single_point import Scores, SinglePointResult
 
 Pictures = Sequence[tuple[bytes, str]]

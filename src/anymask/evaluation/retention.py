@@ -22,10 +22,9 @@ from anymask.data.files import write_text_atomic
 from anymask.data.sample import Sample, SampleSet
 from anymask.errors import AnymaskError
 from anymask.evaluation.metrics import iou_with
-from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.report import table
-from anymask.evaluation.sets import draw_images, seeded
-from anymask.evaluation.single_point import SinglePointConfig, evaluate_set
+from anymask.evaluation.sampling import draw_images, seeded
+from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate_set
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks, AutomaticOptions, Predictor, Prompt
 from anymask.model import Sam

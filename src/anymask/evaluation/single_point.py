@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int, UInt8
 
 from anymask.data.sample import Sample, SampleSet, Skipped
 from anymask.errors import DataError, InputError
@@ -26,10 +26,9 @@ from anymask.evaluation.metrics import (
     histogram,
     number_of_clicks,
 )
-from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.protocol import Outcome, Segmenter, play
-from anymask.evaluation.sets import draw_images, seeded
-from anymask.inference import PLAIN
+from anymask.evaluation.protocol import Outcome, PreparedImage, Reply, Request, Segmenter, play
+from anymask.evaluation.sampling import draw_images, seeded
+from anymask.inference import PLAIN, Predictor, Prompt, Refinement
 from anymask.model import Sam
 
 FirstClick = Literal["centre", "random"]
@@ -295,3 +294,47 @@ def _honesty(outcome: Outcome) -> Honesty | None:
         error=calibration_error(bins),
         bins=bins,
     )
+
+
+_PROMPTS_AT_ONCE = 8
+"""More prompts a call make the decoder slower a prompt on a CPU, as its activations then leave the caches."""
+
+
+class ModelSegmenter:
+    """A model as a segmenter: the best mask's logits go back with every further click.
+
+    The first click gets three masks, ranked by predicted IoU; everything else one (SAM, sec. 3). `refinement` is that
+    of `Predictor`, and by default what people get.
+    """
+
+    def __init__(self, model: Sam, *, refinement: Refinement | None = None) -> None:
+        self.model = model
+        self.refinement = refinement or Refinement()
+
+    def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> PreparedImage:
+        """Encode the image."""
+        predictor = Predictor(self.model, refinement=self.refinement)
+        predictor.set_image(image)
+        return EncodedForPrompts(predictor)
+
+
+class EncodedForPrompts:
+    """A predictor whose image is set, as a `PreparedImage`."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    def segment(self, requests: Sequence[Request]) -> Iterator[Reply]:
+        """Answer in batches of a few prompts, one full-size answer held at a time."""
+        prompts = [
+            Prompt(points=r.points, labels=r.labels, mask=_logits(r.memory)) if r.box is None else Prompt(box=r.box)
+            for r in requests
+        ]
+        for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+            for answer in self._predictor.iterate(prompts[start : start + _PROMPTS_AT_ONCE]):
+                yield Reply(masks=answer.masks, scores=answer.scores, memory=answer.logits[0])
+
+
+def _logits(memory: object) -> Float[np.ndarray, "h w"] | None:
+    assert memory is None or isinstance(memory, np.ndarray)
+    return memory

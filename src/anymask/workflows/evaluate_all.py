@@ -22,17 +22,18 @@ from anymask.data.signatures import signature
 from anymask.errors import MissingPackageError
 from anymask.evaluation import all_report
 from anymask.evaluation.all_report import Pictures
-from anymask.evaluation.bsds import list_images
 from anymask.evaluation.cases import first_ious, look, pick, same_masks
-from anymask.evaluation.coco_truth import CocoTruth
-from anymask.evaluation.edges import Detector, EdgeConfig, EdgeResult, evaluate_edges
-from anymask.evaluation.instances import InstanceResult, evaluate_instances
+from anymask.evaluation.coco.instances import InstanceResult, evaluate_instances
+from anymask.evaluation.coco.proposals import ProposalConfig, ProposalResult, evaluate_proposals, model_proposer
+from anymask.evaluation.coco.text_to_mask import TextConfig, TextResult, WordSegmenter, evaluate_text
+from anymask.evaluation.coco.truth import CocoTruth
+from anymask.evaluation.edges.bsds import list_images
+from anymask.evaluation.edges.protocol import Detector, EdgeConfig, EdgeResult, evaluate_edges
 from anymask.evaluation.journal import Journal
-from anymask.evaluation.model_segmenter import ModelSegmenter
-from anymask.evaluation.proposals import ProposalConfig, ProposalResult, evaluate_proposals, model_proposer
 from anymask.evaluation.protocol import Segmenter
-from anymask.evaluation.sets import TruthSet, open_truths
+from anymask.evaluation.sampling import TruthSet, open_truths
 from anymask.evaluation.single_point import (
+    ModelSegmenter,
     SetOutcome,
     SinglePointConfig,
     SinglePointResult,
@@ -40,7 +41,6 @@ from anymask.evaluation.single_point import (
     settings,
     summarise,
 )
-from anymask.evaluation.text_to_mask import TextConfig, TextResult, WordSegmenter, evaluate_text
 from anymask.inference import Refinement
 from anymask.inference.answers import channels_of
 from anymask.inference.edges import EdgeOptions, Edges

@@ -49,8 +49,8 @@ def edges(
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Measure edges on BSDS500: ODS, OIS, AP and R50, with the paper's beside them."""
-    from anymask.evaluation import edge_report
-    from anymask.evaluation.bsds import list_images, require_scipy
+    from anymask.evaluation.edges import report as edge_report
+    from anymask.evaluation.edges.bsds import list_images, require_scipy
     from anymask.workflows.evaluate_all import measure_edges, model_detector
 
     if output is not None:

@@ -37,7 +37,7 @@ def instances(
     offline: Offline = False,
 ) -> None:
     """Measure the masks of a detector's boxes: AP, by IoU, by size, and on LVIS by frequency."""
-    from anymask.evaluation import coco_report
+    from anymask.evaluation.coco import report as coco_report
     from anymask.workflows.evaluate_all import segment_all
 
     if output is not None:

@@ -39,9 +39,9 @@ def proposals(
     offline: Offline = False,
 ) -> None:
     """Measure how many annotated masks the best 10, 100 and 1,000 masks of an image find: AR by size and frequency."""
-    from anymask.evaluation import coco_report
-    from anymask.evaluation.proposals import ProposalConfig
-    from anymask.evaluation.sets import open_truths
+    from anymask.evaluation.coco import report as coco_report
+    from anymask.evaluation.coco.proposals import ProposalConfig
+    from anymask.evaluation.sampling import open_truths
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluate_all import propose_all
 

@@ -38,8 +38,8 @@ def make_sheet(
     from anymask.data.files import make_folder, write_text_atomic
     from anymask.data.open import open_sets
     from anymask.evaluation.cases import look_at
-    from anymask.evaluation.model_segmenter import ModelSegmenter
     from anymask.evaluation.rating import MIN_SIDE, Item, sheet
+    from anymask.evaluation.single_point import ModelSegmenter
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluation_pictures import draw_panel
 

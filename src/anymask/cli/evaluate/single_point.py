@@ -62,8 +62,7 @@ def single_point(
     from anymask.data.files import make_folder
     from anymask.data.open import open_sets
     from anymask.evaluation import report
-    from anymask.evaluation.model_segmenter import ModelSegmenter
-    from anymask.evaluation.single_point import SinglePointConfig, summarise
+    from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, summarise
     from anymask.inference import PLAIN, Refinement
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluate_all import play_all

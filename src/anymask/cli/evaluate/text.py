@@ -24,7 +24,7 @@ from anymask.cli.weights import Device
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
-    from anymask.evaluation.text_to_mask import WordSegmenter
+    from anymask.evaluation.coco.text_to_mask import WordSegmenter
     from anymask.model import Sam
 
 
@@ -60,9 +60,9 @@ def text(
     offline: Offline = False,
 ) -> None:
     """Measure masks for the names of the classes in files of COCO's or LVIS' layout: IoU a phrase, hits, AP."""
-    from anymask.evaluation import coco_report
-    from anymask.evaluation.sets import open_truths
-    from anymask.evaluation.text_to_mask import TextConfig
+    from anymask.evaluation.coco import report as coco_report
+    from anymask.evaluation.coco.text_to_mask import TextConfig
+    from anymask.evaluation.sampling import open_truths
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluate_all import ask_all
 
@@ -86,7 +86,7 @@ def _segmenter(
     model: Sam, detector: str | None, clip: str | None, threshold: float
 ) -> tuple[WordSegmenter, dict[str, str | float]]:
     """Return what answers words, and what its answers depend on besides the model."""
-    from anymask.evaluation.word_segmenters import by_detector, by_words
+    from anymask.evaluation.coco.word_segmenters import by_detector, by_words
     from anymask.inference.text import TextMasks, TextOptions
 
     if detector is None and model.config.text is not None:

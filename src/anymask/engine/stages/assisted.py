@@ -29,8 +29,8 @@ from anymask.engine.store import (
 )
 from anymask.engine.store.names import plain_key
 from anymask.errors import AnymaskError
-from anymask.evaluation.model_segmenter import ModelSegmenter
 from anymask.evaluation.protocol import PreparedImage
+from anymask.evaluation.single_point import ModelSegmenter
 from anymask.geometry import rle
 from anymask.model import Sam
 

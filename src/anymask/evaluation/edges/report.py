@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anymask.data.files import make_folder, write_text_atomic
-from anymask.evaluation.edges import EdgeResult
+from anymask.evaluation.edges.protocol import EdgeResult
 from anymask.evaluation.report import table
 
 _Row = tuple[float, float | None, float | None, float | None]

@@ -16,11 +16,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from anymask.errors import DataError, InputError, PromptError
-from anymask.evaluation.coco_report import text_to_dict, text_to_markdown
-from anymask.evaluation.coco_truth import CocoTruth, TruthSet
+from anymask.evaluation.coco.report import text_to_dict, text_to_markdown
+from anymask.evaluation.coco.text_to_mask import Named, TextConfig, evaluate_text
+from anymask.evaluation.coco.truth import CocoTruth, TruthSet
 from anymask.evaluation.journal import Journal
-from anymask.evaluation.sets import open_truths
-from anymask.evaluation.text_to_mask import Named, TextConfig, evaluate_text
+from anymask.evaluation.sampling import open_truths
 from anymask.geometry import rle
 
 HEIGHT, WIDTH = 40, 50

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 
 from anymask.data.sample import Skipped
 from anymask.errors import DataError
-from anymask.evaluation.average_precision import PrecisionScores, PrecisionTally, Scored, judge
-from anymask.evaluation.coco_truth import CocoTruth
+from anymask.evaluation.coco.average_precision import PrecisionScores, PrecisionTally, Scored, judge
+from anymask.evaluation.coco.truth import CocoTruth
 from anymask.evaluation.journal import Journal, measured
 from anymask.inference.instances import Detection, ImageId, Instance
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from anymask.data.files import make_folder, write_text_atomic
-from anymask.evaluation.instances import InstanceResult
-from anymask.evaluation.proposals import RANGES, ProposalResult
+from anymask.evaluation.coco.instances import InstanceResult
+from anymask.evaluation.coco.proposals import RANGES, ProposalResult
+from anymask.evaluation.coco.text_to_mask import TextResult
 from anymask.evaluation.report import table
-from anymask.evaluation.text_to_mask import TextResult
 
 PUBLISHED_PROPOSALS: dict[str, dict[str, float]] = {
     "SAM ViT-H on LVIS v1": {

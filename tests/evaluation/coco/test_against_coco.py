@@ -15,10 +15,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from anymask.data.readers.coco import CocoFiles
-from anymask.evaluation.average_precision import PrecisionTally, Scored, judge
-from anymask.evaluation.coco_matching import THRESHOLDS, match
-from anymask.evaluation.coco_truth import CocoTruth
-from anymask.evaluation.proposals import RANGES, Proposals, RecallCounts, count_found
+from anymask.evaluation.coco.average_precision import PrecisionTally, Scored, judge
+from anymask.evaluation.coco.matching import THRESHOLDS, match
+from anymask.evaluation.coco.proposals import RANGES, Proposals, RecallCounts, count_found
+from anymask.evaluation.coco.truth import CocoTruth
 from anymask.geometry import rle
 
 SIZE = 200

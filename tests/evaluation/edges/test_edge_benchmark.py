@@ -15,12 +15,12 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from anymask.errors import DataError, InputError
-from anymask.evaluation.bsds import list_images, read_boundaries
-from anymask.evaluation.edge_baselines import BASELINES, canny, felzenszwalb, sobel
-from anymask.evaluation.edge_matching import HumanEdges
-from anymask.evaluation.edge_measures import EdgeCounts, count_matches, measure
-from anymask.evaluation.edge_report import to_dict, to_markdown
-from anymask.evaluation.edges import EdgeConfig, evaluate_edges
+from anymask.evaluation.edges.baselines import BASELINES, canny, felzenszwalb, sobel
+from anymask.evaluation.edges.bsds import list_images, read_boundaries
+from anymask.evaluation.edges.matching import HumanEdges
+from anymask.evaluation.edges.measures import EdgeCounts, count_matches, measure
+from anymask.evaluation.edges.protocol import EdgeConfig, evaluate_edges
+from anymask.evaluation.edges.report import to_dict, to_markdown
 from anymask.geometry.edges import thin
 
 LEVELS = (0.25, 0.5, 0.75)

@@ -18,10 +18,10 @@ from jaxtyping import UInt8
 
 from anymask.data.sample import Skipped
 from anymask.errors import DataError, InputError, PromptError
-from anymask.evaluation.average_precision import PrecisionScores, PrecisionTally, Scored, judge
-from anymask.evaluation.coco_truth import Truth, TruthSet
+from anymask.evaluation.coco.average_precision import PrecisionScores, PrecisionTally, Scored, judge
+from anymask.evaluation.coco.truth import Truth, TruthSet
 from anymask.evaluation.journal import Journal, measured
-from anymask.evaluation.sets import draw_images, seeded
+from anymask.evaluation.sampling import draw_images, seeded
 from anymask.geometry import rle
 
 HIT = 0.5

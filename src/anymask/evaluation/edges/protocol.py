@@ -22,9 +22,9 @@ from anymask.data.files import make_folder, remove_abandoned, write_text_atomic
 from anymask.data.images import read_image
 from anymask.data.signatures import signature
 from anymask.errors import DataError, InputError
-from anymask.evaluation.bsds import BsdsImage, list_images, read_boundaries, require_scipy
-from anymask.evaluation.edge_baselines import BASELINES, THRESHOLDS, above
-from anymask.evaluation.edge_measures import EdgeCounts, EdgeScores, count_matches, measure, total_counts
+from anymask.evaluation.edges.baselines import BASELINES, THRESHOLDS, above
+from anymask.evaluation.edges.bsds import BsdsImage, list_images, read_boundaries, require_scipy
+from anymask.evaluation.edges.measures import EdgeCounts, EdgeScores, count_matches, measure, total_counts
 from anymask.threads import use_one_thread
 
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "h w"]]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from anymask.evaluation.coco_matching import AREAS, THRESHOLDS, iou, match, outside
-from anymask.evaluation.coco_truth import Truth
+from anymask.evaluation.coco.matching import AREAS, THRESHOLDS, iou, match, outside
+from anymask.evaluation.coco.truth import Truth
 from anymask.geometry import rle
 
 MAX_COCO = 100

@@ -11,7 +11,7 @@ import numpy as np
 from anymask.data.channels import ChannelMapping
 from anymask.data.open import open_sets
 from anymask.data.readers.coco import CocoFiles
-from anymask.evaluation.coco_truth import CocoTruth, SampleTruth, TruthSet
+from anymask.evaluation.coco.truth import CocoTruth, SampleTruth, TruthSet
 
 __all__ = ["TruthSet", "draw_images", "open_truths", "seeded"]
 

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Int, UInt8
 
 from anymask.data.sample import Skipped
 from anymask.errors import InputError
-from anymask.evaluation.coco_matching import AREAS, THRESHOLDS, iou, match, outside
-from anymask.evaluation.coco_truth import Truth, TruthSet
+from anymask.evaluation.coco.matching import AREAS, THRESHOLDS, iou, match, outside
+from anymask.evaluation.coco.truth import Truth, TruthSet
 from anymask.evaluation.journal import Journal, measured
-from anymask.evaluation.sets import draw_images, seeded
+from anymask.evaluation.sampling import draw_images, seeded
 from anymask.geometry.rle import RLE
 from anymask.inference import AutomaticMasks, AutomaticOptions
 from anymask.model import Sam

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from anymask.errors import PromptError
-from anymask.evaluation.text_to_mask import Named, PreparedWords, WordSegmenter
+from anymask.evaluation.coco.text_to_mask import Named, PreparedWords, WordSegmenter
 from anymask.geometry import rle
 from anymask.inference import Predictor, TextMasks
 from anymask.inference.answers import EncodedImage, encode

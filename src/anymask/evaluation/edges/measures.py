@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from anymask.errors import DataError, InputError
-from anymask.evaluation.edge_matching import HumanEdges
+from anymask.evaluation.edges.matching import HumanEdges
 from anymask.geometry.edges import thin
 
 _BETWEEN = 100

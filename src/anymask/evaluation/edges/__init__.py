@@ -1,0 +1,1 @@
+"""Edges on BSDS500: baselines, matching, measures and the report."""
