@@ -80,7 +80,7 @@ def picture(megapixels: float, path: str | None = None) -> np.ndarray:
 
 
 def build_ours(job: Job, adaptive: bool) -> tuple[Any, Generate]:
-    from anymask.inference.automatic import AutomaticMasks
+    from anymask.inference.automatic.masks import AutomaticMasks
 
     model = widened.widened()
     generator = AutomaticMasks(

@@ -93,7 +93,7 @@ class Ours:
         return self.model.decode(self.embedding, Prompts.build(points=point, labels=labels), multimask=True)
 
     def everything(self, image: np.ndarray) -> list[Any]:
-        from anymask.inference.automatic import AutomaticMasks
+        from anymask.inference.automatic.masks import AutomaticMasks
 
         if not isinstance(self.model.image_encoder, Costly):
             self.model.image_encoder = Costly(self.encoder.image_encoder, self.model.image_encoder)

@@ -45,7 +45,7 @@ def thresholds(job: Job, shares: Sequence[float]) -> list[float]:
     import torch
 
     import widened
-    from anymask.inference.automatic import AutomaticMasks
+    from anymask.inference.automatic.masks import AutomaticMasks
 
     torch.set_num_threads(job.threads)
     generator = AutomaticMasks(

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 import anymask
-from anymask.inference.word_detector import DETECTOR
+from anymask.inference.words.detector import DETECTOR
 from anymask.plots import draw_everything
 
 image, *phrases = sys.argv[1:]

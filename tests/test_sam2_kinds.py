@@ -26,7 +26,7 @@ from anymask.engine.store import Annotation, NewImage, Put, init_project, open_p
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.geometry import rle
 from anymask.inference import PLAIN, AutomaticMasks, EmbeddingCache, Predictor, Prompt
-from anymask.inference.tiled import TiledMasks
+from anymask.inference.automatic.tiled import TiledMasks
 from anymask.model import Sam
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DETECTOR = "google/owlv2-base-patch16-ensemble"
 THRESHOLD, NMS = 0.3, 0.5
-"""Those of `anymask.inference.text`, which are not imported for --help; a test compares them."""
+"""Those of `anymask.inference.words.text`, which are not imported for --help; a test compares them."""
 
 
 def parse_point(text: str) -> tuple[float, float, int]:

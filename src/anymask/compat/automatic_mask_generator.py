@@ -12,9 +12,9 @@ from anymask import model
 from anymask.data.sa1b_writer import annotation
 from anymask.errors import InputError
 from anymask.geometry import rle
-from anymask.inference.automatic import AutomaticMasks
-from anymask.inference.automatic_options import AutomaticOptions
-from anymask.inference.mask_record import MaskRecord
+from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.automatic.record import MaskRecord
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 

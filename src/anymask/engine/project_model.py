@@ -9,7 +9,7 @@ from anymask.checkpoints.load import model_hash, save_model
 from anymask.data.files import make_folder
 from anymask.engine.store import Project, StoredModel
 from anymask.errors import DataError
-from anymask.inference.loading import load
+from anymask.inference.predictor import load
 from anymask.model import Sam
 
 FOLDER = "models"

@@ -24,7 +24,7 @@ from anymask.engine.store.tables import annotation_versions, change_sets
 from anymask.errors import DataError, ImageError
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.geometry import rle
-from anymask.inference.automatic import AutomaticMasks
+from anymask.inference.automatic.masks import AutomaticMasks
 from anymask.model import SIZES, Sam, SamConfig, build_sam
 from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig

@@ -2,19 +2,18 @@
 
 from anymask.inference.acceleration import accelerate
 from anymask.inference.answers import EncodedImage, Masks
-from anymask.inference.automatic import AutomaticMasks
-from anymask.inference.automatic_options import AutomaticOptions
+from anymask.inference.automatic.label_maps import label_map
+from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.automatic.record import MaskRecord
+from anymask.inference.automatic.tiled import TiledMasks
+from anymask.inference.automatic.tree import build_tree
 from anymask.inference.embeddings import EmbeddingCache
-from anymask.inference.label_maps import label_map
-from anymask.inference.loading import load
-from anymask.inference.mask_record import MaskRecord
-from anymask.inference.predictor import Predictor
+from anymask.inference.predictor import Predictor, load
 from anymask.inference.prompts import Prompt
 from anymask.inference.refinement import PLAIN, Refinement
 from anymask.inference.session import Session, Step
-from anymask.inference.text import TextInstance, TextMasks, TextOptions
-from anymask.inference.tiled import TiledMasks
-from anymask.inference.tree import build_tree
+from anymask.inference.words.text import TextInstance, TextMasks, TextOptions
 
 __all__ = [
     "PLAIN",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anymask.geometry import boxes
 from anymask.geometry.frames import Frame
-from anymask.inference.upsampling import num_samples, outer_box, upsample_window
+from anymask.inference.automatic.upsampling import num_samples, outer_box, upsample_window
 from anymask.model import MASK_THRESHOLD
 
 _LONGEST = 1024

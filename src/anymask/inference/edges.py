@@ -20,9 +20,9 @@ from anymask.errors import InputError
 from anymask.geometry import nms, points, rle
 from anymask.geometry.edges import thin_ridges
 from anymask.inference.answers import EncodedImage, encode, evaluating, read
-from anymask.inference.automatic_options import AutomaticOptions
-from anymask.inference.candidates import Candidate, find_candidates
-from anymask.inference.upsampling import column_bands, num_samples
+from anymask.inference.automatic.candidates import Candidate, find_candidates
+from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.automatic.upsampling import column_bands, num_samples
 from anymask.model import MASK_THRESHOLD, Sam
 
 _FALL = 4.0

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 
-from anymask.checkpoints.load import model_hash
+from anymask.checkpoints.load import load_model, model_hash
 from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
-from anymask.inference.clip import Clip, Words
 from anymask.inference.edge_filter import guide_of
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
 from anymask.inference.prompts import ModelPrompt, Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.refinement import Refinement
+from anymask.inference.runtimes import RuntimeName, use
 from anymask.inference.session import Session
-from anymask.inference.text import TextInstance, TextMasks
-from anymask.inference.word_detector import DETECTOR, WordBox, WordDetector
+from anymask.inference.words.clip import Clip, Words
+from anymask.inference.words.detector import DETECTOR, WordBox, WordDetector
+from anymask.inference.words.text import TextInstance, TextMasks
 from anymask.model import Embedding, Sam
 
 
@@ -234,3 +236,19 @@ class Predictor:
         device, dtype = self.model.device, self.model.dtype
         with evaluating(self.model, kept=True):
             return self.model.prepare(embedding.map(lambda tensor: tensor.to(device, dtype)))
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    image_size: int | None = None,
+    runtime: RuntimeName = "auto",
+) -> Sam:
+    """Load a model, ready for inference: see `anymask.checkpoints.load_model` for names, types and what it raises.
+
+    `runtime` says what computes its answers on the CPU (`anymask.inference.runtimes.use`): "torch", "onnxruntime" or
+    "openvino", which export the model once, or "auto", the fastest by the figures of `anymask models tune`, else torch.
+    """
+    return use(load_model(name_or_path, device=device, dtype=dtype, image_size=image_size), runtime)

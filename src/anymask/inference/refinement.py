@@ -12,8 +12,8 @@ from torch import Tensor
 from anymask.errors import InputError
 from anymask.geometry import regions
 from anymask.geometry.frames import Frame
+from anymask.inference.automatic.upsampling import num_samples
 from anymask.inference.prompts import ModelPrompt
-from anymask.inference.upsampling import num_samples
 from anymask.model import MASK_THRESHOLD, PointLabel
 
 

@@ -15,7 +15,7 @@ import torch
 
 from anymask.data.loader import Batch
 from anymask.errors import CheckpointError
-from anymask.inference.clip import Clip
+from anymask.inference.words.clip import Clip
 from anymask.model import Sam, TextConfig, build_sam
 from anymask.task.text_crops import CropConfig, crop_objects
 from anymask.training.config import Recipe

@@ -27,9 +27,9 @@ from anymask.data.sample import SUBPART
 from anymask.errors import ImageError, InputError, OutputError
 from anymask.inference import AutomaticMasks, AutomaticOptions, MaskRecord, TiledMasks, load
 from anymask.inference.answers import read
-from anymask.inference.label_maps import Labels, OnTop, label_map
-from anymask.inference.mask_record import sa1b_annotation
-from anymask.inference.tree import build_tree
+from anymask.inference.automatic.label_maps import Labels, OnTop, label_map
+from anymask.inference.automatic.record import sa1b_annotation
+from anymask.inference.automatic.tree import build_tree
 from anymask.model import Sam
 from anymask.plots import draw_everything, palette
 from anymask.workflows.folder_jobs import (

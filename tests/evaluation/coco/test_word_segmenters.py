@@ -9,7 +9,7 @@ import torch
 from anymask.errors import PromptError
 from anymask.evaluation.coco.word_segmenters import by_detector
 from anymask.inference import TextMasks, TextOptions
-from anymask.inference.word_detector import WordBox
+from anymask.inference.words.detector import WordBox
 from anymask.model import SIZES, Sam, build_sam
 
 PLACES = {"cup": (0.9, (5, 5, 25, 25)), "lid": (0.2, (40, 5, 60, 25)), "spoon": (0.5, (6, 5, 25, 26))}

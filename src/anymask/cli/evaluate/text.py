@@ -87,7 +87,7 @@ def _segmenter(
 ) -> tuple[WordSegmenter, dict[str, str | float]]:
     """Return what answers words, and what its answers depend on besides the model."""
     from anymask.evaluation.coco.word_segmenters import by_detector, by_words
-    from anymask.inference.text import TextMasks, TextOptions
+    from anymask.inference.words.text import TextMasks, TextOptions
 
     if detector is None and model.config.text is not None:
         return by_words(model, clip), {"clip": clip or model.config.text.clip}

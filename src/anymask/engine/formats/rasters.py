@@ -13,7 +13,7 @@ from anymask.engine.formats.item import ClassNumbers, File, Item, Writer
 from anymask.engine.store import Class
 from anymask.errors import DataError, ImageError
 from anymask.geometry import rle
-from anymask.inference.label_maps import label_map
+from anymask.inference.automatic.label_maps import label_map
 
 Values = Literal["instance", "class"]
 _MAX_WORDS = 60

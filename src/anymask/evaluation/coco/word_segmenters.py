@@ -15,9 +15,9 @@ from anymask.evaluation.coco.text_to_mask import Named, PreparedWords, WordSegme
 from anymask.geometry import rle
 from anymask.inference import Predictor, TextMasks
 from anymask.inference.answers import EncodedImage, encode
-from anymask.inference.clip import Clip
-from anymask.inference.text import MAX_PHRASES, select
-from anymask.inference.word_detector import WordBox
+from anymask.inference.words.clip import Clip
+from anymask.inference.words.detector import WordBox
+from anymask.inference.words.text import MAX_PHRASES, select
 from anymask.model import Sam
 
 

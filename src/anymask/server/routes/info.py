@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse
 
 import anymask
-from anymask.inference.automatic_options import PRESETS
+from anymask.inference.automatic.options import PRESETS
 from anymask.samples import SAMPLES
 from anymask.server import schemas
 from anymask.server.bench import AtBench, Person

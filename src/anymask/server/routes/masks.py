@@ -10,10 +10,10 @@ from fastapi import APIRouter
 
 from anymask.engine.store import StoredImage
 from anymask.geometry import rle
-from anymask.inference.automatic import AutomaticMasks
-from anymask.inference.automatic_options import PRESETS, AutomaticOptions
-from anymask.inference.tree import build_tree
-from anymask.inference.word_detector import DETECTOR
+from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.options import PRESETS, AutomaticOptions
+from anymask.inference.automatic.tree import build_tree
+from anymask.inference.words.detector import DETECTOR
 from anymask.server import schemas
 from anymask.server.bench import AtBench, Bench, OfImage
 from anymask.server.bodies import JsonRoute

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from anymask.errors import InputError
-from anymask.inference.automatic import AutomaticMasks
-from anymask.inference.automatic_options import PRESETS, AutomaticOptions
+from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.options import PRESETS, AutomaticOptions
 from anymask.model import SIZES, build_sam
 
 

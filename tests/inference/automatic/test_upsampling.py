@@ -6,8 +6,15 @@ import torch
 
 from anymask.geometry import boxes
 from anymask.geometry.frames import Frame
+from anymask.inference.automatic.upsampling import (
+    LogitWindow,
+    column_bands,
+    cut_window,
+    inner_box,
+    num_samples,
+    outer_box,
+)
 from anymask.inference.resize import upsample_logits
-from anymask.inference.upsampling import LogitWindow, column_bands, cut_window, inner_box, num_samples, outer_box
 
 SIZES = [(60, 100), (1, 1), (1, 7), (7, 1), (37, 1000), (1700, 90), (256, 256), (333, 500), (900, 1350), (1, 3000)]
 SIDES = [(256, 128), (1024, 256), (128, 64)]

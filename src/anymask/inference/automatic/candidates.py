@@ -18,10 +18,10 @@ from torch import Tensor
 from anymask.geometry import boxes, masks
 from anymask.geometry.crops import Box
 from anymask.inference.answers import EncodedImage, chunk_size
-from anymask.inference.automatic_options import AutomaticOptions
-from anymask.inference.point_order import NEAR, Foretold, coarse_to_fine
+from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.automatic.point_order import NEAR, Foretold, coarse_to_fine
+from anymask.inference.automatic.upsampling import LogitWindow, cut_window, inner_box, num_samples, outer_box
 from anymask.inference.runtimes import runtime_of
-from anymask.inference.upsampling import LogitWindow, cut_window, inner_box, num_samples, outer_box
 from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
 
 

@@ -16,10 +16,10 @@ from anymask.cli import arguments, main
 from anymask.errors import CheckpointError, InputError, PromptError
 from anymask.geometry import rle
 from anymask.inference import Predictor, Prompt, TextMasks, TextOptions
-from anymask.inference.clip import Clip
-from anymask.inference.local_weights import is_on_this_machine
-from anymask.inference.text import check_phrases, select
-from anymask.inference.word_detector import DETECTOR, TransformersDetector, WordBox
+from anymask.inference.words.clip import Clip
+from anymask.inference.words.detector import DETECTOR, TransformersDetector, WordBox
+from anymask.inference.words.local_weights import is_on_this_machine
+from anymask.inference.words.text import check_phrases, select
 from anymask.model import SIZES, Sam, SamConfig, TextConfig, build_sam
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anymask.geometry import points
-from anymask.inference.point_order import Foretold, coarse_to_fine
+from anymask.inference.automatic.point_order import Foretold, coarse_to_fine
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 8, 16, 32])

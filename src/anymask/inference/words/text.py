@@ -1,6 +1,6 @@
 """Masks for words: an open-vocabulary detector finds boxes for phrases, the model makes their masks.
 
-Models that were trained on words themselves (`anymask.inference.clip`) need no detector.
+Models that were trained on words themselves (`anymask.inference.words.clip`) need no detector.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from anymask.errors import InputError, PromptError
 from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, Masks, encode, read
 from anymask.inference.instances import Detection, Instances
-from anymask.inference.word_detector import DETECTOR, TransformersDetector, WordBox, WordDetector
+from anymask.inference.words.detector import DETECTOR, TransformersDetector, WordBox, WordDetector
 from anymask.model import Sam
 
 THRESHOLD = 0.3

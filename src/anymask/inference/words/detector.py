@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from anymask.errors import CheckpointError, PromptError
-from anymask.inference.local_weights import read_local
+from anymask.inference.words.local_weights import read_local
 
 DETECTOR = "google/owlv2-base-patch16-ensemble"
 """The detector asked where none is named."""

@@ -12,9 +12,9 @@ import resource, sys
 import numpy as np, torch
 from anymask.geometry.frames import Frame
 from anymask.inference import AutomaticOptions
-from anymask.inference.candidates import Candidate
-from anymask.inference.selection import CropSelection
-from anymask.inference.upsampling import LogitWindow
+from anymask.inference.automatic.candidates import Candidate
+from anymask.inference.automatic.selection import CropSelection
+from anymask.inference.automatic.upsampling import LogitWindow
 
 torch.set_num_threads(1)
 height, width, memory_limit = map(int, sys.argv[1:])

@@ -14,10 +14,10 @@ from anymask.errors import ImageError
 from anymask.geometry import boxes, crops, nms, rle, run_regions
 from anymask.geometry.crops import Crop
 from anymask.inference.answers import EncodedImage, encode, encode_ahead, evaluating, read
-from anymask.inference.automatic_options import AutomaticOptions
-from anymask.inference.candidates import find_candidates
-from anymask.inference.mask_record import MaskRecord
-from anymask.inference.selection import CropSelection, ExactMask, corners
+from anymask.inference.automatic.candidates import find_candidates
+from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.automatic.record import MaskRecord
+from anymask.inference.automatic.selection import CropSelection, ExactMask, corners
 from anymask.model import Sam
 
 

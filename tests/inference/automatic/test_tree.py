@@ -7,7 +7,7 @@ import pytest
 
 from anymask.errors import InputError
 from anymask.geometry import rle
-from anymask.inference.tree import build_tree
+from anymask.inference.automatic.tree import build_tree
 
 
 def box(x0: int, y0: int, x1: int, y1: int, size: tuple[int, int] = (60, 80)) -> rle.RLE:

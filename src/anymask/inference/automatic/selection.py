@@ -17,9 +17,9 @@ from anymask.geometry import boxes, rle
 from anymask.geometry.crops import Box, uncrop_boxes
 from anymask.geometry.frames import Frame
 from anymask.geometry.rle import RLE
-from anymask.inference.automatic_options import AutomaticOptions
-from anymask.inference.candidates import Candidate
-from anymask.inference.upsampling import column_bands
+from anymask.inference.automatic.candidates import Candidate
+from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.automatic.upsampling import column_bands
 from anymask.model import MASK_THRESHOLD
 
 _BAND_PIXELS = 1 << 18

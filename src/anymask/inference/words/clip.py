@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anymask.errors import CheckpointError, PromptError
-from anymask.inference.local_weights import read_local
 from anymask.inference.prompts import ReadWords
+from anymask.inference.words.local_weights import read_local
 from anymask.model import Sam
 
 

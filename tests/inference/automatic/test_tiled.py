@@ -13,7 +13,7 @@ from anymask.data.channels import ChannelMapping
 from anymask.errors import ImageError, InputError
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks, MaskRecord
-from anymask.inference.tiled import TiledMasks, as_windows
+from anymask.inference.automatic.tiled import TiledMasks, as_windows
 from anymask.model import Sam
 
 GROUND = 0

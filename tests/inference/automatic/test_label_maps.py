@@ -7,8 +7,8 @@ import pytest
 
 from anymask.errors import InputError
 from anymask.geometry import rle
-from anymask.inference import label_maps as module
-from anymask.inference.label_maps import label_map
+from anymask.inference.automatic import label_maps as module
+from anymask.inference.automatic.label_maps import label_map
 
 SIZE = (40, 60)
 

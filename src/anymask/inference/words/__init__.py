@@ -1,0 +1,1 @@
+"""Masks for words: a detector's boxes or a model trained on CLIP's embeddings."""
