@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anymask.data.sa1b_writer import write_tar
 from anymask.data.sample import Sample
+from anymask.data.writers.sa1b import write_tar
 from anymask.geometry import rle
 
 SIZE = (96, 128)

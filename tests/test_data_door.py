@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from anymask.data.open import open_data, open_images, open_sets
-from anymask.data.region_shards import write_regions
-from anymask.data.sa1b_writer import write_tar
+from anymask.data.regions.shards import write_regions
 from anymask.data.synthetic import load_cutouts, load_pictures
+from anymask.data.writers.sa1b import write_tar
 from anymask.engine.imports import read_source
 from anymask.engine.stages.truth import Truth
 from anymask.errors import DataError

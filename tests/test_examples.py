@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from anymask.checkpoints import load, save_model
-from anymask.data.coco_writer import CocoImage, write_coco
 from anymask.data.synthetic import SceneConfig
-from anymask.data.synthetic.endless import GeneratedScenes
+from anymask.data.synthetic.shards import GeneratedScenes
+from anymask.data.writers.coco import CocoImage, write_coco
 from anymask.geometry import rle
 from anymask.model import SIZES, build_sam
 from anymask.samples import sample_path

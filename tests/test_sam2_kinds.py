@@ -17,7 +17,7 @@ from anymask.checkpoints import load_model, save_model
 from anymask.data.loader import Batch
 from anymask.data.sample import InMemorySamples, Sample
 from anymask.data.synthetic import SceneConfig
-from anymask.data.synthetic.endless import GeneratedScenes
+from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.engine.detectors import SmallDetectorConfig
 from anymask.engine.pool import run_pool
 from anymask.engine.project_model import model_path, take_up

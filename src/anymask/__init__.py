@@ -9,7 +9,8 @@
     anymask.finetune("photographs", "annotations.json", "mine.safetensors")
 
 What is not an error is imported when it is first used, so that importing the package loads neither torch nor OpenCV.
-Its one effect is on the environment: threads of torch, imported later, wait without spinning (`anymask.threads`).
+Its two effects: threads of torch, imported later, wait without spinning (`anymask.threads`), and modules of former
+names can be imported (`anymask.moved`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from anymask.errors import (
     UnknownModelError,
     UnsafeCheckpointError,
 )
+from anymask.moved import install as _allow_former_names
 from anymask.threads import wait_passively
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ _HOMES = {
 }
 
 wait_passively()
+_allow_former_names()
 
 
 def __getattr__(name: str) -> object:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anymask.data.sa1b_writer import pack
 from anymask.data.sample import Sample
+from anymask.data.writers.sa1b import pack
 
 Members = Sequence[tuple[str, bytes]]
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from anymask.data.loader import Batch, BatchStream, Source, batches
+from anymask.data.loader import Batch, BatchStream, Schedule, Source, batches
 from anymask.data.readers.tars import TarFiles
 from anymask.data.sample import Sample
-from anymask.data.schedule import Schedule
 from anymask.data.transforms import TransformConfig
 from anymask.errors import DataError
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import nested_samples
-from anymask.data.nesting import nested
+from anymask.data.sample import nested
 from anymask.data.synthetic import SceneConfig, generate
 from anymask.errors import DataError
 

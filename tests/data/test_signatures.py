@@ -13,14 +13,14 @@ from PIL import Image
 
 from anymask.data.channels import ChannelMapping
 from anymask.data.open import open_images
-from anymask.data.pictures import Pictures
 from anymask.data.readers.coco import CocoFiles
 from anymask.data.readers.folder import FolderFiles
+from anymask.data.readers.images import Pictures
 from anymask.data.readers.pairs import PairFiles
 from anymask.data.readers.tars import TarFiles
 from anymask.data.sample import InMemorySamples, Sample, SampleSet, Subset
 from anymask.data.synthetic import SceneConfig, render_shards
-from anymask.data.synthetic.endless import GeneratedScenes
+from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.evaluation.coco.truth import CocoTruth, SampleTruth
 from anymask.geometry import rle
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from anymask.data.readers.tars import TarFiles
-from anymask.data.sa1b_writer import pack
 from anymask.data.sample import WHOLE, Sample
 from anymask.data.synthetic import SceneConfig, generate
+from anymask.data.writers.sa1b import pack
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig

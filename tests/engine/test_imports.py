@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from anymask.data.images import read_image
-from anymask.data.sa1b_writer import write_tar
 from anymask.data.sample import Sample
+from anymask.data.writers.sa1b import write_tar
 from anymask.engine.imports import Imported, import_found, read_source, writing
 from anymask.engine.store import Delete, Project
 from anymask.errors import AnymaskError, DataError, InputError, OutputError

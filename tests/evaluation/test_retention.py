@@ -13,7 +13,7 @@ import torch
 from anymask.data.images import read_image
 from anymask.data.sample import Sample
 from anymask.data.synthetic import SceneConfig
-from anymask.data.synthetic.endless import GeneratedScenes
+from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.errors import InputError
 from anymask.evaluation.retention import (
     KINDS,

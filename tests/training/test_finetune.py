@@ -10,7 +10,7 @@ import torch
 
 from anymask.data.sample import Sample
 from anymask.data.synthetic import SceneConfig
-from anymask.data.synthetic.endless import GeneratedScenes
+from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.data.transforms import TransformConfig
 from anymask.errors import DataError, InputError, OutputError
 from anymask.inference import Predictor

@@ -116,7 +116,7 @@ def _segment(
     journal: Journal,
 ) -> tuple[dict[ImageId, str], list[dict[str, str]]]:
     """Leave each image's masks in the journal; return under which keys, and `file` and `error` of unreadable images."""
-    from anymask.data.signatures import signature
+    from anymask.data.sample import signature
 
     keys = {i: signature(i, path, [dataclasses.astuple(box) for box in boxes[i]]) for i, path in files.items()}
     kept = {key for key, _ in journal.read()}

@@ -247,7 +247,7 @@ def _record(
     model: str,
 ) -> dict[str, Any]:
     """Return SA-1B's record of the masks; beyond its keys: the prompt, the rank, and the mask's file."""
-    from anymask.data.sa1b_writer import annotation
+    from anymask.data.writers.sa1b import annotation
     from anymask.geometry import rle
 
     height, width = pixels.shape[:2]

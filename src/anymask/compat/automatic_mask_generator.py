@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from anymask import model
-from anymask.data.sa1b_writer import annotation
+from anymask.data.writers.sa1b import annotation
 from anymask.errors import InputError
 from anymask.geometry import rle
 from anymask.inference.automatic.masks import AutomaticMasks

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,6 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Int, Int8, UInt8
 
-from anymask.data.signatures import signature
 from anymask.errors import DataError
 from anymask.geometry.rle import RLE
 
@@ -217,3 +217,41 @@ def split(files: SampleSet, shares: Sequence[float]) -> list[Subset]:
         parts.append(Subset(files, sorted(order[:count])))
         order = order[count:]
     return [Subset(files, sorted(order)), *parts]
+
+
+MIN_SHARE = 0.002
+"""Of the image: the least area of a subpart."""
+MAX_RATIO = 0.7
+"""The most of a parent's area that a child may have: else the two are one answer."""
+
+
+def nested(sample: Sample) -> Iterator[Bool[np.ndarray, "3 h w"]]:
+    """Yield whole, part and subpart of every chain of masks that are distinct enough to be told apart."""
+    if sample.levels is None or sample.parents is None:
+        return
+    areas = sample.masks.sum((1, 2))
+    for index in np.flatnonzero(sample.levels == SUBPART).tolist():
+        chain = [index]
+        while sample.parents[chain[-1]] >= 0:
+            chain.append(int(sample.parents[chain[-1]]))
+        distinct = all(areas[a] <= MAX_RATIO * areas[b] for a, b in zip(chain, chain[1:], strict=False))
+        if len(chain) == 3 and distinct and areas[index] >= MIN_SHARE * sample.masks[0].size:
+            yield sample.masks[chain[::-1]]
+
+
+def signature(*parts: object) -> str:
+    """Return a hash of plain values, 24 hexadecimal digits.
+
+    A path stands for its file's name, size and time of change; a file that is not there counts as such.
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=_state).encode()).hexdigest()[:24]
+
+
+def _state(path: object) -> list[str | int]:
+    if not isinstance(path, Path):
+        raise TypeError(f"{type(path).__name__} is no plain value")
+    try:
+        found = path.stat()
+    except OSError:
+        return [path.name]
+    return [path.name, found.st_size, found.st_mtime_ns]

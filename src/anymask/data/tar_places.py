@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from anymask.data.files import make_folder, write_text_atomic
-from anymask.data.signatures import signature
+from anymask.data.sample import signature
 from anymask.errors import DataError
 
 Range = tuple[int, int]

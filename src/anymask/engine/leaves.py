@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from anymask.data.files import make_folder
-from anymask.data.sa1b_writer import encode_jpeg
+from anymask.data.writers.sa1b import encode_jpeg
 from anymask.engine.formats.pairs import pair, records, write_tar
 from anymask.engine.store import Annotation
 from anymask.geometry import rle

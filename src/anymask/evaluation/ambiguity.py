@@ -12,8 +12,7 @@ from itertools import permutations
 import numpy as np
 from jaxtyping import Bool
 
-from anymask.data.nesting import nested
-from anymask.data.sample import Sample
+from anymask.data.sample import Sample, nested
 from anymask.geometry import masks as mask_geometry
 from anymask.geometry import points
 from anymask.inference import Predictor

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anymask.data.loader import Batch, BatchStream, Source
 from anymask.data.open import open_images
-from anymask.data.pictures import Pictures
+from anymask.data.readers.images import Pictures
 from anymask.model.mae import MaskedAutoencoder, patchify, reconstruction_loss
 from anymask.training.config import Recipe
 from anymask.training.distributed import join_processes

@@ -17,8 +17,7 @@ from typing import Any, TypeAlias
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import check_folder, make_folder, write_text_atomic
 from anymask.data.open import open_sets
-from anymask.data.sample import AnnotatedSet, SampleSet
-from anymask.data.signatures import signature
+from anymask.data.sample import AnnotatedSet, SampleSet, signature
 from anymask.errors import MissingPackageError
 from anymask.evaluation import all_report
 from anymask.evaluation.all_report import Pictures

@@ -20,7 +20,7 @@ from anymask.data.images import read_image
 from anymask.data.open import open_data
 from anymask.data.sample import InMemorySamples, SampleSet, split
 from anymask.data.synthetic import SceneConfig
-from anymask.data.synthetic.endless import GeneratedScenes
+from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.errors import DataError, InputError, MissingPackageError, OutputError
 from anymask.evaluation.retention import KINDS, Retained, measure, own_masks, remarks, to_dict, write
 from anymask.evaluation.single_point import quick_validation

@@ -166,7 +166,7 @@ def _is_image(path: Path) -> bool:
 def write_dataset(folder: Path, jobs: Sequence[Job]) -> tuple[int, int]:
     """Write the COCO file of all images that have a JSON; return the numbers of images and masks."""
     import anymask
-    from anymask.data.coco_writer import CocoImage, write_coco
+    from anymask.data.writers.coco import CocoImage, write_coco
 
     def images() -> Iterator[CocoImage]:
         for job in jobs:

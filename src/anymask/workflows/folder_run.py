@@ -22,8 +22,8 @@ from PIL import Image
 
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import check_folder, make_folder, write_bytes_atomic, write_image_atomic
-from anymask.data.sa1b_writer import pair_document
 from anymask.data.sample import SUBPART
+from anymask.data.writers.sa1b import pair_document
 from anymask.errors import ImageError, InputError, OutputError
 from anymask.inference import AutomaticMasks, AutomaticOptions, MaskRecord, TiledMasks, load
 from anymask.inference.answers import read

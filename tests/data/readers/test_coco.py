@@ -13,7 +13,7 @@ from anymask.data.readers.coco import CocoFiles
 from anymask.data.readers.folder import FolderFiles
 from anymask.data.sample import InMemorySamples, Subset, split
 from anymask.data.synthetic import SceneConfig, render_shards
-from anymask.data.synthetic.endless import GeneratedScenes
+from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.errors import DataError
 from anymask.geometry import rle
 

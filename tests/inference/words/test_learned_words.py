@@ -18,8 +18,8 @@ from PIL import Image
 import word_models
 from anymask.checkpoints import load_model
 from anymask.cli import main
-from anymask.data.sa1b_writer import write_tar
 from anymask.data.sample import Sample
+from anymask.data.writers.sa1b import write_tar
 from anymask.geometry import rle
 from anymask.geometry.masks import pair_iou
 from anymask.inference import Predictor

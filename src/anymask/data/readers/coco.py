@@ -30,8 +30,7 @@ from anymask.data.readers.coco_document import (
     read_document,
 )
 from anymask.data.readers.file_names import FileIndex
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, sample_indices
-from anymask.data.signatures import signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, sample_indices, signature
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import polygons, rle
 

@@ -19,8 +19,7 @@ from anymask.data.channels import ChannelMapping, read_bands, read_mapped, state
 from anymask.data.images import read_header
 from anymask.data.listing import list_images
 from anymask.data.readers.mask_pictures import read_map, read_separate
-from anymask.data.sample import AnnotatedMask, Annotations, Sample
-from anymask.data.signatures import signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, signature
 from anymask.errors import DataError
 from anymask.geometry import rle
 

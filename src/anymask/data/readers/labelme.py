@@ -24,8 +24,7 @@ from anymask.data.images import read_header, read_image
 from anymask.data.json_files import as_whole, read_json
 from anymask.data.listing import is_hidden, list_images
 from anymask.data.readers.file_names import FileIndex
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, sample_indices
-from anymask.data.signatures import signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, sample_indices, signature
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import polygons, rle
 

@@ -18,8 +18,7 @@ from anymask.data.channels import ChannelMapping, read_bands, read_mapped, state
 from anymask.data.images import read_header, read_image
 from anymask.data.json_files import as_number, parse_json
 from anymask.data.listing import list_images
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, Skipped, sample_indices
-from anymask.data.signatures import signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, Skipped, sample_indices, signature
 from anymask.errors import DataError
 from anymask.geometry import polygons, rle
 

@@ -17,8 +17,7 @@ from anymask.data.files import cache_folder
 from anymask.data.images import read_header
 from anymask.data.listing import IMAGE_SUFFIXES
 from anymask.data.readers.pairs import parse_sample, read_annotations
-from anymask.data.sample import Annotations, Sample, Skipped
-from anymask.data.signatures import signature
+from anymask.data.sample import Annotations, Sample, Skipped, signature
 from anymask.data.tar_places import LocalTar, Range, RemoteTar, kept_index, read_index, tar_place, write_index
 from anymask.errors import AnymaskError, DataError
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
+from anymask.data.synthetic.artefacts import bottle, cuboid, sign, tool, vehicle, window
 from anymask.data.synthetic.curves import Outline, Ring, bent_line, ribbon
+from anymask.data.synthetic.divisions import banded, cracked, detailed, joined, nested, plain
 from anymask.data.synthetic.outlines import blob, ellipse, leaf, superellipse
 from anymask.data.synthetic.pieces import Body, Cutouts
+from anymask.data.synthetic.plants import bunch, flower, fruit, strand, tree
 
 _DOWN, _UP = np.pi / 2, -np.pi / 2
 
@@ -112,3 +117,35 @@ def hand(rng: np.random.Generator, cutouts: Cutouts = ()) -> Body:
             body.add(superellipse(rng), parent=finger, shared=1, scale=width * 0.7, angle=angle, centre=back)
     body.add(blob(rng), finish="same", scale=0.36, centre=(0.0, 0.05))
     return body
+
+
+Maker = Callable[[np.random.Generator, Cutouts], Body]
+
+MAKERS: tuple[tuple[Maker, float], ...] = (
+    (plain, 4.5),
+    (banded, 1.6),
+    (cracked, 0.8),
+    (detailed, 2.0),
+    (nested, 1.0),
+    (joined, 1.6),
+    (figure, 1.2),
+    (beast, 1.3),
+    (hand, 0.7),
+    (tool, 1.4),
+    (vehicle, 0.7),
+    (cuboid, 1.2),
+    (bottle, 1.1),
+    (window, 0.4),
+    (sign, 0.6),
+    (flower, 0.7),
+    (bunch, 0.8),
+    (tree, 0.5),
+    (strand, 0.7),
+    (fruit, 1.0),
+)
+_CHANCES = np.array([weight for _, weight in MAKERS]) / sum(weight for _, weight in MAKERS)
+
+
+def draw_body(rng: np.random.Generator, cutouts: Cutouts = ()) -> Body:
+    """An object of any kind; cut-outs lend their silhouettes."""
+    return MAKERS[int(rng.choice(len(MAKERS), p=_CHANCES))][0](rng, cutouts)

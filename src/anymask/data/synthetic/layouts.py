@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anymask.data.synthetic.bodies import draw_body
+from anymask.data.synthetic.creatures import draw_body
 from anymask.data.synthetic.divisions import plain
 from anymask.data.synthetic.painting import Pose
 from anymask.data.synthetic.plants import strand, tree

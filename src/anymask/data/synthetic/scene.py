@@ -7,17 +7,15 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from anymask.data.nesting import nested
-from anymask.data.sample import Sample
+from anymask.data.sample import Sample, nested
 from anymask.data.synthetic.camera import expose
 from anymask.data.synthetic.canvas import Canvas
-from anymask.data.synthetic.config import SceneConfig
 from anymask.data.synthetic.layouts import collage, container, portrait, scattered, standing, thicket
 from anymask.data.synthetic.light import dapple, draw_light
 from anymask.data.synthetic.materials import Materials
 from anymask.data.synthetic.pasting import false_seam
 from anymask.data.synthetic.repetition import facade, heap, mosaic, shelf
-from anymask.data.synthetic.stage import Stage, background
+from anymask.data.synthetic.stage import SceneConfig, Stage, background
 from anymask.errors import DataError
 
 LAYOUTS: tuple[tuple[Callable[[Stage], None], float], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from anymask.data.files import make_folder
-from anymask.data.sa1b_writer import write_tar
-from anymask.data.synthetic.config import SceneConfig
+from anymask.data.sample import Sample, sample_indices, signature
 from anymask.data.synthetic.scene import generate
+from anymask.data.synthetic.stage import SceneConfig
+from anymask.data.writers.sa1b import write_tar
 from anymask.threads import use_one_thread
 
 
@@ -68,3 +70,30 @@ def _render(path: Path, config: SceneConfig, count: int, seed: tuple[int, int]) 
     )
     write_tar(path, scenes)
     return path
+
+
+class GeneratedScenes:
+    """`count` scenes; the same seed and index give the same scene, another seed others."""
+
+    def __init__(self, count: int, config: SceneConfig, *, seed: int = 0) -> None:
+        self.count, self.config, self.seed = count, config, seed
+
+    def __len__(self) -> int:
+        """Return the number of scenes."""
+        return self.count
+
+    def key(self, index: int) -> str:
+        """Return the scene's name."""
+        return f"scene-{self.seed}-{index:05d}"
+
+    def signature(self) -> str:
+        """Return what changes where the images or their masks do."""
+        return signature(self.count, self.seed, repr(self.config))
+
+    def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
+        """Make a scene, and keep all of its masks or `max_masks` of them drawn at random."""
+        scene = generate(np.random.default_rng((self.seed, index)), self.config, key=self.key(index))
+        chosen = sample_indices(len(scene.masks), max_masks, rng)
+        if len(chosen) == len(scene.masks):
+            return scene
+        return dataclasses.replace(scene, masks=scene.masks[chosen], levels=None, parents=None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
-from anymask.data.synthetic.bodies import draw_body
 from anymask.data.synthetic.canvas import Canvas, Layer
-from anymask.data.synthetic.config import SceneConfig
+from anymask.data.synthetic.creatures import draw_body
 from anymask.data.synthetic.curves import ripple
 from anymask.data.synthetic.cutouts import RGBA, cutout_layer
 from anymask.data.synthetic.divisions import plain
@@ -20,6 +19,7 @@ from anymask.data.synthetic.painting import Pose, coverage, paint
 from anymask.data.synthetic.pasting import blend
 from anymask.data.synthetic.pieces import Body
 from anymask.data.synthetic.textures import photographic
+from anymask.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -159,3 +159,33 @@ def ground(stage: Stage, horizon: float) -> None:
     alpha = _beyond(rng, side, 2 * horizon - 1, 0.0, float(rng.normal(0, 0.05)))
     _label_all(stage)
     _fill(stage, plane, alpha)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SceneConfig:
+    """The side of the square image in pixels, the limits on its masks, and the pictures to draw on.
+
+    `min_area` (pixels) and `max_masks` bound what is kept; `nested` keeps only scenes where an object has a part with
+    a subpart, all distinct (about one in five). `photographs` (RGB) give backgrounds, textures and palettes, `cutouts`
+    (RGBA) objects and silhouettes. Both may be empty. Raises DataError on senseless values.
+    """
+
+    size: int = 256
+    min_area: int = 32
+    max_masks: int = 200
+    nested: bool = False
+    photographs: list[UInt8[np.ndarray, "h w 3"]] = field(default_factory=list)
+    cutouts: list[UInt8[np.ndarray, "h w 4"]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and pictures that cannot be used."""
+        if self.size < 32:
+            raise DataError(f"the scene's size is {self.size} pixels; expected at least 32")
+        if self.min_area < 1 or self.max_masks < 1:
+            raise DataError(f"min_area {self.min_area} and max_masks {self.max_masks} must be at least 1")
+        for name, pictures, channels in (("photograph", self.photographs, 3), ("cutout", self.cutouts, 4)):
+            for index, picture in enumerate(pictures):
+                if picture.ndim != 3 or picture.shape[2] != channels or picture.dtype != np.uint8:
+                    raise DataError(
+                        f"{name} {index} is {picture.dtype} {picture.shape}; expected uint8 (h, w, {channels})"
+                    )

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 from anymask.data.files import write_whole
-from anymask.data.sa1b_writer import add_files, annotation, pair_document
+from anymask.data.writers.sa1b import add_files, annotation, pair_document
 from anymask.engine.store import Annotation
 from anymask.geometry import points, rle
 

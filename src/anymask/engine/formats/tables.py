@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anymask.data.coco_writer import OBJECT, CocoImage, CocoStream
+from anymask.data.writers.coco import OBJECT, CocoImage, CocoStream
 from anymask.engine.formats.item import ClassNumbers, File, Item, Writer
 from anymask.engine.formats.outlines import flat_polygons
 from anymask.engine.store import Annotation, Class

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from anymask.data.sa1b_writer import add_files, pair_document
+from anymask.data.writers.sa1b import add_files, pair_document
 from anymask.engine.formats.item import File, Item, Writer
 from anymask.engine.formats.pairs import pair
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 
 from anymask.data.files import make_folder, remove_abandoned, write_text_atomic
 from anymask.data.images import read_image
-from anymask.data.signatures import signature
+from anymask.data.sample import signature
 from anymask.errors import DataError, InputError
 from anymask.evaluation.edges.baselines import BASELINES, THRESHOLDS, above
 from anymask.evaluation.edges.bsds import BsdsImage, list_images, read_boundaries, require_scipy

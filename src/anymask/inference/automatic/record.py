@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from anymask.data.sa1b_writer import annotation
+from anymask.data.writers.sa1b import annotation
 from anymask.geometry.rle import RLE
 
 

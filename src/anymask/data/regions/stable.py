@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from anymask.data.hierarchy import Hierarchy, build_hierarchy
+from anymask.data.regions.hierarchy import Hierarchy, build_hierarchy
 from anymask.errors import InputError
 from anymask.geometry import masks as mask_geometry
 from anymask.geometry import regions as mask_regions

@@ -11,9 +11,9 @@ from jaxtyping import Bool, UInt8
 from anymask.data.files import make_folder
 from anymask.data.images import read_image
 from anymask.data.readers.images import ImageSet
-from anymask.data.regions import stable_regions
-from anymask.data.sa1b_writer import write_tar
+from anymask.data.regions.stable import stable_regions
 from anymask.data.sample import Sample, Skipped
+from anymask.data.writers.sa1b import write_tar
 from anymask.errors import DataError, ImageError
 
 Finder = Callable[[UInt8[np.ndarray, "h w 3"]], Bool[np.ndarray, "m h w"]]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from anymask.data.synthetic import SceneConfig
-from anymask.data.synthetic.bodies import MAKERS
 from anymask.data.synthetic.camera import expose
 from anymask.data.synthetic.canvas import Canvas
+from anymask.data.synthetic.creatures import MAKERS
 from anymask.data.synthetic.curves import trace
 from anymask.data.synthetic.light import dapple, draw_light
 from anymask.data.synthetic.materials import Materials

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anymask.data.sa1b_writer import pack, write_tar
 from anymask.data.sample import Sample
 from anymask.data.synthetic import SceneConfig, generate, load_cutouts, load_pictures, render_shards
+from anymask.data.writers.sa1b import pack, write_tar
 from anymask.errors import DataError
 from anymask.geometry import rle
 

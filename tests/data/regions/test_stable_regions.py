@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from anymask.data.hierarchy import build_hierarchy
 from anymask.data.images import read_image
-from anymask.data.regions import RegionConfig, stable_regions
+from anymask.data.regions.hierarchy import build_hierarchy
+from anymask.data.regions.stable import RegionConfig, stable_regions
 from anymask.errors import InputError
 from anymask.geometry.masks import pairwise_iou
 from anymask.samples import sample_path

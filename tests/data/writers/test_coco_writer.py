@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from anymask.data.coco_writer import CocoImage, write_coco
+from anymask.data.writers.coco import CocoImage, write_coco
 from anymask.errors import DataError, OutputError
 from anymask.geometry import rle
 
