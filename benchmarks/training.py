@@ -33,8 +33,8 @@ from anymask.data.transforms import TransformConfig, transform
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
 from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, simulate
 from anymask.training.config import OptimConfig
+from anymask.training.objectives.sam import preprocess, sam_step
 from anymask.training.optim import build_optimizer
-from anymask.training.sam_step import preprocess, sam_step
 from machine import machine
 
 SCENES = 64

@@ -13,7 +13,7 @@ from anymask.checkpoints import save_model
 from anymask.data.open import open_data
 from anymask.data.sample import split
 from anymask.evaluation.single_point import quick_validation
-from anymask.training.finetune import FinetuneConfig, finetune
+from anymask.training.finetuning.finetune import FinetuneConfig, finetune
 
 images, annotations = sys.argv[1:3]
 steps = int(sys.argv[3]) if len(sys.argv) > 3 else 300

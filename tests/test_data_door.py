@@ -18,8 +18,8 @@ from anymask.engine.stages.truth import Truth
 from anymask.errors import DataError
 from anymask.evaluation.sampling import open_truths
 from anymask.training.config import ModelConfig, Recipe, RunConfig, SourceConfig
-from anymask.training.finetune import FinetuneConfig
-from anymask.training.mae_step import build_image_stream
+from anymask.training.finetuning.finetune import FinetuneConfig
+from anymask.training.objectives.mae import build_image_stream
 from anymask.training.sources import build_stream
 from anymask.workflows.finetune import open_finetune_sets
 from data_kinds import CORNERS, KINDS, NAMES, SIZE, masks

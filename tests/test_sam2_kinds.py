@@ -30,9 +30,9 @@ from anymask.inference.automatic.tiled import TiledMasks
 from anymask.model import Sam
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
-from anymask.training.finetune import FinetuneConfig, Mode, finetune
-from anymask.training.lora import LoraConfig
-from anymask.training.sam_step import sam_step
+from anymask.training.finetuning.finetune import FinetuneConfig, Mode, finetune
+from anymask.training.finetuning.lora import LoraConfig
+from anymask.training.objectives.sam import sam_step
 from sam2_models import ENCODERS, small
 
 SIZE = (60, 90)

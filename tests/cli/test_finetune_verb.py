@@ -16,8 +16,8 @@ from anymask.data.readers.folder import FolderFiles
 from anymask.data.synthetic import SceneConfig, render_shards
 from anymask.inference.answers import channels_of
 from anymask.model import SIZES, build_sam
-from anymask.training import footprint
-from anymask.training.finetune import FinetuneConfig
+from anymask.training.cost import footprint
+from anymask.training.finetuning.finetune import FinetuneConfig
 from anymask.workflows.finetune import FinetuneSets
 from anymask.workflows.finetune import fingerprint as run_fingerprint
 

@@ -10,7 +10,7 @@ import pytest
 
 _FAULTS = """
 import resource, sys, torch
-from anymask.training.allocator import keep_freed_memory
+from anymask.training.distributed import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

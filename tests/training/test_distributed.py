@@ -23,7 +23,7 @@ from anymask.training.config import Recipe
 from anymask.training.distributed import Processes, average, join_processes
 from anymask.training.log import read_log
 from anymask.training.loop import new_state, train
-from anymask.training.sharded_state import latest_sharded, load_sharded
+from anymask.training.state import latest_sharded, load_sharded
 
 Build = Callable[..., Recipe]
 

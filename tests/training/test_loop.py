@@ -25,7 +25,7 @@ from anymask.training import loop
 from anymask.training.config import CacheConfig, Recipe, SourceConfig, read_recipe
 from anymask.training.log import read_log
 from anymask.training.loop import TrainingError, new_state, train
-from anymask.training.sam_step import StepResult
+from anymask.training.objectives.sam import StepResult
 from anymask.training.sources import build_stream
 
 Build = Callable[..., Recipe]

@@ -7,8 +7,7 @@ from torch.nn import functional as F
 
 from anymask.model import SIZES, build_sam
 from anymask.training.config import OptimConfig
-from anymask.training.muon import Muon, orthogonal
-from anymask.training.optim import build_optimizer
+from anymask.training.optim import Muon, build_optimizer, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(1, 24, 24), (3, 16, 80), (2, 80, 16)])

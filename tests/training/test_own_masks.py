@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anymask
-from anymask.training.own_masks import MAX_SIDES, OwnMasks, touched_sides
+from anymask.training.sources import MAX_SIDES, OwnMasks, touched_sides
 
 
 def test_sides_are_counted() -> None:

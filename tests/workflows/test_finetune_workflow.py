@@ -15,7 +15,7 @@ import anymask
 from anymask.errors import DataError, InputError, OutputError
 from anymask.model import SIZES, Sam, build_sam
 from anymask.training.config import OptimConfig
-from anymask.training.finetune import FinetuneConfig
+from anymask.training.finetuning.finetune import FinetuneConfig
 from anymask.workflows.finetune import FinetuneProgress
 
 QUICK = FinetuneConfig(views=1, max_objects=2, old_images=2)

@@ -76,7 +76,7 @@ def finetune(
     goes on when it is called again in the same way. DATA is a tar, a folder of tars, a folder with images and masks or
     JSONs, a COCO file, or IMAGES,ANNOTATIONS with a comma between the two.
     """
-    from anymask.training.finetune import FinetuneConfig
+    from anymask.training.finetuning.finetune import FinetuneConfig
     from anymask.training.strict_toml import read_strictly
     from anymask.workflows import finetune as workflow
 

@@ -13,7 +13,7 @@ from anymask.cli.terminal import training_progress
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
-    from anymask.training.plan import Plan
+    from anymask.training.cost.plan import Plan
 
 app = typer.Typer(
     help="Train a model from a recipe: `anymask train RECIPE` is short for `anymask train run RECIPE`.",
@@ -134,7 +134,7 @@ def plan(
 ) -> None:
     """Count a recipe's parameters, operations, memory a GPU and hours; nothing is read or trained."""
     from anymask.training.config import read_recipe
-    from anymask.training.plan import plan_run
+    from anymask.training.cost.plan import plan_run
 
     found = plan_run(read_recipe(recipe), gpu=gpu, gpus=gpus, efficiency=efficiency)
     typer.echo(json.dumps(dataclasses.asdict(found)) if as_json else "\n".join(_lines(found)))
@@ -196,7 +196,7 @@ def regions(
         paths = write_regions(found, output, per_shard=per_shard)
     else:
         from anymask.checkpoints import load_model
-        from anymask.training.own_masks import OwnMasks
+        from anymask.training.sources import OwnMasks
 
         paths = write_regions(found, output, find=OwnMasks(load_model(model)), name="own", per_shard=per_shard)
     total = -(-len(found) // per_shard)
@@ -216,7 +216,7 @@ def text(
 
     The folder gets state.pt, log.jsonl and model.safetensors, which `anymask segment --text --model` takes.
     """
-    from anymask.training.text_step import read_text_recipe
+    from anymask.training.objectives.text import read_text_recipe
     from anymask.workflows.train import train_words
 
     plan = read_text_recipe(recipe)

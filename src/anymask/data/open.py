@@ -1,4 +1,4 @@
-"""The one door for data: whatever kind it is of, opened by where it lies."""
+"""The one door for data: whatever kind it is of, opened by where it lies; several places are one set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image with its masks, the unit that every data source yields; sets of them; parts of sets."""
+"""One image with its masks, the unit that every data source yields; sets of them, and parts of sets."""
 
 from __future__ import annotations
 

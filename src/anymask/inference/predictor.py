@@ -1,4 +1,4 @@
-"""The predictor: an image encoded once, then any number of prompts answered on it."""
+"""The predictor: an image encoded once, then any number of prompts answered on it; and `load`."""
 
 from __future__ import annotations
 

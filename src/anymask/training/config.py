@@ -47,7 +47,7 @@ class OptimConfig:
     """The optimiser and its schedule; the paper's is AdamW (SAM, app. A)."""
 
     kind: Literal["adamw", "muon"] = "adamw"
-    """`muon` learns from fewer images, above all from nothing (`anymask.training.muon`)."""
+    """`muon` learns from fewer images, above all from nothing (`anymask.training.optim`)."""
     learning_rate: float = 8e-4
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.1
@@ -228,8 +228,8 @@ class Recipe:
     sources: tuple[SourceConfig, ...]
     kind: Literal["sam", "mae", "distil", "ranker"] = "sam"
     """The promptable task, or what prepares its image encoder: masked pre-training (`anymask.model.mae`), which reads
-    images alone, or the embeddings of another model (`anymask.training.distil_step`); or, last, the ranker by itself
-    (`anymask.training.ranker_step`)."""
+    images alone, or the embeddings of another model (`anymask.training.objectives.distil`);
+    or, last, the ranker by itself (`anymask.training.objectives.ranker`)."""
     mae: MaeConfig = field(default_factory=MaeConfig)
     distil: DistilConfig = field(default_factory=DistilConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)

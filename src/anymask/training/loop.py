@@ -19,7 +19,6 @@ from anymask.data.loader import Batch, batches
 from anymask.errors import AnymaskError, CheckpointError
 from anymask.model import Sam, build_sam
 from anymask.model.image_encoder import ImageEncoderViT
-from anymask.training.allocator import keep_freed_memory
 from anymask.training.config import OptimConfig, Recipe, RunConfig
 from anymask.training.distributed import (
     Processes,
@@ -27,16 +26,16 @@ from anymask.training.distributed import (
     average_gradients,
     is_sharded,
     join_processes,
+    keep_freed_memory,
     shard,
     whole,
     whole_model,
 )
 from anymask.training.log import TrainingLog
+from anymask.training.objectives.sam import StepResult, sam_step
 from anymask.training.optim import MovingAverage, build_optimizer, rate_factor, set_rates
-from anymask.training.sam_step import StepResult, sam_step
-from anymask.training.sharded_state import latest_sharded, load_sharded, save_sharded
 from anymask.training.sources import build_stream
-from anymask.training.state import TrainingState
+from anymask.training.state import TrainingState, latest_sharded, load_sharded, save_sharded
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -1,4 +1,8 @@
-"""A recipe's sources opened: globs to files, files to a stream of batches."""
+"""What a run begins with: sources opened (globs to files, files to batches), and the weights to start from.
+
+Photographs that nobody has labelled have a model's own sure masks (`OwnMasks`): the data engine's third stage in small
+(SAM, sec. 4).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,23 @@ import os
 import re
 from collections.abc import Sequence
 
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, UInt8
+
+from anymask.checkpoints import load_model
+from anymask.checkpoints.efficientnet import load_trunk, read_efficientnet
+from anymask.checkpoints.mae import load_mae_encoder, read_mae
 from anymask.data.cache import ImageCache
 from anymask.data.loader import BatchStream, Source
 from anymask.data.open import open_data
 from anymask.data.sample import SampleSet
 from anymask.data.tar_places import is_url
 from anymask.errors import DataError
-from anymask.training.config import Recipe, SourceConfig
+from anymask.geometry import rle
+from anymask.inference import AutomaticMasks
+from anymask.model import Sam, build_sam
+from anymask.training.config import ModelConfig, Recipe, SourceConfig
 from anymask.training.distributed import join_processes
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -84,3 +98,70 @@ def _numbered(url: str) -> list[str]:
 def expanded(path: str) -> str:
     """Write out `~` and $VARIABLES in a path."""
     return os.path.expanduser(os.path.expandvars(path))
+
+
+def build_start(config: ModelConfig, *, seed: int) -> Sam | None:
+    """Return the model that training begins with; None where the recipe names no weights.
+
+    Random weights are those of the seed.
+
+    Raises:
+        CheckpointError: the weights cannot be read, or are not of the recipe's size.
+    """
+    name = expanded(config.start)
+    plain = read_mae(name) if name else None
+    trunk = read_efficientnet(name) if name and plain is None else None
+    if name and plain is None and trunk is None:
+        return load_model(name)
+    if not name and not config.rest:
+        return None
+    torch.manual_seed(seed)
+    model = build_sam(config.build())
+    if config.rest:
+        take_over(model, load_model(config.rest))
+    if plain is not None:
+        load_mae_encoder(model, plain)
+    if trunk is not None:
+        load_trunk(model, trunk)
+    return model
+
+
+def take_over(model: Sam, other: Sam) -> list[str]:
+    """Copy the other model's tensors where names and shapes agree, and return these names."""
+    own = model.state_dict()
+    alike = {name: x for name, x in other.state_dict().items() if name in own and own[name].shape == x.shape}
+    model.load_state_dict(own | alike)
+    return list(alike)
+
+
+MAX_SIDES = 1
+"""Sides of the picture that a mask may touch: what lies across two is background, and ends in a ragged line."""
+
+
+class OwnMasks:
+    """Finds the masks of everything that a model is sure of, and that lie within the picture."""
+
+    def __init__(
+        self, model: Sam, *, min_iou: float = 0.65, min_stability: float = 0.85, points_per_side: int = 12
+    ) -> None:
+        self._automatic = AutomaticMasks(
+            model,
+            pred_iou_thresh=min_iou,
+            stability_score_thresh=min_stability,
+            points_per_side=points_per_side,
+            adaptive=True,
+        )
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "m h w"]:
+        """Return the masks of an RGB picture, the surest first; none where the model is not sure."""
+        masks = [rle.decode(record.rle) for record in self._automatic.generate(image)]
+        stacked = np.stack(masks) if masks else np.zeros((0, *image.shape[:2]), bool)
+        kept: Bool[np.ndarray, "m h w"] = stacked[touched_sides(stacked) <= MAX_SIDES]
+        return kept
+
+
+def touched_sides(masks: Bool[np.ndarray, "m h w"]) -> Int[np.ndarray, " m"]:
+    """Return how many of the picture's four sides each mask touches."""
+    sides = (masks[:, 0], masks[:, -1], masks[:, :, 0], masks[:, :, -1])
+    touched: Int[np.ndarray, " m"] = np.sum([side.any(1) for side in sides], axis=0)
+    return touched

@@ -29,10 +29,10 @@ from anymask.inference.answers import channels_of
 from anymask.model import Sam
 from anymask.plots.retention import retention
 from anymask.samples import SAMPLES, sample_path
-from anymask.training.finetune import FinetuneConfig, Mode
-from anymask.training.finetune import finetune as tune
-from anymask.training.footprint import check_memory
-from anymask.training.mixing import SHARES, Trial, choose_share, mix
+from anymask.training.cost.footprint import check_memory
+from anymask.training.finetuning.finetune import FinetuneConfig, Mode
+from anymask.training.finetuning.finetune import finetune as tune
+from anymask.training.finetuning.mixing import SHARES, Trial, choose_share, mix
 
 _SCENES = "generated scenes"
 _SAMPLES = "bundled photographs"

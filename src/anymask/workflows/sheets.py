@@ -17,8 +17,8 @@ from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
 from anymask.model.mae import MaskedAutoencoder, patch_statistics, patchify, unpatchify
 from anymask.plots import contact_sheet, draw_answer
 from anymask.task import PromptConfig, initial_prompts
-from anymask.training.mae_step import normalise
-from anymask.training.sam_step import preprocess
+from anymask.training.objectives.mae import normalise
+from anymask.training.objectives.sam import preprocess
 
 _COLUMNS = 4
 _CELL = 320

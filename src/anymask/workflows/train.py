@@ -17,13 +17,12 @@ from anymask.evaluation.single_point import quick_validation
 from anymask.model import Sam
 from anymask.model.mae import MaskedAutoencoder
 from anymask.training.config import Recipe
-from anymask.training.distil_step import train_distil
 from anymask.training.loop import Callback, train
-from anymask.training.mae_step import build_image_stream, train_mae
-from anymask.training.ranker_step import train_ranker
-from anymask.training.sources import build_stream, find
-from anymask.training.start import build_start
-from anymask.training.text_step import TextRecipe, train_text
+from anymask.training.objectives.distil import train_distil
+from anymask.training.objectives.mae import build_image_stream, train_mae
+from anymask.training.objectives.ranker import train_ranker
+from anymask.training.objectives.text import TextRecipe, train_text
+from anymask.training.sources import build_start, build_stream, find
 from anymask.workflows.sheets import prediction_sheet, reconstruction_sheet
 
 WEIGHTS = "model.safetensors"

@@ -1,4 +1,4 @@
-"""Images alone, with random access: encoded, as they lie in files."""
+"""Images alone, with random access: encoded, as they lie in files, or as samples whose one mask is the whole image."""
 
 from __future__ import annotations
 

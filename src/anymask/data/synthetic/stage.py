@@ -1,4 +1,4 @@
-"""The stage: what every layout works with, and the backgrounds it starts from."""
+"""The stage: what every layout works with, what it is made from, and the backgrounds."""
 
 from __future__ import annotations
 

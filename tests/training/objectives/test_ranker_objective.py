@@ -13,7 +13,7 @@ from anymask.errors import CheckpointError
 from anymask.model import SIZES, Sam, build_sam
 from anymask.training.config import ModelConfig, RankerConfig, Recipe
 from anymask.training.loop import new_state
-from anymask.training.ranker_step import ranking_loss, train_ranker
+from anymask.training.objectives.ranker import ranking_loss, train_ranker
 
 RANKED = ModelConfig(size="smoke", image_size=64, ranker_width=16)
 

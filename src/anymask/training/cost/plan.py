@@ -1,8 +1,9 @@
 """What a recipe costs before an hour is spent: parameters, operations a step, memory a GPU, hours on a number of them.
 
-Operations are exact (`anymask.training.flops`); memory is what autograd keeps (`anymask.training.activations`) and
-what the optimiser holds; hours divide the operations by a GPU's published dense peak times an efficiency, which is an
-assumption. Loading of data, communication and the simulated prompts are no operations: they are in the efficiency.
+Operations are exact (`anymask.training.cost.flops`); memory is what autograd keeps
+(`anymask.training.cost.activations`) and what the optimiser holds; hours divide the operations by a GPU's published
+dense peak times an efficiency, which is an assumption. Loading of data, communication and the simulated prompts are no
+operations: they are in the efficiency.
 
 The paper's ViT-H took 256 A100 for 68 hours (SAM, app. A): 2.7 s for the 26.5 TFLOP of an image and step, which is 3 %
 of an A100's peak in bfloat16 but 50 % of its peak in float32 without tensor cores. The plan's 76 hours in float32 agree
@@ -21,9 +22,9 @@ from anymask.checkpoints.tensors import empty_model
 from anymask.errors import InputError
 from anymask.model import ViTConfig
 from anymask.model.mae import MaskedAutoencoder
-from anymask.training.activations import encoder_bytes, round_bytes
 from anymask.training.config import Recipe
-from anymask.training.flops import block_flops, encoder_flops, mae_flops, rounds_flops
+from anymask.training.cost.activations import encoder_bytes, round_bytes
+from anymask.training.cost.flops import block_flops, encoder_flops, mae_flops, rounds_flops
 
 PEAKS = {
     "v100": (15.7, 15.7, 32),

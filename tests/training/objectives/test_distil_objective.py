@@ -14,10 +14,10 @@ from anymask.checkpoints import save_model
 from anymask.errors import CheckpointError
 from anymask.model import SIZES, DecoderConfig, EfficientNetLiteConfig, SamConfig, build_sam
 from anymask.training.config import ModelConfig, Recipe
-from anymask.training.distil_step import train_distil
 from anymask.training.log import read_log
+from anymask.training.objectives.distil import train_distil
 from anymask.training.optim import build_optimizer
-from anymask.training.start import build_start, take_over
+from anymask.training.sources import build_start, take_over
 
 STUDENT = SamConfig(
     encoder=EfficientNetLiteConfig(

@@ -13,7 +13,7 @@ from anymask.checkpoints import load_model, save_model
 from anymask.cli import main
 from anymask.errors import RecipeError
 from anymask.task.text_crops import CropConfig, crop_objects
-from anymask.training.text_step import read_text_recipe
+from anymask.training.objectives.text import read_text_recipe
 
 RECIPE = """
 [model]

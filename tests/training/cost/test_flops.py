@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from anymask.model import SIZES, DecoderConfig, Embedding, Prompts, SamConfig, ViTConfig, build_sam
 from anymask.model.mae import MaeConfig, MaskedAutoencoder
 from anymask.task import RoundsConfig
-from anymask.training.flops import encoder_flops, mae_flops, prompt_flops, rounds_flops
+from anymask.training.cost.flops import encoder_flops, mae_flops, prompt_flops, rounds_flops
 
 VIT = SamConfig(
     encoder=ViTConfig(width=32, depth=3, num_heads=2, global_blocks=(2,), position_grid=8, window_size=3),

@@ -21,7 +21,7 @@ from anymask.task import RoundsConfig, SimulatedPrompts, simulate
 from anymask.task.losses import true_iou
 from anymask.training.config import RankerConfig, Recipe
 from anymask.training.loop import Callback, new_state, run
-from anymask.training.sam_step import preprocess
+from anymask.training.objectives.sam import preprocess
 from anymask.training.sources import build_stream
 from anymask.training.state import TrainingState
 

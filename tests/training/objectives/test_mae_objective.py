@@ -16,7 +16,7 @@ from anymask.model import SIZES, SamConfig, ViTConfig
 from anymask.model.mae import MaeConfig, MaskedAutoencoder, patchify
 from anymask.training.config import ModelConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.log import read_log
-from anymask.training.mae_step import build_image_stream, mae_step, train_mae
+from anymask.training.objectives.mae import build_image_stream, mae_step, train_mae
 
 SMALL = MaeConfig(decoder_width=32, decoder_depth=1, decoder_heads=2)
 TINY_VIT = SamConfig(encoder=ViTConfig(width=48, depth=2, num_heads=2, global_blocks=(1,), position_grid=8), width=32)

@@ -20,7 +20,7 @@ from anymask.errors import CheckpointError
 from anymask.model import Sam
 from anymask.training.config import Recipe
 from anymask.training.loop import Callback, new_state, run
-from anymask.training.sam_step import preprocess
+from anymask.training.objectives.sam import preprocess
 from anymask.training.sources import build_stream
 from anymask.training.state import TrainingState
 

@@ -26,10 +26,10 @@ from anymask.data.transforms import TransformConfig
 from anymask.model import Sam
 from anymask.task import LossConfig, PromptConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
-from anymask.training.embedded import EmbeddedBatch, EmbeddedStream, EmbeddedViews, Progress
+from anymask.training.finetuning.embedded import EmbeddedBatch, EmbeddedStream, EmbeddedViews, Progress
+from anymask.training.finetuning.lora import LoraConfig, add_lora, merge_lora
 from anymask.training.loop import averaged, run, state_of
-from anymask.training.lora import LoraConfig, add_lora, merge_lora
-from anymask.training.sam_step import StepResult, sam_step
+from anymask.training.objectives.sam import StepResult, sam_step
 from anymask.training.state import TrainingState
 
 Mode = Literal["decoder", "lora", "all"]

@@ -11,7 +11,7 @@ from torch import nn
 from anymask.data.loader import Batch
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
 from anymask.task import LossConfig, RoundsConfig, mask_loss, simulate, taught_rounds
-from anymask.training.sam_step import preprocess, sam_step
+from anymask.training.objectives.sam import preprocess, sam_step
 
 ROUNDS = RoundsConfig(num_corrections=2, num_refinements=1)
 

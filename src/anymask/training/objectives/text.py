@@ -20,7 +20,7 @@ from anymask.model import Sam, TextConfig, build_sam
 from anymask.task.text_crops import CropConfig, crop_objects
 from anymask.training.config import Recipe
 from anymask.training.loop import Callback, run, state_of
-from anymask.training.sam_step import StepResult, sam_step
+from anymask.training.objectives.sam import StepResult, sam_step
 from anymask.training.sources import build_stream
 from anymask.training.state import TrainingState
 from anymask.training.strict_toml import read_strictly

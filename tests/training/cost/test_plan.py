@@ -12,9 +12,9 @@ import torch
 
 from anymask.errors import InputError
 from anymask.model import DecoderConfig, SamConfig, ViTConfig, build_sam
-from anymask.training.activations import encoder_bytes, kept_bytes, round_bytes
 from anymask.training.config import Recipe, read_recipe
-from anymask.training.plan import plan_run
+from anymask.training.cost.activations import encoder_bytes, kept_bytes, round_bytes
+from anymask.training.cost.plan import plan_run
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 VIT = SamConfig(

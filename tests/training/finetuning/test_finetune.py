@@ -16,12 +16,13 @@ from anymask.errors import DataError, InputError, OutputError
 from anymask.inference import Predictor
 from anymask.model import SIZES, DecoderConfig, Sam, ViTConfig, build_sam
 from anymask.task import PromptConfig, RoundsConfig
-from anymask.training import embedded, footprint
 from anymask.training.config import OptimConfig, RunConfig
-from anymask.training.embedded import EmbeddedStream, EmbeddedViews, plan_views, view_bytes
-from anymask.training.finetune import FinetuneConfig, finetune, steps_within, without_encoder
-from anymask.training.lora import LoraConfig, add_lora, merge_lora
-from anymask.training.mixing import choose_share, mix
+from anymask.training.cost import footprint
+from anymask.training.finetuning import embedded
+from anymask.training.finetuning.embedded import EmbeddedStream, EmbeddedViews, plan_views, view_bytes
+from anymask.training.finetuning.finetune import FinetuneConfig, finetune, steps_within, without_encoder
+from anymask.training.finetuning.lora import LoraConfig, add_lora, merge_lora
+from anymask.training.finetuning.mixing import choose_share, mix
 from anymask.training.strict_toml import read_strictly
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.toml"

@@ -9,8 +9,8 @@ import torch
 
 from anymask.errors import InputError
 from anymask.model import Sam
-from anymask.training.activations import encoder_bytes, round_bytes
-from anymask.training.finetune import FinetuneConfig
+from anymask.training.cost.activations import encoder_bytes, round_bytes
+from anymask.training.finetuning.finetune import FinetuneConfig
 
 _TRAINED_BYTES = 20
 """A trained parameter's, its gradient's, Adam's two moments' and its average's, in float32."""
