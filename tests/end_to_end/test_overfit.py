@@ -24,7 +24,8 @@ from anymask.data.writers.sa1b import pack
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
-from anymask.training.loop import averaged, train
+from anymask.training.loop import averaged
+from anymask.training.objectives.sam import train
 
 SIDE = 128
 

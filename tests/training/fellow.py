@@ -19,7 +19,7 @@ import torch.distributed
 
 from anymask.model.config import SIZES, ViTConfig
 from anymask.training.config import read_recipe
-from anymask.training.loop import train
+from anymask.training.objectives.sam import train
 
 SMALL = ViTConfig(width=32, depth=2, num_heads=2, global_blocks=(1,))
 """An encoder without batch norm, whose batch is a process's own."""

@@ -22,7 +22,8 @@ from anymask.model.config import SIZES
 from anymask.training.config import Recipe
 from anymask.training.distributed import Processes, average, join_processes
 from anymask.training.log import read_log
-from anymask.training.loop import new_state, train
+from anymask.training.loop import new_state
+from anymask.training.objectives.sam import train
 from anymask.training.state import latest_sharded, load_sharded
 
 Build = Callable[..., Recipe]

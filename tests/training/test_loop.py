@@ -24,8 +24,8 @@ from anymask.model import SIZES, Sam, build_sam
 from anymask.training import loop
 from anymask.training.config import CacheConfig, Recipe, SourceConfig, read_recipe
 from anymask.training.log import read_log
-from anymask.training.loop import TrainingError, new_state, train
-from anymask.training.objectives.sam import StepResult
+from anymask.training.loop import TrainingError, new_state
+from anymask.training.objectives.sam import StepResult, train
 from anymask.training.sources import build_stream
 
 Build = Callable[..., Recipe]
@@ -107,7 +107,7 @@ tars = ["$TEST_SHARDS/*.tar"]
 transforms = { scale = [0.8, 1.6], flip = true, turn = 0.5, color = 0.5 }
 """
 RUN = "import sys; from pathlib import Path; from anymask.training.config import read_recipe; " + (
-    "from anymask.training.loop import train; train(read_recipe(sys.argv[1]), Path(sys.argv[2]))"
+    "from anymask.training.objectives.sam import train; train(read_recipe(sys.argv[1]), Path(sys.argv[2]))"
 )
 
 

@@ -29,7 +29,8 @@ from anymask.model import SIZES, Sam, SamConfig, build_sam
 from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig
 from anymask.training.config import CacheConfig, ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
-from anymask.training.loop import averaged, train
+from anymask.training.loop import averaged
+from anymask.training.objectives.sam import train
 
 GATES = ("miou_1", "miou_3", "box", "everything")
 """Scores on held-out images, none of which may fall."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -32,9 +32,7 @@ from anymask.training.distributed import (
     whole_model,
 )
 from anymask.training.log import TrainingLog
-from anymask.training.objectives.sam import StepResult, sam_step
 from anymask.training.optim import MovingAverage, build_optimizer, rate_factor, set_rates
-from anymask.training.sources import build_stream
 from anymask.training.state import TrainingState, latest_sharded, load_sharded, save_sharded
 
 M = TypeVar("M", bound=nn.Module)
@@ -42,9 +40,20 @@ M = TypeVar("M", bound=nn.Module)
 Callback = Callable[[M, int], dict[str, float]]
 """Called with the averaged model, in evaluation mode, and the step; what it returns is logged."""
 
-Take = Callable[[M, Batch, torch.Generator, float], Any]
+TrainStep = Callable[[M, Batch, torch.Generator, float], Any]
 """Leaves a share of a batch's gradient in the model's parameters and returns a dataclass of tensors, `loss` among them.
 """
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Objective(Generic[M]):
+    """What a run learns, for the loop to run: see `anymask.training.objectives`."""
+
+    build: Callable[[], TrainingState[M]]
+    """Makes the model, its optimiser and its average, as before the first step."""
+    stream: Callable[[int], IterableDataset[Batch]]
+    """Opens the batches from a step of the optimiser on."""
+    step: TrainStep[M]
 
 
 class Plan(Protocol):
@@ -115,52 +124,17 @@ def state_of(model: M, recipe: Plan, *, forward_methods: tuple[str, ...] = ("enc
     return TrainingState(model=model, optimizer=optimizer, average=average, generator=generator, plain=plain)
 
 
-def train(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    start: Sam | None = None,
-    callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
-    progress: Callable[[int, dict[str, float]], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> TrainingState[Sam]:
-    """Train the promptable task to the recipe's last step (see `run`)."""
-
-    def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> StepResult:
-        return sam_step(
-            model,
-            batch,
-            rounds=recipe.rounds,
-            loss=recipe.loss,
-            generator=generator,
-            precision=getattr(torch, recipe.run.precision),
-            scale=scale,
-        )
-
-    return run(
-        recipe,
-        folder,
-        build=lambda: new_state(recipe, start),
-        stream_from=lambda step: build_stream(recipe, start=step),
-        take=take,
-        callbacks=callbacks,
-        progress=progress,
-        clock=clock,
-    )
-
-
 def run(
     recipe: Plan,
     folder: Path,
+    objective: Objective[M],
     *,
-    build: Callable[[], TrainingState[M]],
-    stream_from: Callable[[int], IterableDataset[Batch]],
-    take: Take[M],
     callbacks: Sequence[tuple[int, Callback[M]]] = (),
     progress: Callable[[int, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingState[M]:
-    """Train what `build` gives to the recipe's last step, resuming from the last state in `folder`, if there is one.
+    """Train what the objective builds to the recipe's last step, resuming from the last state in `folder`, if there is
+    one.
 
     Writes state.pt (of a model shared out, state-<step>.dcp), log.jsonl (one object a line) and TensorBoard's files.
     Each of the `callbacks` is called every so many steps (0: never) and after the last, and leaves no trace in
@@ -174,15 +148,15 @@ def run(
     processes = join_processes(every.device)
     if processes.device == "cpu":
         keep_freed_memory()
-    state = build()
+    state = objective.build()
     _resume(state, folder)
-    stream = batches(stream_from(state.step), num_workers=every.num_workers)
+    stream = batches(objective.stream(state.step), num_workers=every.num_workers)
     folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
     with TrainingLog(folder, state.step) if processes.is_first else nullcontext() as log:
         while state.step < every.steps:
             began = clock()
-            result = _step(state, recipe, stream, take, skipped, processes)
+            result = _step(state, recipe, stream, objective.step, skipped, processes)
             state.step += 1
             state.seconds += clock() - began
             last = state.step == every.steps
@@ -232,7 +206,7 @@ def _step(
     state: TrainingState[M],
     recipe: Plan,
     stream: Iterator[Batch],
-    take: Take[M],
+    train_step: TrainStep[M],
     skipped: Counter[str],
     processes: Processes,
 ) -> Any:
@@ -246,7 +220,7 @@ def _step(
             state.draw_anew(recipe.run.seed, state.step * optim.accumulate + turn, processes.rank)
             batch = next(stream)
             skipped.update(batch.skipped)
-            results.append(take(model, batch.to(processes.device), state.generator, 1 / optim.accumulate))
+            results.append(train_step(model, batch.to(processes.device), state.generator, 1 / optim.accumulate))
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise

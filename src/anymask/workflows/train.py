@@ -17,11 +17,12 @@ from anymask.evaluation.single_point import quick_validation
 from anymask.model import Sam
 from anymask.model.mae import MaskedAutoencoder
 from anymask.training.config import Recipe
-from anymask.training.loop import Callback, train
-from anymask.training.objectives.distil import train_distil
-from anymask.training.objectives.mae import build_image_stream, train_mae
-from anymask.training.objectives.ranker import train_ranker
-from anymask.training.objectives.text import TextRecipe, train_text
+from anymask.training.loop import Callback, Objective, run
+from anymask.training.objectives.distil import distil_objective
+from anymask.training.objectives.mae import build_image_stream, mae_objective
+from anymask.training.objectives.ranker import ranker_objective
+from anymask.training.objectives.sam import sam_objective
+from anymask.training.objectives.text import TextRecipe, text_objective
 from anymask.training.sources import build_start, build_stream, find
 from anymask.workflows.sheets import prediction_sheet, reconstruction_sheet
 
@@ -39,32 +40,29 @@ def train_recipe(recipe: Recipe, folder: Path, *, progress: OnProgress | None = 
     model.safetensors: as of the last save. Raises DataError, CheckpointError, OutputError and TrainingError.
     """
     check_folder(folder)
-    run = recipe.run
+    saves, sheets = recipe.run.save_every, recipe.run.sheet_every
     if recipe.kind == "mae":
-        train_mae(
-            recipe,
-            folder,
-            callbacks=[
-                (run.save_every, _encoder_saver(folder, run.seed)),
-                (run.sheet_every, _drawer_of_reconstructions(recipe, folder)),
-            ],
-            progress=progress,
-        )
+        drawn = [
+            (saves, _encoder_saver(folder, recipe.run.seed)),
+            (sheets, _drawer_of_reconstructions(recipe, folder)),
+        ]
+        run(recipe, folder, mae_objective(recipe), callbacks=drawn, progress=progress)
         return folder / WEIGHTS
-    start = build_start(recipe.model, seed=run.seed)
+    start = build_start(recipe.model, seed=recipe.run.seed)
     callbacks = [
-        (run.save_every, _saver(folder)),
-        (run.sheet_every, _drawer_of_answers(recipe, folder)),
+        (saves, _saver(folder)),
+        (sheets, _drawer_of_answers(recipe, folder)),
         (recipe.validation.every, _validator(recipe)),
     ]
-    if recipe.kind == "distil":
-        teacher = load_model(recipe.distil.teacher, image_size=recipe.model.image_size)
-        train_distil(recipe, folder, teacher, start=start, callbacks=callbacks, progress=progress)
-    elif recipe.kind == "ranker":
-        train_ranker(recipe, folder, start=start, callbacks=callbacks, progress=progress)
-    else:
-        train(recipe, folder, start=start, callbacks=callbacks, progress=progress)
+    run(recipe, folder, _objective(recipe, start), callbacks=callbacks, progress=progress)
     return folder / WEIGHTS
+
+
+def _objective(recipe: Recipe, start: Sam | None) -> Objective[Sam]:
+    """Return what a recipe of a kind that trains a whole model learns."""
+    if recipe.kind == "distil":
+        return distil_objective(recipe, load_model(recipe.distil.teacher, image_size=recipe.model.image_size), start)
+    return ranker_objective(recipe, start) if recipe.kind == "ranker" else sam_objective(recipe, start)
 
 
 def train_words(recipe: TextRecipe, folder: Path, *, progress: OnProgress | None = None) -> Path:
@@ -75,7 +73,7 @@ def train_words(recipe: TextRecipe, folder: Path, *, progress: OnProgress | None
     check_folder(folder)
     start = load_model(recipe.model.start) if recipe.model.start else None
     callbacks = [(recipe.run.save_every, _saver(folder))]
-    train_text(recipe, folder, start=start, callbacks=callbacks, progress=progress)
+    run(recipe, folder, text_objective(recipe, start), callbacks=callbacks, progress=progress)
     return folder / WEIGHTS
 
 

@@ -15,7 +15,8 @@ from anymask.errors import CheckpointError
 from anymask.model import SIZES, DecoderConfig, EfficientNetLiteConfig, SamConfig, build_sam
 from anymask.training.config import ModelConfig, Recipe
 from anymask.training.log import read_log
-from anymask.training.objectives.distil import train_distil
+from anymask.training.loop import run
+from anymask.training.objectives.distil import distil_objective
 from anymask.training.optim import build_optimizer
 from anymask.training.sources import build_start, take_over
 
@@ -46,7 +47,7 @@ def test_the_error_falls_and_the_trunk_stays(distil_recipe: Callable[..., Recipe
     teacher = build_sam(replace(SIZES["smoke"], image_size=64)).eval()
     start = build_sam(STUDENT)
     recipe = distil_recipe(steps=40, batch_size=4, learning_rate=3e-3)
-    state = train_distil(recipe, tmp_path, teacher, start=start)
+    state = run(recipe, tmp_path, distil_objective(recipe, teacher, start))
     losses = [row["loss"] for row in read_log(tmp_path)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     before, after = start.state_dict(), state.model.state_dict()
@@ -57,7 +58,7 @@ def test_the_error_falls_and_the_trunk_stays(distil_recipe: Callable[..., Recipe
 def test_a_teacher_of_another_shape_is_refused(distil_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     teacher = build_sam(replace(SIZES["smoke"], image_size=128)).eval()
     with pytest.raises(CheckpointError, match="64 channels of side 16, the model's 64 of 8"):
-        train_distil(distil_recipe(steps=1), tmp_path, teacher)
+        distil_objective(distil_recipe(steps=1), teacher)
 
 
 def test_the_trunk_learns_at_its_own_rate_and_filters_by_adam(distil_recipe: Callable[..., Recipe]) -> None:

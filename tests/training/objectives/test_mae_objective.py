@@ -16,7 +16,8 @@ from anymask.model import SIZES, SamConfig, ViTConfig
 from anymask.model.mae import MaeConfig, MaskedAutoencoder, patchify
 from anymask.training.config import ModelConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.log import read_log
-from anymask.training.objectives.mae import build_image_stream, mae_step, train_mae
+from anymask.training.loop import run
+from anymask.training.objectives.mae import build_image_stream, mae_objective, mae_step
 
 SMALL = MaeConfig(decoder_width=32, decoder_depth=1, decoder_heads=2)
 TINY_VIT = SamConfig(encoder=ViTConfig(width=48, depth=2, num_heads=2, global_blocks=(1,), position_grid=8), width=32)
@@ -51,7 +52,7 @@ def test_the_loss_falls_and_a_broken_run_is_the_whole_one(
     size: str, mae_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     recipe = mae_recipe(size, steps=60, batch_size=8, save_every=20, learning_rate=3e-3)
-    whole = train_mae(recipe, tmp_path / "whole")
+    whole = run(recipe, tmp_path / "whole", mae_objective(recipe))
     losses = [row["loss"] for row in read_log(tmp_path / "whole")]
     assert len(losses) == 60
     # Each patch's own variance is 1: to predict its mean alone gives 1.
@@ -62,8 +63,8 @@ def test_the_loss_falls_and_a_broken_run_is_the_whole_one(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_mae(recipe, tmp_path / "parts", progress=stop)
-    parts = train_mae(recipe, tmp_path / "parts")
+        run(recipe, tmp_path / "parts", mae_objective(recipe), progress=stop)
+    parts = run(recipe, tmp_path / "parts", mae_objective(recipe))
     assert [row["loss"] for row in read_log(tmp_path / "parts")] == losses
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True))
 

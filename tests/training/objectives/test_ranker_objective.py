@@ -12,8 +12,8 @@ import torch
 from anymask.errors import CheckpointError
 from anymask.model import SIZES, Sam, build_sam
 from anymask.training.config import ModelConfig, RankerConfig, Recipe
-from anymask.training.loop import new_state
-from anymask.training.objectives.ranker import ranking_loss, train_ranker
+from anymask.training.loop import new_state, run
+from anymask.training.objectives.ranker import ranker_objective, ranking_loss
 
 RANKED = ModelConfig(size="smoke", image_size=64, ranker_width=16)
 
@@ -31,7 +31,7 @@ def recipe(recipe_of: Callable[..., Recipe]) -> Recipe:
 
 def test_a_run_trains_the_ranker_and_nothing_else(recipe: Recipe, start: Sam, tmp_path: Path) -> None:
     before = {name: x.clone() for name, x in start.state_dict().items()}
-    trained = train_ranker(recipe, tmp_path, start=start).model
+    trained = run(recipe, tmp_path, ranker_objective(recipe, start)).model
     for name, x in trained.state_dict().items():
         if name.startswith("ranker."):
             continue
@@ -41,7 +41,7 @@ def test_a_run_trains_the_ranker_and_nothing_else(recipe: Recipe, start: Sam, tm
 
 
 def test_a_ranker_is_trained_on(recipe: Recipe, start: Sam, tmp_path: Path) -> None:
-    first = train_ranker(recipe, tmp_path / "first", start=start).model
+    first = run(recipe, tmp_path / "first", ranker_objective(recipe, start)).model
     second = new_state(replace(recipe, model=replace(RANKED, ranker_width=None)), first).model
     assert second.ranker is not None and first.ranker is not None
     assert torch.equal(second.ranker.out.weight, first.ranker.out.weight)
@@ -49,10 +49,10 @@ def test_a_ranker_is_trained_on(recipe: Recipe, start: Sam, tmp_path: Path) -> N
 
 def test_there_must_be_a_model_and_a_ranker(recipe: Recipe, start: Sam, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="must name one"):
-        train_ranker(recipe, tmp_path)
+        ranker_objective(recipe, None)
     without = replace(recipe, model=replace(RANKED, ranker_width=None))
     with pytest.raises(CheckpointError, match="has no ranker"):
-        train_ranker(without, tmp_path, start=start)
+        run(without, tmp_path, ranker_objective(without, start))
     with pytest.raises(ValueError, match="ranker_width is 0"):
         replace(RANKED, ranker_width=0)
 

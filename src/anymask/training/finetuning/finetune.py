@@ -28,7 +28,7 @@ from anymask.task import LossConfig, PromptConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
 from anymask.training.finetuning.embedded import EmbeddedBatch, EmbeddedStream, EmbeddedViews, Progress
 from anymask.training.finetuning.lora import LoraConfig, add_lora, merge_lora
-from anymask.training.loop import averaged, run, state_of
+from anymask.training.loop import Objective, averaged, run, state_of
 from anymask.training.objectives.sam import StepResult, sam_step
 from anymask.training.state import TrainingState
 
@@ -132,16 +132,20 @@ def finetune(
     state = run(
         config,
         folder,
-        build=build,
-        stream_from=lambda step: open_stream(step * config.optim.accumulate),
-        take=lambda trained, batch, generator, scale: take(trained, batch, generator, scale, config),
+        Objective(
+            build=build,
+            stream=lambda step: open_stream(step * config.optim.accumulate),
+            step=lambda trained, batch, generator, scale: train_step(trained, batch, generator, scale, config),
+        ),
         progress=progress,
         clock=clock,
     )
     return _finished(model, averaged(state), config.mode)
 
 
-def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float, config: FinetuneConfig) -> StepResult:
+def train_step(
+    model: Sam, batch: Batch, generator: torch.Generator, scale: float, config: FinetuneConfig
+) -> StepResult:
     """Leave a share of a batch's gradient in the parameters; statistics of batches stay those of the model before."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -169,7 +173,7 @@ def steps_within(
     for done in range(_TIMED_STEPS + 1):
         if done == 1:
             began = clock()
-        take(model.train(), next(batches).to(config.run.device), generator, 1.0, config)
+        train_step(model.train(), next(batches).to(config.run.device), generator, 1.0, config)
     seconds = (clock() - began) / _TIMED_STEPS * config.optim.accumulate
     return max(1, int(60 * minutes / seconds))
 

@@ -6,10 +6,7 @@ the promptable task goes on from there instead of from nothing.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,10 +16,9 @@ from anymask.data.loader import Batch
 from anymask.errors import CheckpointError
 from anymask.model import Sam
 from anymask.training.config import Recipe
-from anymask.training.loop import Callback, new_state, run
+from anymask.training.loop import Objective, new_state
 from anymask.training.objectives.sam import preprocess
 from anymask.training.sources import build_stream
-from anymask.training.state import TrainingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +44,8 @@ def distil_step(
     return DistilResult(loss=loss.detach())
 
 
-def train_distil(
-    recipe: Recipe,
-    folder: Path,
-    teacher: Sam,
-    *,
-    start: Sam | None = None,
-    callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
-    progress: Callable[[int, dict[str, float]], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> TrainingState[Sam]:
-    """Distil to the recipe's last step (see `anymask.training.loop.run`).
+def distil_objective(recipe: Recipe, teacher: Sam, start: Sam | None = None) -> Objective[Sam]:
+    """Return the distillation of a teacher's embedding as a recipe says it.
 
     Raises:
         CheckpointError: the teacher's embedding has another shape than the model's.
@@ -71,16 +58,11 @@ def train_distil(
             f"{given[1]}"
         )
 
-    def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> DistilResult:
+    def step(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> DistilResult:
         return distil_step(model, teacher, batch, precision=getattr(torch, recipe.run.precision), scale=scale)
 
-    return run(
-        recipe,
-        folder,
+    return Objective(
         build=lambda: new_state(recipe, start),
-        stream_from=lambda step: build_stream(recipe, start=step),
-        take=take,
-        callbacks=callbacks,
-        progress=progress,
-        clock=clock,
+        stream=lambda step: build_stream(recipe, start=step),
+        step=step,
     )

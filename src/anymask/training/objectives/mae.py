@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +14,7 @@ from anymask.data.readers.images import Pictures
 from anymask.model.mae import MaskedAutoencoder, patchify, reconstruction_loss
 from anymask.training.config import Recipe
 from anymask.training.distributed import join_processes
-from anymask.training.loop import Callback, run, state_of
+from anymask.training.loop import Objective, state_of
 from anymask.training.sources import image_cache, places
 from anymask.training.state import TrainingState
 
@@ -85,27 +82,15 @@ def new_mae_state(recipe: Recipe) -> TrainingState[MaskedAutoencoder]:
     return state_of(MaskedAutoencoder(recipe.model.build(), recipe.mae), recipe, forward_methods=())
 
 
-def train_mae(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    callbacks: Sequence[tuple[int, Callback[MaskedAutoencoder]]] = (),
-    progress: Callable[[int, dict[str, float]], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> TrainingState[MaskedAutoencoder]:
-    """Pre-train to the recipe's last step (see `anymask.training.loop.run`)."""
+def mae_objective(recipe: Recipe) -> Objective[MaskedAutoencoder]:
+    """Return masked pre-training as a recipe says it."""
 
-    def take(model: MaskedAutoencoder, batch: Batch, generator: torch.Generator, scale: float) -> MaeResult:
+    def step(model: MaskedAutoencoder, batch: Batch, generator: torch.Generator, scale: float) -> MaeResult:
         precision = getattr(torch, recipe.run.precision)
         return mae_step(model, batch, generator=generator, precision=precision, scale=scale)
 
-    return run(
-        recipe,
-        folder,
+    return Objective(
         build=lambda: new_mae_state(recipe),
-        stream_from=lambda step: build_image_stream(recipe, start=step),
-        take=take,
-        callbacks=callbacks,
-        progress=progress,
-        clock=clock,
+        stream=lambda step: build_image_stream(recipe, start=step),
+        step=step,
     )

@@ -5,10 +5,7 @@ The ranker learns two things of each answer: the IoU that every candidate has, a
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,10 +17,9 @@ from anymask.model import Prompts, Sam
 from anymask.task import RoundsConfig, SimulatedPrompts, simulate
 from anymask.task.losses import true_iou
 from anymask.training.config import RankerConfig, Recipe
-from anymask.training.loop import Callback, new_state, run
+from anymask.training.loop import Objective, new_state
 from anymask.training.objectives.sam import preprocess
 from anymask.training.sources import build_stream
-from anymask.training.state import TrainingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +95,8 @@ def ranking_loss(
     return error - config.ranking * by_candidate.sum(2).mean(), error
 
 
-def train_ranker(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    start: Sam | None = None,
-    callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
-    progress: Callable[[int, dict[str, float]], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> TrainingState[Sam]:
-    """Train the ranker of `start`, or a new one on it, to the recipe's last step (see `anymask.training.loop.run`).
+def ranker_objective(recipe: Recipe, start: Sam | None) -> Objective[Sam]:
+    """Return the training of the ranker of `start`, or of a new one on it.
 
     Raises:
         CheckpointError: there is no model to start from, or neither it nor the recipe has a ranker.
@@ -120,7 +108,7 @@ def train_ranker(
             "the model to start from has no ranker: the recipe's model.ranker_width must say how wide one is"
         )
 
-    def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> RankerResult:
+    def step(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> RankerResult:
         precision = getattr(torch, recipe.run.precision)
         return ranker_step(
             model,
@@ -132,13 +120,8 @@ def train_ranker(
             scale=scale,
         )
 
-    return run(
-        recipe,
-        folder,
+    return Objective(
         build=lambda: new_state(recipe, start, trained="ranker"),
-        stream_from=lambda step: build_stream(recipe, start=step),
-        take=take,
-        callbacks=callbacks,
-        progress=progress,
-        clock=clock,
+        stream=lambda step: build_stream(recipe, start=step),
+        step=step,
     )

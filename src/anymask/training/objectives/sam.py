@@ -6,7 +6,9 @@ through the encoder once; so a step holds the graph of one round at a time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,6 +18,10 @@ from anymask.data.loader import Batch
 from anymask.model import Embedding, Prompts, Sam
 from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, nested_truths, simulate, taught_rounds
 from anymask.task.prompts import no_prompts
+from anymask.training.config import Recipe
+from anymask.training.loop import Callback, Objective, new_state, run
+from anymask.training.sources import build_stream
+from anymask.training.state import TrainingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +133,34 @@ def sam_step(
         iou_first=ious[1],
         iou_last=ious[-1],
     )
+
+
+def sam_objective(recipe: Recipe, start: Sam | None = None) -> Objective[Sam]:
+    """Return the promptable task as a recipe says it; `start` is the model to begin with, None for random weights."""
+
+    def step(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> StepResult:
+        return sam_step(
+            model,
+            batch,
+            rounds=recipe.rounds,
+            loss=recipe.loss,
+            generator=generator,
+            precision=getattr(torch, recipe.run.precision),
+            scale=scale,
+        )
+
+    return Objective(
+        build=lambda: new_state(recipe, start), stream=lambda step: build_stream(recipe, start=step), step=step
+    )
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    start: Sam | None = None,
+    callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> TrainingState[Sam]:
+    """Train the promptable task to the recipe's last step (see `anymask.training.loop.run`)."""
+    return run(recipe, folder, sam_objective(recipe, start), callbacks=callbacks, progress=progress)

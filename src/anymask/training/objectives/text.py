@@ -6,8 +6,6 @@ Words come in at inference alone: CLIP puts them near the images that they descr
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from anymask.inference.words.clip import Clip
 from anymask.model import Sam, TextConfig, build_sam
 from anymask.task.text_crops import CropConfig, crop_objects
 from anymask.training.config import Recipe
-from anymask.training.loop import Callback, run, state_of
+from anymask.training.loop import Objective, state_of
 from anymask.training.objectives.sam import StepResult, sam_step
 from anymask.training.sources import build_stream
 from anymask.training.state import TrainingState
@@ -88,28 +86,15 @@ def text_step(
     )
 
 
-def train_text(
-    recipe: TextRecipe,
-    folder: Path,
-    *,
-    start: Sam | None = None,
-    callbacks: Sequence[tuple[int, Callback[Sam]]] = (),
-    progress: Callable[[int, dict[str, float]], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
-) -> TrainingState[Sam]:
-    """Train to the recipe's last step (see `anymask.training.loop.run`); raises as `Clip` where there is none."""
+def text_objective(recipe: TextRecipe, start: Sam | None = None) -> Objective[Sam]:
+    """Return training on words as a recipe says it; raises as `Clip` where there is none."""
     clip = Clip(recipe.text.clip, device=recipe.run.device)
 
-    def take(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> StepResult:
+    def step(model: Sam, batch: Batch, generator: torch.Generator, scale: float) -> StepResult:
         return text_step(model, clip, batch, recipe, generator=generator, scale=scale)
 
-    return run(
-        recipe,
-        folder,
+    return Objective(
         build=lambda: new_text_state(recipe, clip, start),
-        stream_from=lambda step: build_stream(recipe, start=step),
-        take=take,
-        callbacks=callbacks,
-        progress=progress,
-        clock=clock,
+        stream=lambda step: build_stream(recipe, start=step),
+        step=step,
     )
