@@ -14,7 +14,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READYMADE := src/anymask/weights/onnx/model.json
+PREBUILT := src/anymask/weights/onnx/model.json
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 # A worker a core, each with one thread: threads that wait for each other waste the cores of the other workers.
@@ -56,11 +56,11 @@ docs: $(VENV)/.docs
 picture: $(VENV)/.package
 	$(BIN)/python docs/images/make_picture.py
 
-web: web/node_modules/.installed $(READYMADE)
+web: web/node_modules/.installed $(PREBUILT)
 	cd web && npm run build
 
-$(READYMADE): $(wildcard src/anymask/export/*.py src/anymask/model/*.py src/anymask/weights/*.safetensors) | $(VENV)/.export
-	$(BIN)/python -m anymask.export.readymade
+$(PREBUILT): $(wildcard src/anymask/export/*.py src/anymask/model/*.py src/anymask/weights/*.safetensors) | $(VENV)/.export
+	$(BIN)/python -m anymask.export.prebuilt
 
 web-test: web/node_modules/.installed
 	cd web && npm run check && npm test

@@ -106,7 +106,7 @@ def test_a_missing_package_is_named_before_anything_is_done(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("anymask.export.extra.find_spec", lambda name: None if "onnx" in name else find(name))
+    monkeypatch.setattr("anymask.export.description.find_spec", lambda name: None if "onnx" in name else find(name))
     error = refused("export", "onnx", "anymask-s", "-o", tmp_path / "out")
     assert "pip install 'anymask[export]'" in error
     assert not (tmp_path / "out").exists()

@@ -31,7 +31,7 @@ from anymask.evaluation.retention import (
 )
 from anymask.geometry import masks as geometry
 from anymask.model import SIZES, build_sam
-from anymask.plots.retention import retention
+from anymask.plots.curves import retention
 
 BEFORE = Skill(point_1=0.5, point_3=0.6, box=0.7, mask=0.4, everything=0.3, count=20.0)
 

@@ -11,8 +11,7 @@ import torch
 from onnx import TensorProto, helper, save
 
 from anymask.errors import InputError
-from anymask.export.description import FILE_NAME, Description, read_description
-from anymask.export.extra import require_packages
+from anymask.export.description import FILE_NAME, Description, read_description, require_packages
 from anymask.export.onnx import export_onnx, parts_of
 from anymask.export.verify import find_files, open_exported
 from anymask.model import SIZES, Sam, build_sam
@@ -20,7 +19,9 @@ from anymask.model import SIZES, Sam, build_sam
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, stirred: Sam, tmp_path: Path) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("anymask.export.extra.find_spec", lambda name: None if name == "onnxscript" else find(name))
+    monkeypatch.setattr(
+        "anymask.export.description.find_spec", lambda name: None if name == "onnxscript" else find(name)
+    )
     with pytest.raises(InputError, match=r"exports need onnxscript: pip install 'anymask\[export\]'"):
         require_packages()
     with pytest.raises(InputError, match="onnxscript"):

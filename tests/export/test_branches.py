@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from anymask.export.branches import join_branches
+from anymask.export.graphs import join_branches
 
 SHARED = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from anymask.export.simplify import simplify
+from anymask.export.graphs import simplify
 
 
 def model(nodes: list[NodeProto], shape: list[int], opset: int, **constants: np.ndarray) -> ModelProto:

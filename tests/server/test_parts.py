@@ -47,7 +47,7 @@ def test_parts_that_came_with_the_package_are_not_exported(
     for part in PARTS:
         (tmp_path / f"{part}.onnx").write_bytes(b"ready-made")
     hashes: list[str] = []
-    monkeypatch.setattr("anymask.server.parts.find_readymade", lambda model: hashes.append(model) or tmp_path)
+    monkeypatch.setattr("anymask.server.parts.find_prebuilt", lambda model: hashes.append(model) or tmp_path)
     client = make_client(export_at_start=True)
     assert client.get("/api/models/prompt.onnx").content == b"ready-made"
     assert asked == [] and hashes == [client.get("/api/info").json()["model"]["hash"]]

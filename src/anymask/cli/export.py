@@ -53,7 +53,7 @@ def onnx(
 ) -> None:
     """Write a model as ONNX files, one a part, and model.json, which says what a program must know of them."""
     from anymask.data.files import check_folder
-    from anymask.export.extra import require_packages
+    from anymask.export.description import require_packages
     from anymask.export.onnx import export_onnx, parts_of
     from anymask.export.parts import PARTS
 
@@ -107,7 +107,7 @@ def verify(
 
     Exit status 1 if a logit differs by over 0.001, over 0.1 % of pixels change, or an int8 file's IoU is under 0.9.
     """
-    from anymask.export.extra import require_packages
+    from anymask.export.description import require_packages
     from anymask.export.verify import find_files, open_exported
     from anymask.export.verify import verify as compare
 
@@ -184,7 +184,7 @@ def web(
     README.txt in the folder says how to serve it.
     """
     from anymask.data.files import check_folder
-    from anymask.export.extra import require_packages
+    from anymask.export.description import require_packages
     from anymask.export.web import check_site, export_web, packaged_page
 
     require_packages()

@@ -21,9 +21,9 @@ from torch.nn.utils.rnn import pad_sequence
 from anymask.data.images import read_image
 from anymask.export.description import Description
 from anymask.export.parts import meta_names
-from anymask.export.sides import flatten, replace
 from anymask.inference.resize import resize_image, upsample_logits
 from anymask.model import Answer, Embedding, PointLabel, Prompts, Sam
+from anymask.model.embedding_tensors import flatten, replace
 from anymask.samples import SAMPLES, sample_path
 
 if TYPE_CHECKING:

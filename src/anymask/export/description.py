@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from anymask.checkpoints.load import model_hash
-from anymask.errors import InputError
+from anymask.errors import InputError, MissingPackageError
 from anymask.model import MASK_THRESHOLD, PointLabel, Sam
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
+
 
 FILE_NAME = "model.json"
 METADATA_KEY = "anymask"
@@ -166,3 +168,15 @@ def _tensor(value: ValueInfoProto) -> TensorInfo:
     kind = value.type.tensor_type
     shape = tuple(dim.dim_param or dim.dim_value for dim in kind.shape.dim)
     return TensorInfo(name=value.name, type=str(helper.tensor_dtype_to_np_dtype(kind.elem_type)), shape=shape)
+
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def require_packages() -> None:
+    """Raise MissingPackageError unless all packages of the extra are here."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"exports need {' and '.join(missing)}: pip install 'anymask[export]' brings what is missing"
+        )

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 
 from anymask.data.files import make_folder, write_text_atomic
 from anymask.errors import InputError, OutputError
-from anymask.export.description import FILE_NAME, Description, FileInfo, describe_file, read_description
-from anymask.export.extra import require_packages
+from anymask.export.description import (
+    FILE_NAME,
+    Description,
+    FileInfo,
+    describe_file,
+    read_description,
+    require_packages,
+)
 from anymask.export.int8 import quantise
 from anymask.export.parts import PARTS, PartName, build_part
 from anymask.export.tracing import OPSETS, frozen, trace

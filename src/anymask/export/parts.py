@@ -25,9 +25,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.export.sides import flatten, image_tensors, replace
 from anymask.geometry.frames import Fit
 from anymask.model import Answer, Embedding, Prompts, Sam
+from anymask.model.embedding_tensors import flatten, replace
 
 PartName: TypeAlias = Literal["encoder", "decoder", "image", "prompt", "meta"]
 PARTS: tuple[PartName, ...] = get_args(PartName)
@@ -302,3 +302,15 @@ def _prompt_example(model: Sam, num_prompts: int, num_points: int) -> Inputs:
 def _ramp(*shape: int) -> Tensor:
     count = torch.Size(shape).numel()
     return torch.arange(count, dtype=torch.float32).mul(0.7).sin().reshape(shape)
+
+
+def image_tensors(model: Sam, embedding: Embedding) -> dict[str, Tensor]:
+    """Return the tensors of a prepared embedding's side that another image would change.
+
+    `Embedding.side` is a dataclass whose fields are the decoder's own affair: its tensors get names from their fields,
+    and become outputs of one graph and inputs of another. What is the same for every image is the model's, and stays in
+    the graph: told by comparing with an image of another embedding, so that no list of names has to be kept.
+    """
+    other = embedding.map(lambda tensor: tensor.flip(1, 2) + 1.0)
+    ours, theirs = flatten(model.prepare(embedding).side), flatten(model.prepare(other).side)
+    return {name: tensor for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])}

@@ -14,9 +14,8 @@ from torch import nn
 from torch.export import Dim
 
 from anymask.errors import InputError
-from anymask.export.branches import join_branches
+from anymask.export.graphs import join_branches, simplify
 from anymask.export.parts import Axes, Part
-from anymask.export.simplify import simplify
 from anymask.model import Sam
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ import torch
 from anymask.checkpoints.load import model_hash
 from anymask.errors import InputError
 from anymask.export.comparisons import COMPARISONS, Exported, sample_picture
-from anymask.export.description import FILE_NAME, read_description, read_metadata
-from anymask.export.extra import require_packages
+from anymask.export.description import FILE_NAME, read_description, read_metadata, require_packages
 from anymask.geometry.masks import pair_iou
 from anymask.model import MASK_THRESHOLD, Sam
 

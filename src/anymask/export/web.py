@@ -15,11 +15,10 @@ from tempfile import TemporaryDirectory
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import make_folder, write_text_atomic
 from anymask.errors import InputError, OutputError
-from anymask.export.description import FILE_NAME, Description
-from anymask.export.extra import require_packages
+from anymask.export.description import FILE_NAME, Description, require_packages
 from anymask.export.onnx import export_onnx
 from anymask.export.parts import PartName
-from anymask.export.readymade import find_readymade
+from anymask.export.prebuilt import find_prebuilt
 from anymask.model import Sam
 from anymask.samples import SAMPLES
 
@@ -103,9 +102,9 @@ def export_web(
             site = Path(staging) / "site"
             shutil.copytree(page, site)
             models = site / MODELS
-            readymade = None if int8 else find_readymade(model_hash(model))
-            if readymade is not None:
-                shutil.copytree(readymade, models)
+            prebuilt = None if int8 else find_prebuilt(model_hash(model))
+            if prebuilt is not None:
+                shutil.copytree(prebuilt, models)
             parts = [part for part in PARTS if not (models / f"{part}.onnx").is_file()]
             description = export_onnx(model, models, name=name, parts=parts, licence=licence, int8=int8, report=report)
             if int8:

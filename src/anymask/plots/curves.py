@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 _INK = "#1f2328"
 _ACCENT = "#2f6fdb"
 _GREY = "#c9ced6"
@@ -117,3 +118,85 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()
+
+
+_BINS = 30
+
+
+def masks_per_image(counts: Shaped[np.ndarray, " n"]) -> bytes:
+    """Draw how many images have how many masks."""
+    return _histogram(counts, "masks an image", "images")
+
+
+def relative_sizes(sizes: Float[np.ndarray, " n"]) -> bytes:
+    """Draw how many masks have which size: the square root of the share of the image that they cover."""
+    return _histogram(sizes, "relative size of a mask", "masks", (0.0, 1.0))
+
+
+def concavities(values: Float[np.ndarray, " n"]) -> bytes:
+    """Draw how many masks have which concavity: one minus the share of their convex hull that they cover."""
+    return _histogram(values, "concavity of a mask", "masks", (0.0, 1.0))
+
+
+def centre_map(density: Float[np.ndarray, "h w"]) -> bytes:
+    """Draw where in the image the centres of masks lie, all images scaled to one square."""
+    figure = _figure(3.6, 3.6)
+    axes = figure.subplots()
+    axes.imshow(density, cmap="Blues", extent=(0, 1, 1, 0), vmin=0)
+    axes.set(xlabel="x", ylabel="y", xticks=[0, 1], yticks=[0, 1], title="centres of masks")
+    axes.tick_params(colors=_INK, labelsize=8)
+    return _png(figure)
+
+
+def _histogram(
+    values: Shaped[np.ndarray, " n"], label: str, of: str, limits: tuple[float, float] | None = None
+) -> bytes:
+    figure = _figure(4.4, 3.0)
+    axes = figure.subplots()
+    axes.hist(np.asarray(values), bins=_BINS, range=limits, color=_ACCENT)
+    axes.set(xlabel=label, ylabel=of)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=8)
+    return _png(figure)
+
+
+_GAIN, _LOSS = "#1a7f5a", "#c2452d"
+_STILL = 0.01
+
+
+def retention(
+    sets: Sequence[str], figures: Mapping[str, Sequence[tuple[float, float]]], *, num_new: int = 0, title: str = ""
+) -> bytes:
+    """Draw figures from 0 to 1, each (before, after) of each set, as a PNG with a column a figure.
+
+    Green rises and red falls by more than 0.01. The first `num_new` sets are marked off as the new data. Raises
+    InputError if a figure lacks a set, or matplotlib is missing.
+    """
+    if any(len(values) != len(sets) for values in figures.values()):
+        raise InputError(f"each figure needs a pair for each of the {len(sets)} sets")
+    figure = _figure(2.0 + 1.7 * len(figures), 1.3 + 0.32 * len(sets))
+    columns = figure.subplots(1, len(figures), sharey=True, squeeze=False)[0]
+    for axes, (name, values) in zip(columns, figures.items(), strict=True):
+        _column(axes, name, values)
+        if 0 < num_new < len(sets):
+            axes.axhline(num_new - 0.5, color=_INK, linewidth=0.8)
+    columns[0].set_yticks(range(len(sets)), sets)
+    columns[0].set_ylim(len(sets) - 0.5, -0.5)
+    if title:
+        figure.suptitle(title, fontsize=10, color=_INK)
+    return _png(figure)
+
+
+def _column(axes: Axes, name: str, values: Sequence[tuple[float, float]]) -> None:
+    for row, (before, after) in enumerate(values):
+        change = after - before
+        color = _GREY if abs(change) <= _STILL else _GAIN if change > 0 else _LOSS
+        axes.plot([before, after], [row, row], color=color, linewidth=2, zorder=1)
+        axes.scatter([before], [row], s=14, facecolor="white", edgecolor=color, zorder=2)
+        axes.scatter([after], [row], s=22, color=color, zorder=3)
+    axes.set_title(name, fontsize=9, color=_INK)
+    axes.set_xlim(0, 1)
+    axes.grid(axis="x", color="#eceff2", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, labelsize=8, length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)

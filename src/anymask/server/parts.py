@@ -21,7 +21,7 @@ from anymask.checkpoints import load_model, save_model
 from anymask.data.files import make_folder
 from anymask.errors import AnymaskError
 from anymask.export.description import FORMAT
-from anymask.export.readymade import find_readymade
+from anymask.export.prebuilt import find_prebuilt
 from anymask.model import Sam
 
 logger = logging.getLogger("anymask.server")
@@ -35,7 +35,7 @@ class Parts:
 
     def __init__(self, folder: Path, model: Sam, *, name: str, model_hash: str) -> None:
         self._folder = folder / f"{model_hash}-{FORMAT}"
-        self._readymade = find_readymade(model_hash)
+        self._prebuilt = find_prebuilt(model_hash)
         self._model = model
         self._name = name
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class Parts:
 
     def find(self, part: Part) -> Path | None:
         """Return a part's file, or None while it is not there."""
-        folder = self._folder if self._readymade is None else self._readymade
+        folder = self._folder if self._prebuilt is None else self._prebuilt
         path = folder / f"{part}.onnx"
         return path if path.is_file() else None
 

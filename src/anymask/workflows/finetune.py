@@ -27,7 +27,7 @@ from anymask.evaluation.single_point import quick_validation
 from anymask.inference import load
 from anymask.inference.answers import channels_of
 from anymask.model import Sam
-from anymask.plots.retention import retention
+from anymask.plots.curves import retention
 from anymask.samples import SAMPLES, sample_path
 from anymask.training.cost.footprint import check_memory
 from anymask.training.finetuning.finetune import FinetuneConfig, Mode

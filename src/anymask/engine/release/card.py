@@ -46,7 +46,7 @@ def write_card(folder: Path, name: str, measures: Measures, formats: Sequence[st
 
 
 def _plots(folder: Path, measures: Measures) -> list[tuple[str, str]]:
-    from anymask.plots import dataset
+    from anymask.plots import curves as dataset
 
     try:
         drawn = {

@@ -21,8 +21,8 @@ _PARTS: tuple[PartName, ...] = ("image", "prompt")
 _NAME, _LICENCE = "anymask-s", "Apache-2.0"
 
 
-def find_readymade(model_hash: str) -> Path | None:
-    """Return the folder of the ready-made files of a model, None if this build of anymask has none of it."""
+def find_prebuilt(model_hash: str) -> Path | None:
+    """Return the folder of the prebuilt files of a model, None if this build of anymask has none of it."""
     folder = _folder()
     try:
         description = read_description(folder / FILE_NAME)
@@ -33,7 +33,7 @@ def find_readymade(model_hash: str) -> Path | None:
     return folder if whole and description.hash == model_hash else None
 
 
-def make_readymade() -> Path:
+def make_prebuilt() -> Path:
     """Export the parts of the embedded model in the place of earlier ones, and return their folder."""
     from anymask.checkpoints import load_model
     from anymask.export.onnx import export_onnx
@@ -52,4 +52,4 @@ def _folder() -> Path:
 
 
 if __name__ == "__main__":
-    print(make_readymade())
+    print(make_prebuilt())

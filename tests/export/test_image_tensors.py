@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anymask.export.sides import flatten, image_tensors, replace
+from anymask.export.parts import image_tensors
 from anymask.model import Embedding, Prompts, Sam
+from anymask.model.embedding_tensors import flatten, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
