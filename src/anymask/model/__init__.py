@@ -14,8 +14,8 @@ from anymask.model.config import (
     ViTConfig,
 )
 from anymask.model.mask_decoder import Answer
-from anymask.model.prompt_encoder import PointLabel, Prompts
 from anymask.model.sam import MASK_THRESHOLD, Embedding, Sam, build_sam
+from anymask.prompts import PointLabel, Prompts
 
 __all__ = [
     "MASK_THRESHOLD",

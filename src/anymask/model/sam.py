@@ -35,11 +35,12 @@ from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
 from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
 from anymask.model.plain_vit import PlainViTEncoder
-from anymask.model.prompt_encoder import PromptEncoder, Prompts
+from anymask.model.prompt_encoder import PromptEncoder
 from anymask.model.pyramid import PyramidEncoder
 from anymask.model.ranker import MaskRanker
 from anymask.model.repvit import RepViT
 from anymask.model.tiny_vit import TinyViTEncoder
+from anymask.prompts import Prompts
 
 MASK_THRESHOLD = 0.0
 """Logits above this are the mask."""

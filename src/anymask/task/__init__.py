@@ -1,5 +1,6 @@
 """The promptable segmentation task: simulated prompts, the rounds of an interaction, and the losses."""
 
+from anymask.prompts import SimulatedPrompts
 from anymask.task.losses import (
     LossConfig,
     MaskLoss,
@@ -10,7 +11,7 @@ from anymask.task.losses import (
     true_iou,
 )
 from anymask.task.nested import nested_truths
-from anymask.task.prompts import PromptConfig, SimulatedPrompts, correction_points, initial_prompts
+from anymask.task.prompts import PromptConfig, correction_points, initial_prompts
 from anymask.task.rounds import PromptableDecoder, Round, RoundsConfig, round_schedule, simulate, taught_rounds
 
 __all__ = [

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from anymask.prompts import PointLabel, SimulatedPrompts
 from anymask.task.degraded import degrade_masks
 from anymask.task.sampling import cells_to_points, click_cells, jitter_boxes, masks_to_boxes
 from anymask.task.scribbles import scribble_points
 
-FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, NOT_A_POINT, ABSENT = 1, 0, 2, 3, -1, -2
+ABSENT, NOT_A_POINT, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = map(int, PointLabel)
+"""As torch takes them."""
 _POINT, _BOX, _SCRIBBLE, _MASK = range(4)
 
 
@@ -44,42 +46,6 @@ class PromptConfig:
     def weights(self) -> tuple[float, float, float, float]:
         """Weights of point, box, scribble and mask."""
         return self.point, self.box, self.scribble, self.mask
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedPrompts:
-    """What a decoder is prompted with, p prompts for each of b images.
-
-    Labels are 1 foreground, 0 background, 2 and 3 a box's top-left and bottom-right corner, −1 "not a point"
-    (in every prompt that has points and no box), −2 absent, to be ignored exactly. `masks` are logits;
-    `has_mask` marks the prompts that have theirs, None meaning all. `single` marks the prompts of exactly one
-    point and nothing else, whose answer may be ambiguous.
-    """
-
-    points: Float[Tensor, "b p n 2"]
-    labels: Int[Tensor, "b p n"]
-    single: Bool[Tensor, "b p"]
-    masks: Float[Tensor, "b p hm wm"] | None = None
-    has_mask: Bool[Tensor, "b p"] | None = None
-
-    def with_point(self, points: Float[Tensor, "b p 2"], labels: Int[Tensor, "b p"]) -> SimulatedPrompts:
-        """The same prompts with one more point each, and "not a point" beside the first point of a mask."""
-        labels_BPN = torch.cat((self.labels, labels[:, :, None]), dim=2)
-        begins = (labels_BPN[:, :, 1] == ABSENT) & (labels != ABSENT)
-        labels_BPN[:, :, 1].masked_fill_(begins, NOT_A_POINT)
-        return SimulatedPrompts(
-            points=torch.cat((self.points, points[:, :, None]), dim=2),
-            labels=labels_BPN,
-            single=torch.zeros_like(self.single),
-            masks=self.masks,
-            has_mask=self.has_mask,
-        )
-
-    def with_masks(self, masks: Float[Tensor, "b p hm wm"]) -> SimulatedPrompts:
-        """The same prompts, each with that mask, logits, beside its points."""
-        return SimulatedPrompts(
-            points=self.points, labels=self.labels, single=torch.zeros_like(self.single), masks=masks
-        )
 
 
 def no_prompts(truth: Bool[Tensor, "b p h w"]) -> SimulatedPrompts:

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from anymask.task.prompts import PromptConfig, SimulatedPrompts, correction_points, initial_prompts
+from anymask.prompts import SimulatedPrompts
+from anymask.task.prompts import PromptConfig, correction_points, initial_prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from anymask.training.config import Recipe, read_recipe
 from anymask.training.cost.activations import encoder_bytes, kept_bytes, round_bytes
 from anymask.training.cost.plan import plan_run
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[3] / "recipes"
 VIT = SamConfig(
     encoder=ViTConfig(width=32, depth=4, num_heads=2, global_blocks=(1, 3), position_grid=8, window_size=3),
     decoder=DecoderConfig(num_heads=4, mlp_dim=48, iou_hidden=24),

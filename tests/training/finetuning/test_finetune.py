@@ -25,7 +25,7 @@ from anymask.training.finetuning.lora import LoraConfig, add_lora, merge_lora
 from anymask.training.finetuning.mixing import choose_share, mix
 from anymask.training.strict_toml import read_strictly
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.toml"
+RECIPE = Path(__file__).parents[3] / "recipes" / "finetune.toml"
 
 
 @pytest.fixture

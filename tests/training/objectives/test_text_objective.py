@@ -71,7 +71,7 @@ def test_bad_crops_are_refused_with_their_line(tmp_path: Path) -> None:
     path.write_text(RECIPE.format(start="", clip="x", shards=".").replace("[run]", "crops = { blank = 2.0 }\n[run]"))
     with pytest.raises(RecipeError, match="blank"):
         read_text_recipe(path)
-    assert read_text_recipe(Path(__file__).parents[2] / "recipes" / "text.toml").text.crops == CropConfig()
+    assert read_text_recipe(Path(__file__).parents[3] / "recipes" / "text.toml").text.crops == CropConfig()
 
 
 def test_the_verb_trains_the_model_and_leaves_clip_alone(

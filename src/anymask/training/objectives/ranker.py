@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anymask.data.loader import Batch
 from anymask.errors import CheckpointError
-from anymask.model import Prompts, Sam
+from anymask.model import Sam
 from anymask.task import RoundsConfig, SimulatedPrompts, simulate
 from anymask.task.losses import true_iou
 from anymask.training.config import RankerConfig, Recipe
@@ -53,8 +53,7 @@ def ranker_step(
     embedding = embedding.map(Tensor.float)
 
     def decoder(prompts: SimulatedPrompts) -> tuple[Tensor, Tensor]:
-        asked = Prompts(points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask)
-        return model.decode(embedding, asked)
+        return model.decode(embedding, prompts)
 
     played = simulate(
         decoder,

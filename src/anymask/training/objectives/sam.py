@@ -7,7 +7,7 @@ through the encoder once; so a step holds the graph of one round at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anymask.data.loader import Batch
-from anymask.model import Embedding, Prompts, Sam
+from anymask.model import Embedding, Sam
 from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, nested_truths, simulate, taught_rounds
 from anymask.task.prompts import no_prompts
 from anymask.training.config import Recipe
@@ -75,11 +75,8 @@ def sam_step(
     teaches = iter(taught)
 
     def decoder(prompts: SimulatedPrompts) -> tuple[Tensor, Tensor]:
-        asked = Prompts(
-            points=prompts.points, labels=prompts.labels, masks=prompts.masks, has_mask=prompts.has_mask, text=text
-        )
         with autocast, torch.set_grad_enabled(next(teaches)):
-            logits, iou = model.decode(Embedding.from_tensors(shared), asked)
+            logits, iou = model.decode(Embedding.from_tensors(shared), replace(prompts, text=text))
         return logits, iou
 
     played = simulate(
