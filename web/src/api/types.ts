@@ -2,7 +2,7 @@
 
 import type { RLE } from "../geometry/rle";
 
-import type { components } from "./schema";
+import type { components, operations } from "./schema";
 
 type Schemas = components["schemas"];
 
@@ -108,4 +108,4 @@ export interface Effort {
   readonly strokes: number;
 }
 
-export type ExportFormat = "coco" | "sa1b" | "yolo" | "labels" | "cutouts";
+export type ExportFormat = operations["export_api_export_get"]["parameters"]["query"]["format"];
