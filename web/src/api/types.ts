@@ -1,4 +1,4 @@
-/** What page and backend say to each other: the server's own types (`npm run types` while it runs), a little narrower. */
+/** What page and backend say to each other: the server's own types (`npm run types`, from openapi.json), a little narrower. */
 
 import type { RLE } from "../geometry/rle";
 
