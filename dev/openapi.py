@@ -1,7 +1,8 @@
 """Keep the description of the server's API, from which the page's types are made: `python dev/openapi.py [--check]`.
 
-Writes `web/openapi.json`; then `npm run types` in `web/` makes `src/api/schema.ts` of it. With `--check` nothing is written:
-status 1 says that the file is not what the server says of itself by now. `npm run check` says the same of the types.
+Writes `web/openapi.json`; then `npm run types` in `web/` makes `src/api/schema.ts` of it. With `--check` nothing is
+written: status 1 says that the file is not what the server says of itself by now. `npm run check` says the same of the
+types.
 """
 
 from __future__ import annotations
