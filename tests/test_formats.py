@@ -284,7 +284,7 @@ FILE_NAMES = st.lists(st.lists(PIECES, min_size=1, max_size=6).map("".join), min
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=FILE_NAMES, called=st.lists(st.sampled_from(["", "1", "1_1", "a_1", "2 a"]), max_size=3))
 def test_no_two_files_have_one_name(
     tmp_path_factory: pytest.TempPathFactory, format: str, names: list[str], called: list[str]
@@ -334,3 +334,13 @@ def test_memory_is_flat_in_the_number_of_images(tmp_path: Path, format: str) -> 
     _peak(format, 2, tmp_path)  # what is imported, and kept, the first time
     few, many = _peak(format, 50, tmp_path), _peak(format, 500, tmp_path)
     assert many - few < 1e6, (few, many)  # the images alone are 4.7 MB
+
+
+def test_names_of_before_tell_their_new_place() -> None:
+    from anymask.engine import pairs
+    from anymask.engine.formats.pairs import write_tar
+
+    with pytest.warns(DeprecationWarning, match=r"anymask\.engine\.formats\.pairs"):
+        assert pairs.write_tar is write_tar
+    with pytest.raises(AttributeError, match="no attribute nothing"):
+        pairs.nothing  # noqa: B018
