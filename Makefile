@@ -1,6 +1,6 @@
 # make run     segment the sample photograph
 # make test    run the tests, but for those marked `long`: in less than ten minutes on two cores
-# make test-all  run every test          make check   ruff, mypy, import-linter
+# make test-all  run every test          make check   ruff, mypy, import-linter, types of the page
 # make smoke   train, kill, resume, save and predict in small
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
@@ -36,6 +36,7 @@ check: $(VENV)/.tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python dev/openapi.py --check
 
 smoke: $(VENV)/.tests
 	$(BIN)/python -m pytest tests/end_to_end/test_smoke.py

@@ -46,7 +46,7 @@ def test_the_verbs() -> None:
         *(("evaluate", protocol) for protocol in ("single-point", "edges", "proposals", "instances", "text", "all")),
         *(("evaluate", "rating", verb) for verb in ("sheet", "summary")),
         *(("engine", verb) for verb in ("init", "import", "status", "assist", "prefill", "auto", "retrain", "check")),
-        *(("engine", verb) for verb in ("review", "release", "demo", "settings")),
+        *(("engine", verb) for verb in ("review", "release", "export", "honeypot", "demo", "settings")),
         *(("export", verb) for verb in ("embedding", "onnx", "verify", "web")),
         *(("models", verb) for verb in ("list", "download", "convert", "tune")),
         *(("people", verb) for verb in ("add", "remove", "list")),

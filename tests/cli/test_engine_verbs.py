@@ -12,6 +12,9 @@ import pytest
 
 from anymask.engine import quality
 from anymask.engine.store import MEANINGS, EngineSettings, open_project
+from anymask.geometry import rle
+from data_kinds import KINDS
+from data_kinds import masks as known_masks
 
 Call = Callable[..., Any]
 
@@ -156,3 +159,54 @@ def test_an_image_that_cannot_be_read_is_named(anymask: Call, project: Path, pic
     ran = anymask("engine", "auto", project, "--workers", 0, "--points-per-side", 1, "--crop-n-layers", 0, "--json")
     assert ran.status == 1 and json.loads(ran.out)["quarantined"] == 1
     assert "quarantined  p2.png (automatic, 3 tries)" in anymask("engine", "status", project).out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_honeypot_is_made_of_any_data(anymask: Call, project: Path, tmp_path: Path, kind: str) -> None:
+    """New images come to the project, their masks where no annotator sees them; a second time changes nothing."""
+    place = KINDS[kind](tmp_path / "known")
+    first = json.loads(anymask("engine", "honeypot", project, place, "--json").out)
+    assert first == {"images": 3, "masks": 6, "known": 0, "shown": 0}
+    again = json.loads(anymask("engine", "honeypot", project, place, "--json").out)
+    assert again == {"images": 0, "masks": 0, "known": 3, "shown": 0}
+    with open_project(project, exclusive=False) as opened:
+        assert [image.num_annotations for image in opened.images.all()] == [0, 0, 0]
+        hidden = opened.reviews.hidden(quality.HONEYPOT)
+        assert sorted(len(masks) for masks in hidden.values()) == [2, 2, 2]
+        counts = sorted(mask["counts"] for mask in rle.encode_many(known_masks()))
+        assert all(sorted(mask["counts"] for mask in masks) == counts for masks in hidden.values())
+        assert opened.jobs.counts()["assisted"] == {"open": 3}
+
+
+def test_honeypots_lie_among_the_images_of_their_stage(anymask: Call, project: Path, pictures: Path) -> None:
+    for number in range(4, 12):
+        for folder in (pictures, pictures / "masks"):
+            (folder / f"p{number}.png").write_bytes((folder / "p0.png").read_bytes())
+    others = pictures.with_name("others")
+    others.mkdir()
+    for number in range(12):
+        (others / f"q{number}.png").write_bytes((pictures / f"p{number}.png").read_bytes())
+    anymask("engine", "import", project, "images", others)
+    anymask("engine", "assist", project)
+    anymask("engine", "honeypot", project, pictures)
+    with open_project(project, exclusive=False) as opened:
+        names = {image.id: image.name for image in opened.images.all()}
+        order = []
+        while lease := opened.jobs.lease("assisted", "ann", seconds=60):
+            order.append(names[lease.image_id])
+    last = order.index("q11.png")
+    assert len(order) == 24 and sum(name.startswith("p") for name in order[:last]) >= 6
+
+
+def test_an_image_whose_masks_people_see_is_no_honeypot(
+    anymask: Call, refused: Call, project: Path, pictures: Path, tmp_path: Path
+) -> None:
+    assert anymask("engine", "import", project, "masks", pictures).status == 0
+    said = anymask("engine", "honeypot", project, pictures)
+    assert "new      0 images" in said.out and "left out 4 images" in said.out
+    said = json.loads(anymask("engine", "honeypot", project, pictures, "--stage", "semi-automatic", "--json").out)
+    assert said["shown"] == 4
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "p.png").write_bytes((pictures / "p0.png").read_bytes())
+    assert "no masks" in refused("engine", "honeypot", project, tmp_path / "plain")
+    assert "no file or folder" in refused("engine", "honeypot", project, tmp_path / "nowhere")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from anymask.engine.store import Class, Project
+from anymask.engine import quality
+from anymask.engine.store import Annotation, Class, Project, Provenance
 from anymask.engine.store.classes import ensure_classes
 from anymask.geometry import rle
+from anymask.server import schemas
+from anymask.server.schemas.engine import Judgement
+from anymask.server.schemas.wire import Wire
 
 
 @pytest.fixture
@@ -136,3 +141,31 @@ def test_an_import_takes_no_id_of_a_class_that_is_gone(project: Project) -> None
     project.classes.replace(1, "me", [])
     with project.database.writing() as connection:
         assert ensure_classes(connection, ["dog", "cup"], client="import", at=0.0) == {"dog": 5, "cup": 6}
+
+
+@pytest.mark.parametrize(
+    ("wire", "stored", "own"),
+    [
+        (schemas.Annotation, Annotation, set()),
+        (schemas.Provenance, Provenance, {"derived_from"}),  # which the store finds by itself
+        (schemas.Class, Class, set()),
+        (Judgement, quality.Judgement, set()),
+    ],
+)
+def test_the_wire_has_the_stores_fields_and_defaults(wire: type[Wire], stored: Any, own: set[str]) -> None:
+    fields = {each.name: each for each in dataclasses.fields(stored)}
+    assert set(wire.model_fields) == set(fields) - own
+    for name, field in wire.model_fields.items():
+        without = fields[name].default is dataclasses.MISSING
+        assert field.is_required() == without and (without or field.default == fields[name].default), name
+
+
+def test_what_the_store_has_comes_back_from_the_wire_as_it_was() -> None:
+    known = Provenance(stage="review", author="Ann", origin="prefilled", model="ab", seconds=1.5, clicks=2, strokes=1)
+    mask = rle.encode(np.eye(8, 9, dtype=bool))
+    prompts = {"points": [[1, 2.5]], "nested": {"a": None}}
+    full = Annotation(id="a", rle=mask, class_id=3, name="x", score=0.5, prompts=prompts, parent="b", provenance=known)
+    for each in (full, Annotation(id="b", rle=mask)):
+        assert schemas.Annotation.model_validate(each).stored() == each
+    leaf = Class(id=1, name="leaf", color="#123456", key="l")
+    assert schemas.Class.model_validate(leaf).stored() == leaf

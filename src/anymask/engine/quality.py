@@ -7,11 +7,13 @@ The check takes a sample of images, lets people correct every mask, and tells ho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from anymask.engine.imports import FoundImage, import_found, placed
+from anymask.engine.pictures import chance
 from anymask.engine.stages import ASSISTED, PEOPLES
 from anymask.engine.stages.annotator import Drawn
 from anymask.engine.stages.assisted import SECOND, Simulation, Tally
@@ -32,7 +34,7 @@ from anymask.engine.store import (
     patiently,
 )
 from anymask.engine.store.reviews import VERDICTS
-from anymask.errors import InputError
+from anymask.errors import DataError, InputError
 from anymask.geometry import rle
 from anymask.geometry.rle import RLE
 
@@ -265,10 +267,56 @@ def match(a: Sequence[RLE], b: Sequence[RLE]) -> list[float]:
     return found
 
 
-def add_honeypot(project: Project, image: StoredImage, masks: Sequence[RLE], *, kind: str = ASSISTED) -> None:
-    """Put an image whose masks are known into a stage's queue, where nothing tells it from the others."""
+def add_honeypot(
+    project: Project, image: StoredImage, masks: Sequence[RLE], *, kind: str = ASSISTED, rank: float | None = None
+) -> None:
+    """Put an image whose masks are known into a stage's queue, where nothing tells it from the others.
+
+    Its `rank` there is that of any image by default. Raises DataError where a mask is of another size.
+    """
+    for mask in masks:
+        rle.checked(mask, image.size)
+    project.jobs.add(kind, [NewJob(image_id=image.id, rank=float(image.id) if rank is None else rank)])
     project.reviews.hide(image.id, masks, kind=HONEYPOT, author="known")
-    project.jobs.add(kind, [NewJob(image_id=image.id, rank=float(image.id))])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Honeypots:
+    """What became of images with known masks."""
+
+    images: int
+    """New honeypots."""
+    masks: int
+    """Of those."""
+    known: int
+    """Images that were honeypots already."""
+    shown: int
+    """Images left out, as masks of theirs are in the project, where people see them."""
+
+
+def add_honeypots(project: Project, found: Iterable[FoundImage], *, source: str, kind: str = ASSISTED) -> Honeypots:
+    """Put images whose masks are known into a stage's queue, in between the others; those that are new are imported.
+
+    Their masks are kept where no annotator sees them. Images without masks are passed over. Raises DataError where the
+    source is broken, or has no mask.
+    """
+    chosen = [placed(project, each) for each in found if each.masks]
+    if not chosen:
+        raise DataError(f"{source}: no image has a mask; a honeypot is an image whose masks are known")
+    import_found(project, [replace(each, masks=[]) for each in chosen], source=source)
+    stored = project.images.find([each.location for each in chosen])
+    had = {image_id for image_id, _ in project.reviews.hidden(HONEYPOT)}
+    last = max(image.id for image in project.images.all())
+    counts: Counter[str] = Counter()
+    for each in chosen:
+        image = stored[each.location]
+        if image.id in had or image.num_annotations:
+            counts["known" if image.id in had else "shown"] += 1
+            continue
+        rank = chance(image.location, HONEYPOT) * last  # of a new image it would be the last, behind all others
+        add_honeypot(project, image, [mask.rle for mask in each.masks], kind=kind, rank=rank)
+        counts.update(images=1, masks=len(each.masks))
+    return Honeypots(images=counts["images"], masks=counts["masks"], known=counts["known"], shown=counts["shown"])
 
 
 def honeypot_scores(project: Project) -> Mapping[str, float]:

@@ -2732,12 +2732,12 @@ export interface operations {
     export_api_export_get: {
         parameters: {
             query: {
-                format: "coco" | "sa1b" | "yolo" | "labels" | "cutouts";
+                format: "coco" | "sa1b" | "yolo" | "labels" | "cutouts" | "parquet" | "webdataset" | "labelme";
                 /** @description of images; none: all of them */
                 ids?: string;
-                /** @description coco: polygons where they say all of a mask */
+                /** @description coco, labelme: polygons where they say all of a mask */
                 polygons?: boolean;
-                /** @description coco, yolo: outlines simpler by so many pixels */
+                /** @description coco, labelme, yolo: outlines simpler by so many pixels */
                 tolerance?: number;
                 /** @description labels: what a pixel says */
                 values?: "instance" | "class";
@@ -2756,6 +2756,8 @@ export interface operations {
                 content: {
                     "application/json": Record<string, never>;
                     "image/png": string;
+                    "application/x-tar": string;
+                    "application/vnd.apache.parquet": string;
                     "application/zip": string;
                 };
             };

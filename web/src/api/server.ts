@@ -27,7 +27,16 @@ type Schemas = components["schemas"];
 
 export class ServerBackend implements Backend {
   readonly kind = "server";
-  readonly formats: readonly ExportFormat[] = ["coco", "sa1b", "yolo", "labels", "cutouts"];
+  readonly formats: readonly ExportFormat[] = [
+    "coco",
+    "sa1b",
+    "yolo",
+    "labels",
+    "cutouts",
+    "parquet",
+    "webdataset",
+    "labelme",
+  ];
   readonly model: ModelFiles;
   readonly engine: Engine = {
     work: () => this.json<Plan>("GET", "engine/work"),

@@ -1,8 +1,8 @@
-/** What page and backend say to each other: the server's own types (`npm run types` while it runs), a little narrower. */
+/** What page and backend say to each other: the server's own types (`npm run types`, from openapi.json), a little narrower. */
 
 import type { RLE } from "../geometry/rle";
 
-import type { components } from "./schema";
+import type { components, operations } from "./schema";
 
 type Schemas = components["schemas"];
 
@@ -108,4 +108,4 @@ export interface Effort {
   readonly strokes: number;
 }
 
-export type ExportFormat = "coco" | "sa1b" | "yolo" | "labels" | "cutouts";
+export type ExportFormat = operations["export_api_export_get"]["parameters"]["query"]["format"];

@@ -307,6 +307,9 @@ const NAMES: Readonly<Record<ExportFormat, string>> = {
   yolo: "YOLO",
   labels: "PNG labels",
   cutouts: "PNG cut-outs",
+  parquet: "Parquet",
+  webdataset: "WebDataset",
+  labelme: "LabelMe",
 };
 
 function Export({ context }: { context: AppContext }) {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anymask.cli.engine import data as engine_data
 from anymask.cli.engine import models as engine_models
 from anymask.cli.engine import stages as engine_stages
 from anymask.cli.weights import open_model
@@ -30,6 +31,10 @@ app.command(epilog="Example: anymask engine review herbarium --limit 200")(engin
 app.command(epilog="Example: anymask engine release herbarium -o herbarium-1.0 --format sa1b --format coco")(
     engine_models.release
 )
+app.command(epilog="Example: anymask engine export herbarium -o herbarium-yolo --format yolo --with-images")(
+    engine_data.export
+)
+app.command(epilog="Example: anymask engine honeypot herbarium known-masks.tar")(engine_data.honeypot)
 app.command(epilog="Example: anymask engine demo -o lap --data masks-train.tar --held-out masks-val.tar")(
     engine_models.demo
 )

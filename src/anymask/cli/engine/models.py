@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anymask.cli.engine.data import DataFormat
 from anymask.cli.engine.stages import AsJson, ProjectFolder, Retry, need_packages
 from anymask.cli.terminal import training_progress
 from anymask.cli.weights import Device, device_name, open_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class ReleaseFormat(StrEnum):
-    """What a release can hold."""
-
-    sa1b = "sa1b"
-    coco = "coco"
-    webdataset = "webdataset"
-    parquet = "parquet"
 
 
 def retrain(
@@ -125,7 +116,7 @@ def review(
 def release(
     project: ProjectFolder,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="An empty or missing folder.")],
-    formats: Annotated[list[ReleaseFormat] | None, typer.Option("--format", help="May be repeated.")] = None,
+    formats: Annotated[list[DataFormat] | None, typer.Option("--format", help="May be repeated.")] = None,
     short_side: Annotated[
         int | None, typer.Option(metavar="PIXELS", min=1, help="Make larger images this small; SA-1B's are 1500.")
     ] = None,
@@ -134,7 +125,7 @@ def release(
     ] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write the project's masks as a data set: tars, COCO, WebDataset, Parquet; with a card and checksums."""
+    """Write images and masks as a data set in any formats, divided into train and val, with a card and checksums."""
     need_packages()
     from anymask.engine.release import ReleasePlan
     from anymask.engine.release import release as make

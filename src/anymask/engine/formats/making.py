@@ -23,7 +23,7 @@ from anymask.errors import InputError, OutputError
 
 FORMATS = ("sa1b", "coco", "yolo", "labels", "cutouts", "parquet", "webdataset", "labelme")
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _COMPRESSED = (".png", ".jpg", ".webp", ".parquet", ".tar")
 """Suffixes of files that a zip makes no smaller; most of a tar are images."""
 

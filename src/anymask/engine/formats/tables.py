@@ -14,8 +14,8 @@ from anymask.engine.formats.outlines import flat_polygons
 from anymask.engine.store import Annotation, Class
 from anymask.errors import MissingPackageError
 
-_ROWS_PER_GROUP = 512
-"""Of a Parquet file; a group's head stays in memory until the file is finished."""
+_GROUP_ROWS, _GROUP_CHARACTERS = 512, 1 << 18
+"""Rows of a Parquet file, and run lengths in them, that wait until they are a group, whose head stays in memory."""
 
 
 def origin_of(annotation: Annotation) -> str:
@@ -104,6 +104,7 @@ class _Table:
     path: Path
     writer: Any
     rows: list[dict[str, Any]] = field(default_factory=list)
+    characters: int = 0
 
 
 class ParquetWriter(Writer):
@@ -142,7 +143,8 @@ class ParquetWriter(Writer):
                     **{name: record[name] for name in ("id", "bbox", "area", "predicted_iou", "stability_score")},
                 }
             )
-            if len(table.rows) >= _ROWS_PER_GROUP:
+            table.characters += len(annotation.rle["counts"])
+            if len(table.rows) >= _GROUP_ROWS or table.characters >= _GROUP_CHARACTERS:
                 self._flush(table)
 
     def _table(self, name: str) -> _Table:
@@ -155,6 +157,7 @@ class ParquetWriter(Writer):
     def _flush(self, table: _Table) -> None:
         table.writer.write_table(self._arrow.Table.from_pylist(table.rows, self._schema))
         table.rows.clear()
+        table.characters = 0
 
     def finish(self) -> Iterator[File]:
         """Give the tables; without any image, one that is empty."""

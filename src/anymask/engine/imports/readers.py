@@ -40,12 +40,26 @@ def read_source(kind: str, path: str, *, images: str | None = None, masks: bool 
     return _labelled(kind, Path(path), None if images is None else Path(images), masks)
 
 
+def read_data(where: str, *, images: str | None = None) -> Iterator[FoundImage]:
+    """Read the labelled images of any data that `anymask.data.open.open_data` opens; `images` is a COCO file's folder.
+
+    Names and keys are those that `read_source` gives.
+    """
+    path = Path(where)
+    yield from _found(open_data(where, images), Path(images) if images else path if path.is_dir() else path.parent)
+
+
 def _labelled(kind: str, path: Path, images: Path | None, masks: bool) -> Iterator[FoundImage]:
     files = _open(kind, path, images, masks)
+    yield from _found(files, images or (path if path.is_dir() else path.parent), masks=masks)
+
+
+def _found(files: AnnotatedSet, folder: Path, *, masks: bool = True) -> Iterator[FoundImage]:
+    """Give what an open set has; an image in `folder` is named by its path there."""
     if isinstance(files, TarFiles):
         yield from _from_tars(files, masks)
         return
-    folder = (images or (path if path.is_dir() else path.parent)).absolute()
+    folder = folder.absolute()
     for index in range(len(files)):
         found, source = files.annotations(index), files.source(index)
         kept = [_mask(mask) for mask in found.masks] if masks else []

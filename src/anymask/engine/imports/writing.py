@@ -28,7 +28,7 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
 
     Raises DataError where the source is broken, where the name of a class is too long or where there are too many.
     """
-    everything = [_apart(project, each) for each in found]  # a broken entry is met here, before anything is written
+    everything = [placed(project, each) for each in found]  # a broken entry is met here, before anything is written
     names = _class_names(project, everything, source)
     seen: set[str] = set()
     for each in everything:
@@ -56,6 +56,20 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
         raise
 
 
+def placed(project: Project, image: FoundImage) -> FoundImage:
+    """Return an image under a location that no other's content has: two tars may be of one name."""
+    if image.content is None:
+        return image
+    try:
+        is_other = project.path(image.location).read_bytes() != image.content
+    except OSError:
+        return image
+    if not is_other:
+        return image
+    location, digest = PurePosixPath(image.location), hashlib.blake2b(image.content, digest_size=6).hexdigest()
+    return dataclasses.replace(image, location=str(location.with_stem(f"{location.stem}-{digest}")))
+
+
 def _class_names(project: Project, found: Sequence[FoundImage], source: str) -> dict[str, str]:
     """Return, for each label that says something, the name of its class. Raises DataError."""
     labels = {mask.label for each in found for mask in each.masks if mask.label is not None}
@@ -72,20 +86,6 @@ def _class_names(project: Project, found: Sequence[FoundImage], source: str) -> 
             f"{source}: with it the project would have {count:,} classes; at most {MAX_CLASSES:,} can be kept"
         )
     return names
-
-
-def _apart(project: Project, image: FoundImage) -> FoundImage:
-    """Return an image under a location that no other's content has: two tars may be of one name."""
-    if image.content is None:
-        return image
-    try:
-        is_other = project.path(image.location).read_bytes() != image.content
-    except OSError:
-        return image
-    if not is_other:
-        return image
-    location, digest = PurePosixPath(image.location), hashlib.blake2b(image.content, digest_size=6).hexdigest()
-    return dataclasses.replace(image, location=str(location.with_stem(f"{location.stem}-{digest}")))
 
 
 def _copy(project: Project, image: FoundImage) -> Path:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 
-from anymask.engine.store import Annotation, Change, Conflict, Delete, Provenance, Put
+from anymask.engine.store import Annotation, Change, Conflict, Delete, Provenance, Put, State
 from anymask.server import schemas
 from anymask.server.bench import AtBench, OfImage, Person
 from anymask.server.bodies import JsonRoute
@@ -21,9 +21,10 @@ router = APIRouter(route_class=JsonRoute)
 @router.get("/images/{id}/annotations", response_model=schemas.Annotations)
 def list_annotations(
     bench: AtBench, image: OfImage, revision: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None
-) -> JSONResponse:
+) -> Response:
     """Return an image's annotations: as they are, or as they were at an earlier revision."""
-    return JSONResponse(schemas.state_of(bench.project.annotations.state(image.id, revision)))
+    found = _told(bench.project.annotations.state(image.id, revision))
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 @router.post("/images/{id}/changes", responses={409: {"model": schemas.AnnotationsConflict}})
@@ -44,10 +45,14 @@ def change_annotations(
     try:
         revision = store.change(image.id, change_set.base_revision, change_set.client, changes)
     except Conflict as error:
-        raise Refused(409, str(error), details=schemas.state_of(store.state(image.id))) from error
+        raise Refused(409, str(error), details=_told(store.state(image.id)).model_dump()) from error
     event = schemas.AnnotationsEvent(id=str(image.id), revision=revision, client=change_set.client)
     bench.events.publish(event)
     return schemas.Revised(revision=revision)
+
+
+def _told(state: State) -> schemas.Annotations:
+    return schemas.Annotations.model_validate(state)
 
 
 def signed(changes: Sequence[Change], person: str, before: Sequence[Annotation]) -> list[Change]:
@@ -74,8 +79,7 @@ def _signed(new: Annotation, person: str, before: Annotation | None) -> Annotati
 @router.get("/classes")
 def list_classes(bench: AtBench) -> schemas.Classes:
     """Return the project's classes."""
-    current = bench.project.classes.current()
-    return schemas.Classes(revision=current.revision, classes=[schemas.Class.of(each) for each in current.classes])
+    return schemas.Classes.model_validate(bench.project.classes.current())
 
 
 @router.post("/classes/id")

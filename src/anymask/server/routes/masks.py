@@ -50,7 +50,9 @@ async def text(bench: AtBench, image: OfImage, wanted: schemas.TextRequest) -> s
         for mask, score, phrase in found:
             stored = rle.encode(mask)
             records.append(
-                schemas.TextRecord(rle=schemas.Rle.of(stored), bbox=list(rle.bbox(stored)), score=score, phrase=phrase)
+                schemas.TextRecord(
+                    rle=schemas.Rle.model_validate(stored), bbox=list(rle.bbox(stored)), score=score, phrase=phrase
+                )
             )
         return schemas.Texts(records=records)
 
@@ -74,7 +76,7 @@ def _everything(bench: Bench, image: StoredImage, options: AutomaticOptions) -> 
     return schemas.Everything(
         records=[
             schemas.EverythingRecord(
-                rle=schemas.Rle.of(record.rle),
+                rle=schemas.Rle.model_validate(record.rle),
                 bbox=list(record.bbox),
                 area=record.area,
                 predicted_iou=record.predicted_iou,

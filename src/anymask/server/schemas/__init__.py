@@ -16,7 +16,6 @@ from anymask.server.schemas.annotating import (
     Put,
     Revised,
     Source,
-    state_of,
 )
 from anymask.server.schemas.engine import (
     Finished,
@@ -107,5 +106,4 @@ __all__ = [
     "Wire",
     "Work",
     "WorkEvent",
-    "state_of",
 ]

@@ -11,7 +11,6 @@ from anymask.engine.store import Annotation as StoredAnnotation
 from anymask.engine.store import Class as StoredClass
 from anymask.engine.store import Provenance as StoredProvenance
 from anymask.engine.store import Put as StoredPut
-from anymask.engine.store import State
 from anymask.engine.store.names import MAX_CLASSES
 from anymask.server.schemas.wire import ClassId, Identifier, Label, Revision, Rle, Wire
 
@@ -24,6 +23,7 @@ Source = Literal["click", "box", "brush", "everything", "text", "import"]
 class Provenance(Wire):
     """Where a mask of a data engine's project comes from: who made it, in which stage, and what it took."""
 
+    stored_as = StoredProvenance
     stage: Literal["assisted", "semi-automatic", "automatic", "check", "review", "import"]
     author: Label
     """A person's name; "model" as long as nobody has looked at it."""
@@ -36,19 +36,11 @@ class Provenance(Wire):
     strokes: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Of the brush."""
 
-    @classmethod
-    def of(cls, stored: StoredProvenance) -> dict[str, Any]:
-        """Return what the store has as it goes over the wire."""
-        return {name: getattr(stored, name) for name in cls.model_fields}
-
-    def stored(self) -> StoredProvenance:
-        """Return it as the store takes it; it was derived from the version before, if any."""
-        return StoredProvenance(**self.model_dump())
-
 
 class Annotation(Wire):
     """One object on an image."""
 
+    stored_as = StoredAnnotation
     id: Identifier
     rle: Rle
     """At the image's own size."""
@@ -79,54 +71,18 @@ class Annotation(Wire):
             raise ValueError(f"prompts take {size:,} characters; at most {_MAX_PROMPTS:,} are kept")
         return prompts
 
-    @classmethod
-    def of(cls, stored: StoredAnnotation) -> dict[str, Any]:
-        """Return what the store has as it goes over the wire."""
-        return {
-            "id": stored.id,
-            "rle": stored.rle,
-            "class_id": stored.class_id,
-            "name": stored.name,
-            "visible": stored.visible,
-            "score": stored.score,
-            "source": stored.source,
-            "prompts": stored.prompts,
-            "parent": stored.parent,
-            "provenance": None if stored.provenance is None else Provenance.of(stored.provenance),
-        }
-
-    def stored(self) -> StoredAnnotation:
-        """Return it as the store takes it."""
-        return StoredAnnotation(
-            id=self.id,
-            rle=self.rle.stored(),
-            class_id=self.class_id,
-            name=self.name,
-            visible=self.visible,
-            score=self.score,
-            source=self.source,
-            prompts=self.prompts,
-            parent=self.parent,
-            provenance=None if self.provenance is None else self.provenance.stored(),
-        )
-
 
 class Annotations(Wire):
     """The annotations of an image as of a revision, in the order in which they were first made."""
 
     revision: Revision
-    annotations: list[Annotation]
+    annotations: Annotated[list[Annotation], Field(strict=False)]  # the store's is a tuple
 
 
 class AnnotationsConflict(Annotations):
     """The change was made on an old revision; this is the current state."""
 
     error: str
-
-
-def state_of(state: State) -> dict[str, Any]:
-    """Return a state as `Annotations` describes it; it comes from the store, and is not checked once more."""
-    return {"revision": state.revision, "annotations": [Annotation.of(each) for each in state.annotations]}
 
 
 class Put(Wire):
@@ -167,27 +123,19 @@ class Revised(Wire):
 class Class(Wire):
     """A class of objects."""
 
+    stored_as = StoredClass
     id: ClassId
     name: Label
     color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
     key: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
     """The key that picks it."""
 
-    def stored(self) -> StoredClass:
-        """Return it as the store takes it."""
-        return StoredClass(id=self.id, name=self.name, color=self.color, key=self.key)
-
-    @classmethod
-    def of(cls, stored: StoredClass) -> Class:
-        """Return what the store has as it goes over the wire."""
-        return cls(id=stored.id, name=stored.name, color=stored.color, key=stored.key)
-
 
 class Classes(Wire):
     """The project's classes as of a revision."""
 
     revision: Revision
-    classes: list[Class]
+    classes: Annotated[list[Class], Field(strict=False)]
 
 
 class FreshClass(Wire):

@@ -129,15 +129,11 @@ class FinishRequest(Wire):
 class Judgement(Wire):
     """A person's word on a mask: a fix brings it as it should be, a rejection has a reason."""
 
+    stored_as = EngineJudgement
     key: Identifier
     verdict: Literal["accept", "fix", "reject"]
     fixed: Annotation | None = None
     reason: Label | None = None
-
-    def stored(self) -> EngineJudgement:
-        """Return it as the engine takes it."""
-        fixed = None if self.fixed is None else self.fixed.stored()
-        return EngineJudgement(key=self.key, verdict=self.verdict, fixed=fixed, reason=self.reason)
 
 
 class JudgedRequest(Wire):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from anymask.engine.store.names import KEY, MAX_NAME
-from anymask.geometry.rle import RLE
 
 _MAX_FIELDS = 64
 """Of an object; one with more is refused before each field that is not known becomes an error of its own."""
@@ -22,9 +22,20 @@ Bbox = Annotated[list[int], Field(min_length=4, max_length=4, description="x, y,
 
 
 class Wire(BaseModel):
-    """No unknown fields, no numbers as text, no infinity."""
+    """No unknown fields, no numbers as text, no infinity.
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    `model_validate` takes the store's dataclasses as they are, by the names of their fields; `stored` is the way back.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, from_attributes=True)
+    stored_as: ClassVar[Callable[..., Any]]
+    """The dataclass of the store, or what makes one of the fields' names and values."""
+
+    def stored(self) -> Any:
+        """Return it as `stored_as` has it, with all models in it; the store checks what only it can know."""
+        return type(self).stored_as(
+            **{name: value.stored() if isinstance(value, Wire) else value for name, value in self}
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -43,15 +54,7 @@ class Error(BaseModel):
 class Rle(Wire):
     """A mask as COCO's compressed run lengths."""
 
+    stored_as = dict
     size: Annotated[list[Annotated[int, Field(ge=1, le=2**20)]], Field(min_length=2, max_length=2)]
     """Height and width."""
     counts: Annotated[str, Field(max_length=8 << 20, pattern=r"^[0-o]*$")]
-
-    @classmethod
-    def of(cls, rle: RLE) -> Rle:
-        """Return it as it goes over the wire."""
-        return cls(size=rle["size"], counts=rle["counts"])
-
-    def stored(self) -> RLE:
-        """Return its stored form, not yet checked."""
-        return {"size": self.size, "counts": self.counts}
