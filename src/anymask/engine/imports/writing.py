@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from sqlalchemy import Connection, select
@@ -51,9 +52,20 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
             )
         )
     except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
+        _remove(written, project.folder / "images")
         raise
+
+
+def _remove(written: Sequence[Path], images: Path) -> None:
+    """Delete files, and the folders below that of images that are empty without them."""
+    for path in written:
+        path.unlink(missing_ok=True)
+    for path in written:
+        for folder in path.parents:
+            if folder == images or not folder.is_relative_to(images):
+                break
+            with suppress(OSError):  # it holds others
+                folder.rmdir()
 
 
 def _class_names(project: Project, found: Sequence[FoundImage], source: str) -> dict[str, str]:
