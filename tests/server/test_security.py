@@ -350,7 +350,10 @@ def test_a_full_disk_is_told_and_no_place_of_the_servers(client: TestClient, mon
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(errno.ENOSPC, "No space left on device"), FileNotFoundError(2, "No usable temporary directory found in []")],
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        FileNotFoundError(2, "No usable temporary directory found in []"),
+    ],
 )
 def test_a_full_temporary_folder_is_told(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, project: Project, error: OSError
@@ -369,7 +372,10 @@ def test_a_full_temporary_folder_is_told(
     [
         ("/home/ann/my project/images/a.png: has no pixels", "a.png: has no pixels"),
         ("a.png: cannot be read ('/srv/data/a.png')", "a.png: cannot be read ('a.png')"),
-        ("fetch https://lab.example/a/b.png, or s3://bucket/c/d", "fetch https://lab.example/a/b.png, or s3://bucket/c/d"),
+        (
+            "fetch https://lab.example/a/b.png, or s3://bucket/c/d",
+            "fetch https://lab.example/a/b.png, or s3://bucket/c/d",
+        ),
         ("width/height and 3/4 of it", "width/height and 3/4 of it"),
     ],
 )

@@ -2,8 +2,8 @@
 
 Exit status: 0; 1 where a folder's images were done but for some that cannot be read, each with a line on standard
 error; 2 for bad input of any kind, with one line on standard error and nothing written; 130 when interrupted.
-`--debug`, anywhere on the line, or ANYMASK_DEBUG=1 shows the traceback as well; `--max-pixels NUMBER`, anywhere on it, or
-ANYMASK_MAX_PIXELS takes larger images than by default.
+`--debug`, anywhere on the line, or ANYMASK_DEBUG=1 shows the traceback as well; `--max-pixels NUMBER`, anywhere on it,
+or ANYMASK_MAX_PIXELS takes larger images than by default.
 """
 
 from __future__ import annotations

@@ -278,11 +278,13 @@ def check_size(
         raise ImageError(f"{name}: has no pixels ({width}×{height})")
     hint = f"raise --max-pixels (max_pixels in Python, or {MAX_PIXELS_VARIABLE}) if the image is genuine"
     if width * height > limit:
-        raise ImageError(f"{name}: {width}×{height} is {width * height:,} pixels, more than the {limit:,} allowed; {hint}")
+        raise ImageError(
+            f"{name}: {width}×{height} is {width * height:,} pixels, more than the {limit:,} allowed; {hint}"
+        )
     if width * height * bytes_per_pixel > limit * most:
         raise ImageError(
-            f"{name}: {width}×{height} pixels of {bytes_per_pixel} bytes are {width * height * bytes_per_pixel:,} bytes, "
-            f"more than {most} for each of the {limit:,} pixels allowed; {hint}"
+            f"{name}: {width}×{height} pixels of {bytes_per_pixel} bytes are {width * height * bytes_per_pixel:,} "
+            f"bytes, more than {most} for each of the {limit:,} pixels allowed; {hint}"
         )
 
 
