@@ -1,22 +1,24 @@
-"""Files that are whole or absent: written beside their place, then moved onto it."""
+"""Files that are whole or absent: written beside their place, then moved onto it; one, or all of a result."""
 
 from __future__ import annotations
 
 import io
 import os
 import re
+import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import numpy as np
-import platformdirs
-from jaxtyping import Bool, UInt8
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from anymask.errors import OutputError
+
+if TYPE_CHECKING:  # verbs import this file before any library
+    import numpy as np
+    from jaxtyping import Bool, UInt8
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _ABANDONED_SECONDS = 3600.0
@@ -26,6 +28,8 @@ _TORCH_WRITER = "inline_container"
 
 def cache_folder() -> Path:
     """Where anymask keeps what it downloads: $ANYMASK_HOME, or the user's cache folder. It need not exist."""
+    import platformdirs
+
     home = os.environ.get("ANYMASK_HOME")
     return Path(home).expanduser() if home else platformdirs.user_cache_path("anymask", appauthor=False)
 
@@ -44,7 +48,8 @@ def make_folder(path: str | Path) -> Path:
 def write_whole(path: str | Path, write: Callable[[Path], object], *, mode: int | None = None) -> None:
     """Let `write` fill a temporary file beside `path`, and move it there when it is whole.
 
-    `mode` is the file's from its first byte, such as 0o600 for what only its owner may read; the umask's by default.
+    `mode` is the file's from its first byte, such as 0o600 for what only its owner may read; None leaves it to the
+    umask.
     `path` holds its old content or all of the new one, never a part: against a crash of the process and for readers
     meanwhile; a power cut is left to the file system. A link is followed: the file that it points to is replaced.
 
@@ -107,6 +112,9 @@ def write_image_atomic(
         OutputError: the suffix names no image format, the format cannot hold the pixels, or as
             `write_bytes_atomic`.
     """
+    import numpy as np
+    from PIL import Image
+
     suffix = Path(path).suffix.lower()
     format_name = Image.registered_extensions().get(suffix)
     if format_name not in Image.SAVE:
@@ -121,3 +129,42 @@ def write_image_atomic(
         what = f"{image.dtype} pixels of shape {image.shape}"
         raise OutputError(f"{path}: {format_name} cannot hold {what}") from error
     write_bytes_atomic(path, encoded.getvalue())
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError if `folder` surely cannot be made or written to; nothing is made yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise OutputError(f"{existing}: is no folder, results cannot be written into it")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{existing}: cannot be written to; give -o a folder that can")
+
+
+@contextmanager
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write to; at the end its files move to `folder`, made if need be.
+
+    If anything fails before, or a file's place is taken by a folder, `folder` is left as it was, and if it was not
+    there it still is not. Raises OutputError.
+    """
+    check_folder(folder)
+    made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    staging: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".anymask-", dir=folder))
+        yield staging
+        written = sorted(staging.iterdir())
+        for path in written:
+            if (folder / path.name).is_dir():
+                raise OutputError(f"{folder / path.name}: is a folder, in the place of a result")
+        for path in written:
+            os.replace(path, folder / path.name)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to ({error.strerror or error})") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+        for path in made:  # no effect on those that got a file
+            with suppress(OSError):
+                path.rmdir()
