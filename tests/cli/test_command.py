@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 import anymask as package
 from anymask import cli
 from anymask.checkpoints import load
-from anymask.cli import build_app
+from anymask.cli import MAX_PIXELS_VARIABLE, build_app
+from anymask.data import images
 from anymask.errors import InputError
 from anymask.export.web import packaged_page
 from anymask.samples import sample_path
@@ -210,3 +213,18 @@ def test_what_nobody_foresaw_is_one_line_too(
     assert words in told and told.count("\n") == 1 and "Traceback" not in told
     assert cli.main(["--debug", "models", "list"]) == cli.BAD_INPUT
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_larger_images_are_taken_where_it_is_asked_for(
+    anymask: Callable[..., Any], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    Image.new("L", (10, 10)).save(tmp_path / "a.png")
+    command = ("edges", tmp_path / "a.png", "-o", tmp_path / "edges.png")
+    assert "100 pixels, more than the 99 allowed; raise --max-pixels" in refused(*command, "--max-pixels", "99")
+    assert "a number of pixels was expected" in refused("--max-pixels", "many", *command)
+    assert MAX_PIXELS_VARIABLE not in os.environ and not (tmp_path / "edges.png").exists()
+    assert cli.main(["--max-pixels=1,000"]) == 0
+
+
+def test_the_variable_is_the_readers() -> None:
+    assert MAX_PIXELS_VARIABLE == images.MAX_PIXELS_VARIABLE

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,7 +146,8 @@ def test_a_loop_that_tunes_the_decoder_trains_after_a_change_of_its_import() -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["build_sam", "predictor", "modeling", "automatic_mask_generator", "utils.transforms", "utils.amg"]
+    "name",
+    ["build_sam", "predictor", "modeling", "automatic_mask_generator", "utils.transforms", "utils.amg", "utils.onnx"],
 )
 def test_metas_modules_can_be_imported(name: str) -> None:
     module = importlib.import_module(f"anymask.compat.segment_anything.{name}")
@@ -164,3 +166,61 @@ def test_helpers_for_masks() -> None:
     assert amg.build_point_grid(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
     logits = torch.tensor([[[2.0, 0.5, -0.5, -2.0]]])
     assert amg.calculate_stability_score(logits, 0.0, 1.0).tolist() == [pytest.approx(1 / 3)]
+
+
+def _inputs(sam: drop_in.Sam, num_points: int, size: tuple[int, int], has_mask: bool) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(num_points)
+    side = sam.embedding_size
+    return {
+        "image_embeddings": torch.randn(1, sam.config.width, side, side, generator=generator),
+        "point_coords": torch.randint(0, 128, (1, num_points, 2), generator=generator).float(),
+        "point_labels": torch.randint(0, 4, (1, num_points), generator=generator).float(),
+        "mask_input": torch.randn(1, 1, 4 * side, 4 * side, generator=generator),
+        "has_mask_input": torch.tensor([float(has_mask)]),
+        "orig_im_size": torch.tensor(size, dtype=torch.float32),
+    }
+
+
+def test_metas_export_script_makes_a_file_for_any_points_and_sizes(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from anymask.compat.segment_anything.utils.onnx import SamOnnxModel
+
+    torch.manual_seed(0)
+    sam = drop_in.Sam.of(build_sam(SIZES["smoke"]).eval())
+    onnx_model = SamOnnxModel(sam, return_single_mask=True)
+    example = _inputs(sam, 5, (150, 225), True)
+    points = {1: "num_points"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the older exporter: that it is, and what it traces
+        torch.onnx.export(
+            onnx_model,
+            tuple(example.values()),
+            tmp_path / "sam.onnx",
+            input_names=list(example),
+            output_names=["masks", "iou_predictions", "low_res_masks"],
+            dynamic_axes={"point_coords": points, "point_labels": points},
+            opset_version=17,
+            dynamo=False,
+        )
+    session = onnxruntime.InferenceSession(tmp_path / "sam.onnx")
+    for num_points, size, has_mask in ((2, (96, 64), True), (5, (150, 225), False), (7, (40, 200), True)):
+        inputs = _inputs(sam, num_points, size, has_mask)
+        wanted = onnx_model(**inputs)
+        assert wanted[0].shape == (1, 1, *size)
+        found = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        for ours, theirs in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_stabilities_and_areas_of_an_export() -> None:
+    from anymask.compat.segment_anything.utils.amg import calculate_stability_score
+    from anymask.compat.segment_anything.utils.onnx import SamOnnxModel
+
+    torch.manual_seed(0)
+    sam = drop_in.Sam.of(build_sam(SIZES["smoke"]).eval())
+    inputs = _inputs(sam, 3, (60, 100), False)
+    plain, all_masks, low = SamOnnxModel(sam, False)(**inputs), *SamOnnxModel(sam, False, True)(**inputs)[1:]
+    assert torch.equal(all_masks, calculate_stability_score(low, 0.0, 1.0)) and torch.equal(low, plain[2])
+    masks, scores, stabilities, areas, _ = SamOnnxModel(sam, False, False, True)(**inputs)
+    assert torch.equal(scores, plain[1]) and areas.tolist() == (masks > 0).sum((-1, -2)).tolist()
+    assert torch.equal(stabilities, calculate_stability_score(masks, 0.0, 1.0))

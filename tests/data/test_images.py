@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from anymask.data.images import read_header, read_image
-from anymask.errors import AnymaskError, ImageError
+from anymask.errors import AnymaskError, ImageError, InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -326,10 +326,30 @@ class TestRefusals:
     def test_too_many_pixels_are_refused_from_the_header(self, tmp_path: Path) -> None:
         bomb = tmp_path / "bomb.png"
         bomb.write_bytes(png_of_size(60_000, 60_000))  # 10 GB once decoded
-        message = self.check(bomb, "3,600,000,000 pixels, more than the 500,000,000 allowed")
+        message = self.check(bomb, "3,600,000,000 pixels, more than the 200,000,000 allowed")
         assert "bomb.png" in message and "max_pixels" in message
         self.check(Image.new("L", (10, 10)), "100 pixels", max_pixels=99)
         assert read_image(Image.new("L", (10, 10)), max_pixels=100).shape == (10, 10, 3)
+
+    def test_many_bytes_a_pixel_are_refused_from_the_header(self, tmp_path: Path) -> None:
+        tifffile = pytest.importorskip("tifffile")
+        path = tmp_path / "bands.tif"
+        tifffile.imwrite(path, np.zeros((10, 10, 3), np.float32), photometric="rgb")
+        assert read_image(path, max_pixels=150).shape == (10, 10, 3)
+        self.check(path, "10×10 pixels of 12 bytes are 1,200 bytes, more than 8 for each of the 149", max_pixels=149)
+
+    def test_the_environment_says_how_many_pixels_an_image_may_have(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bomb = png_of_size(20_000, 20_000)
+        self.check(bomb, "400,000,000 pixels, more than the 200,000,000 allowed")
+        monkeypatch.setenv("ANYMASK_MAX_PIXELS", "400_000_000")
+        assert read_header(bomb).size == (20_000, 20_000)
+        monkeypatch.setenv("ANYMASK_MAX_PIXELS", "many")
+        with pytest.raises(InputError, match="ANYMASK_MAX_PIXELS=many"):
+            read_header(bomb)
+
+    def test_photographs_of_100_megapixels_are_taken(self) -> None:
+        for width, height in ((4000, 3000), (11656, 8742), (12000, 9000), (16320, 12240)):
+            assert read_header(png_of_size(width, height)).size == (height, width)
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "TIFF"])

@@ -70,20 +70,9 @@ def proxied(
     token = add_person(tmp_path / "people.json", "Ann")
     settings = Settings(page=page, people=tmp_path / "people.json", root_path="/annotate/")
     certificate = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem", "-subj", "/CN=localhost"]
+    subject = ["-addext", "subjectAltName=DNS:localhost"]
     subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-nodes",
-            "-newkey",
-            "rsa:2048",
-            "-days",
-            "2",
-            *certificate,
-            "-addext",
-            "subjectAltName=DNS:localhost",
-        ],
+        ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", *certificate, *subject],
         check=True,
         capture_output=True,
     )

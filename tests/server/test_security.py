@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from anymask.engine.store import Project
+from anymask.server.refusals import without_folders
 
 Make = Callable[..., TestClient]
 TOKEN = "correct-horse-battery"
@@ -344,3 +346,63 @@ def test_a_full_disk_is_told_and_no_place_of_the_servers(client: TestClient, mon
     monkeypatch.setattr("anymask.server.routes.images.check_upload", full)
     answer = client.post("/api/images", files={"file": ("a.png", b"x")})
     assert answer.status_code == 507 and "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        FileNotFoundError(2, "No usable temporary directory found in []"),
+    ],
+)
+def test_a_full_temporary_folder_is_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, project: Project, error: OSError
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.SpooledTemporaryFile.rollover", full)
+    answer = client.post("/api/images", files={"file": ("a.png", bytes(3 << 20))})
+    assert answer.status_code == 507 and answer.json() == {"error": "the server's disk is full"}
+    assert list((project.folder / "images").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/ann/my project/images/a.png: has no pixels", "a.png: has no pixels"),
+        ("a.png: cannot be read ('/srv/data/a.png')", "a.png: cannot be read ('a.png')"),
+        (
+            "fetch https://lab.example/a/b.png, or s3://bucket/c/d",
+            "fetch https://lab.example/a/b.png, or s3://bucket/c/d",
+        ),
+        ("width/height and 3/4 of it", "width/height and 3/4 of it"),
+    ],
+)
+def test_no_folder_of_the_servers_is_told(text: str, shown: str) -> None:
+    assert without_folders(text) == shown
+
+
+def test_a_link_out_of_the_images_folder_made_later_is_not_followed(
+    make_client: Make, tmp_path: Path, image_file: Callable[..., bytes]
+) -> None:
+    folder, secret = tmp_path / "photographs", tmp_path / "secret.png"
+    (folder / "below").mkdir(parents=True)
+    for path in (folder / "below" / "a.png", folder / "b.png", secret):
+        path.write_bytes(image_file())
+    (folder / "c.png").symlink_to(folder / "below" / "a.png")
+    client = make_client(folders=(folder,))
+    for _ in range(200):
+        images = {each["name"]: each["id"] for each in client.get("/api/images").json()["images"]}
+        if len(images) == 3:
+            break
+        time.sleep(0.05)
+    for name in ("below/a.png", "b.png"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(secret)
+        for what in ("file", "thumbnail"):
+            answer = client.get(f"/api/images/{images[name]}/{what}")
+            assert answer.status_code == 404 and "leads out of its folder" in answer.json()["error"]
+    (folder / "below" / "a.png").unlink()
+    (folder / "below" / "a.png").write_bytes(image_file())
+    assert client.get(f"/api/images/{images['c.png']}/file").status_code == 200  # a link within the folder

@@ -2,7 +2,8 @@
 
 Exit status: 0; 1 where a folder's images were done but for some that cannot be read, each with a line on standard
 error; 2 for bad input of any kind, with one line on standard error and nothing written; 130 when interrupted.
-`--debug`, anywhere on the line, or ANYMASK_DEBUG=1 shows the traceback as well.
+`--debug`, anywhere on the line, or ANYMASK_DEBUG=1 shows the traceback as well; `--max-pixels NUMBER`, anywhere on it,
+or ANYMASK_MAX_PIXELS takes larger images than by default.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Annotated
 import typer
 
 import anymask
-from anymask.errors import AnymaskError
+from anymask.errors import AnymaskError, InputError
 
+MAX_PIXELS_VARIABLE = "ANYMASK_MAX_PIXELS"
+"""That of `anymask.data.images`, which is not imported before it is needed."""
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -65,6 +68,10 @@ def build_app(verbs: Sequence[str] = VERBS) -> typer.Typer:
 def _anymask(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option("--max-pixels", metavar="NUMBER", min=1, help="Take images of up to so many pixels; 200,000,000."),
+    ] = None,
 ) -> None:
     """Segment anything, with any prompt."""
 
@@ -77,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     debug = "--debug" in arguments or os.environ.get("ANYMASK_DEBUG", "") not in ("", "0")
     arguments = [argument for argument in arguments if argument != "--debug"]
+    before = os.environ.get(MAX_PIXELS_VARIABLE)
     try:
+        arguments = _take_max_pixels(arguments)
         status = _app_for(arguments)(args=_expand(arguments), prog_name="anymask", standalone_mode=False)
     except AnymaskError as error:
         return _refuse(str(error), debug)
@@ -92,9 +101,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # what no one foresaw at all: a line of its own, and the traceback for who asks
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return _refuse(f"failed in a way that nobody foresaw: {what}; --debug shows where", debug)
+    finally:
+        if os.environ.get(MAX_PIXELS_VARIABLE) != before:
+            os.environ.pop(MAX_PIXELS_VARIABLE)
+            os.environ.update({} if before is None else {MAX_PIXELS_VARIABLE: before})
     if status == INTERRUPTED:
         print("anymask: interrupted", file=sys.stderr)
     return status if isinstance(status, int) else 0
+
+
+def _take_max_pixels(arguments: list[str]) -> list[str]:
+    """Put `--max-pixels NUMBER` into the environment, which all that reads images asks; return the other arguments."""
+    for place, argument in enumerate(arguments):
+        name, is_joined, said = argument.partition("=")
+        if name != "--max-pixels":
+            continue
+        said = said if is_joined else (arguments[place + 1 : place + 2] or [""])[0]
+        plain = said.replace("_", "").replace(",", "")
+        if not (plain.isascii() and plain.isdecimal() and 0 < int(plain) < 2**62):
+            raise InputError(f"--max-pixels {said[:40]}: a number of pixels was expected, such as 400000000")
+        os.environ[MAX_PIXELS_VARIABLE] = plain
+        return arguments[:place] + arguments[place + (1 if is_joined else 2) :] or ["--help"]
+    return arguments
 
 
 def _app_for(arguments: list[str]) -> typer.Typer:

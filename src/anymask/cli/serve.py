@@ -80,9 +80,6 @@ def serve(
             "and a token is demanded.",
         ),
     ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(metavar="NUMBER", min=1, help="Of an image; 120,000,000 unless it says otherwise.")
-    ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print address, token and project as a line of JSON when all is ready.")
@@ -126,8 +123,8 @@ def serve(
     settings = Settings(
         host=host, token=token, people=people, root_path=root_path, parts=_parts_folder(), export_at_start=True
     )
-    chosen = {"threads": threads, "max_pixels": max_pixels}
-    settings = dataclasses.replace(settings, **{name: value for name, value in chosen.items() if value is not None})
+    if threads is not None:
+        settings = dataclasses.replace(settings, threads=threads)
     if token is None and people is None and settings.needs_token:
         settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
     choice = _Choice(model=model, detector=detector, device=device, offline=offline, runtime=runtime)

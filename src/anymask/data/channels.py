@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from anymask.data.images import MAX_PIXELS, ImageSource, read_image
-from anymask.data.tiff import read_tiff
+from anymask.data.images import ImageSource, check_size, read_header, read_image
+from anymask.data.tiff import describe, read_tiff
 from anymask.errors import ImageError, InputError
 
 _TIFF = (".tif", ".tiff")
+_MAX_BYTES_PER_PIXEL = 16
+"""Of as many pixels as an image may have: a satellite's 120 million of 13 bands of 16 bits can be read."""
 _WORDS = re.compile(r"\s*([\d,\s]+?)\s*:\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*")
 
 
@@ -112,17 +114,22 @@ def read_mapped(source: ImageSource, mapping: ChannelMapping | None) -> UInt8[np
 def read_bands(path: str | Path) -> Shaped[np.ndarray, "h w c"]:
     """Read all bands of a file, as deep as they are stored: TIFF of any number of bands, PNG of 8 or 16 bits.
 
-    Bands may be interleaved, planar, or a page each. Raises ImageError; TIFF needs tifffile (extra `bands`).
+    Bands may be interleaved, planar, or a page each. What is too large (see `read_image`) is refused by its header.
+    Raises ImageError; TIFF needs tifffile (extra `bands`).
     """
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path}: there is no such file")
-    values = read_tiff(path, str(path)) if path.suffix.lower() in _TIFF else _other(path)
+    if path.suffix.lower() in _TIFF:
+        found = describe(path, str(path))
+        check_size(found.size[::-1], str(path), None, found.bytes_per_pixel, most=_MAX_BYTES_PER_PIXEL)
+        values = read_tiff(path, str(path))
+    else:
+        read_header(path)
+        values = _other(path)
     values = values[:, :, None] if values.ndim == 2 else values
     if values.ndim != 3 or not values.size or values.dtype.kind not in "uif":
         raise ImageError(f"{path}: holds {values.dtype} values of shape {values.shape}; bands of numbers were expected")
-    if values.shape[0] * values.shape[1] > MAX_PIXELS:
-        raise ImageError(f"{path}: {values.shape[1]}×{values.shape[0]} pixels are more than the {MAX_PIXELS:,} allowed")
     return values
 
 

@@ -6,6 +6,7 @@ Sources differ in depth, channels, transparency and orientation; whatever comes 
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +15,19 @@ from typing import IO, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PLANAR_CONFIGURATION, TiffImageFile
 
 from anymask.data.tiff import describe, is_tiff, read_tiff
-from anymask.errors import ImageError
+from anymask.errors import ImageError, InputError
 
-MAX_PIXELS = 500_000_000
+MAX_PIXELS = 200_000_000
+"""Of an image, decoded, unless MAX_PIXELS_VARIABLE says otherwise: the largest photographs, at a memory of 2 GiB."""
+MAX_PIXELS_VARIABLE = "ANYMASK_MAX_PIXELS"
+MAX_BYTES_PER_PIXEL = 8
+"""Of as many pixels as are allowed; of fewer, more: four channels of 16 bits."""
 PERCENTILES = (0.1, 99.9)
 
 ImageSource: TypeAlias = str | Path | bytes | IO[bytes] | Image.Image | NDArray[Any]
@@ -33,6 +38,8 @@ _FORMATS = (
     *("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "BMP", "GIF", "JPEG2000", "PPM", "PSD", "QOI"),
     *("SGI", "ICO"),
 )
+_PIXELS_TOGETHER = 1 << 22
+"""Whose depth or transparency is worked on at once."""
 _ORIENTATION_TAG = 0x0112
 _EXIF_AS_TEXT = {"Raw profile type exif", "XML:com.adobe.xmp"}
 """Texts of a PNG in which ImageMagick and Adobe keep its EXIF or XMP."""
@@ -42,7 +49,17 @@ _pillow_readers = 0
 _pillow_limit: int | None = None
 
 
-def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
+def pixel_limit() -> int:
+    """Return how many pixels an image may have: `MAX_PIXELS`, or what the environment says, which processes inherit."""
+    said = os.environ.get(MAX_PIXELS_VARIABLE, "").replace("_", "").replace(",", "").strip()
+    if not said:
+        return MAX_PIXELS
+    if not (said.isascii() and said.isdecimal() and 0 < int(said) < 2**62):
+        raise InputError(f"{MAX_PIXELS_VARIABLE}={said[:40]}: a number of pixels was expected, such as 400000000")
+    return int(said)
+
+
+def read_image(source: ImageSource, *, max_pixels: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as writable, contiguous H×W×3 uint8 RGB, upright.
 
     `source` is a path, the bytes of an image file, a binary file object, a PIL image, or an array: H×W or
@@ -59,7 +76,8 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     - Of an animation or a document of many pages, the first frame.
 
     A uint8 RGB array that is already contiguous and writable is returned as it is, not copied. Files of more
-    than `max_pixels` are refused from their header, before anything is decoded.
+    than `max_pixels` (`pixel_limit()` by default), or of more than 8 times as many bytes, are refused from their
+    header, before anything is decoded.
 
     Raises:
         ImageError: the source is missing, empty, damaged, not an image, without pixels, too large, or of
@@ -70,16 +88,15 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> UInt8[np
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "the PIL image")
         with _decoding(name), _pillow_limit_lifted():
-            _check_size(source.size, name, max_pixels)
+            check_size(source.size, name, max_pixels, _bytes_per_pixel(source))
             return _from_pil(source, name, encoded=None)
     stream, name = _open_stream(source)
     with stream, _decoding(name), _pillow_limit_lifted():
         image = _open_header(stream, name)
         if image is None:
-            _check_size(_tiff_header(stream, name).size[::-1], name, max_pixels)
-            return _from_tiff(stream, name)
+            return _from_tiff(stream, name, max_pixels)
         with image:
-            _check_size(image.size, name, max_pixels)
+            check_size(image.size, name, max_pixels, _bytes_per_pixel(image))
             return _from_pil(image, name, encoded=stream)
 
 
@@ -96,7 +113,7 @@ class Header(NamedTuple):
     """Stored without an orientation to be undone."""
 
 
-def read_header(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(source: str | Path | bytes, *, max_pixels: int | None = None) -> Header:
     """Read what kind of image a path or the bytes of a file are, and its size, decoding no pixels.
 
     Raises ImageError as `read_image`.
@@ -105,7 +122,7 @@ def read_header(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> 
     with stream, _decoding(name), _pillow_limit_lifted():
         image = _open_header(stream, name)
         header = _tiff_header(stream, name) if image is None else _header(image, stream)
-        _check_size(header.size[::-1], name, max_pixels)
+        check_size(header.size[::-1], name, max_pixels)
         return header
 
 
@@ -207,17 +224,18 @@ def _tiff_header(stream: IO[bytes], name: str) -> Header:
     return Header(format="TIFF", size=size, is_simple=False, is_upright=found.orientation == 1)
 
 
-def _from_tiff(stream: IO[bytes], name: str) -> UInt8[np.ndarray, "h w 3"]:
+def _from_tiff(stream: IO[bytes], name: str, max_pixels: int | None) -> UInt8[np.ndarray, "h w 3"]:
     """Decode a TIFF by its bands: grey, or the first three as red, green and blue; alpha is not heeded."""
+    _tiff_header(stream, name)
     stream.seek(0)
     encoded = stream.read()
+    found = describe(encoded, name)
+    check_size(found.size[::-1], name, max_pixels, found.bytes_per_pixel)
     values = read_tiff(encoded, name)
     values = values[:, :, :3] if values.ndim == 3 and values.shape[2] > 3 else values
     if values.dtype.kind not in "uifb" or values.ndim not in (2, 3):
         raise ImageError(f"{name}: a TIFF of {values.dtype} values of shape {values.shape}; grey or RGB was expected")
-    if values.dtype.itemsize > 2 or values.dtype.kind in "if":
-        values = values.astype(np.float64)
-    return np.require(_upright(_to_rgb(values, name), describe(encoded, name).orientation), np.uint8, ["C", "W", "E"])
+    return np.require(_upright(_to_rgb(values, name), found.orientation), np.uint8, ["C", "W", "E"])
 
 
 @contextmanager
@@ -242,15 +260,38 @@ def _pillow_limit_lifted() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _pillow_limit
 
 
-def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+def check_size(
+    size: tuple[int, int],
+    name: str,
+    max_pixels: int | None = None,
+    bytes_per_pixel: int = 1,
+    *,
+    most: int = MAX_BYTES_PER_PIXEL,
+) -> None:
+    """Raise ImageError for an image of `size` = (width, height) that is larger than allowed, or empty.
+
+    `most` bytes a pixel are allowed at `max_pixels` (`pixel_limit()` by default), more of smaller images.
+    """
     width, height = size
+    limit = pixel_limit() if max_pixels is None else max_pixels
     if not width or not height:
         raise ImageError(f"{name}: has no pixels ({width}×{height})")
-    if width * height > max_pixels:
+    hint = f"raise --max-pixels (max_pixels in Python, or {MAX_PIXELS_VARIABLE}) if the image is genuine"
+    if width * height > limit:
         raise ImageError(
-            f"{name}: {width}×{height} is {width * height:,} pixels, more than the {max_pixels:,} allowed; "
-            "raise max_pixels if the image is genuine"
+            f"{name}: {width}×{height} is {width * height:,} pixels, more than the {limit:,} allowed; {hint}"
         )
+    if width * height * bytes_per_pixel > limit * most:
+        raise ImageError(
+            f"{name}: {width}×{height} pixels of {bytes_per_pixel} bytes are {width * height * bytes_per_pixel:,} "
+            f"bytes, more than {most} for each of the {limit:,} pixels allowed; {hint}"
+        )
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    """Return what a pixel takes as it is decoded; 16-bit colour is read apart, at its full depth."""
+    sample = 2 if image.mode.startswith("I;16") or _is_deep_colour(image) else 4 if image.mode in ("I", "F") else 1
+    return sample * len(image.getbands())
 
 
 def _from_pil(image: Image.Image, name: str, *, encoded: IO[bytes] | None) -> UInt8[np.ndarray, "h w 3"]:
@@ -288,7 +329,10 @@ def _decode_deep_colour(encoded: IO[bytes], name: str, *, has_alpha: bool) -> ND
     array = cv2.imdecode(np.frombuffer(encoded.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.ndim != 3:
         raise ImageError(f"{name}: 16-bit colour stored in a way that is not read; save it as PNG")
-    return array[:, :, [2, 1, 0, *range(3, array.shape[2])] if has_alpha else [2, 1, 0]]
+    colour = array[:, :, :3][:, :, ::-1]
+    if not has_alpha or array.shape[2] == 3:
+        return colour
+    return np.asarray(cv2.cvtColor(array, cv2.COLOR_BGRA2RGBA, dst=array))
 
 
 def _png_orientation(stream: IO[bytes]) -> int:
@@ -355,32 +399,52 @@ def _from_array(array: NDArray[Any], name: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _to_rgb(array: NDArray[Any], name: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Any depth, 1 to 4 channels → RGB over white."""
+    """Any depth, 1 to 4 channels → RGB over white; a few rows at a time, as images can be huge."""
     if array.ndim == 2:
         array = array[:, :, None]
-    alpha = array[:, :, -1:] if array.shape[2] in (2, 4) else None
-    colour = array if alpha is None else array[:, :, :-1]
-    if colour.dtype == np.bool_:
-        colour = colour.astype(np.uint8) * np.uint8(255)
-    elif colour.dtype.itemsize > 1:
-        colour = _stretch(colour, name)
-    if alpha is not None:
-        colour = _over_white(colour, alpha)
-    return colour if colour.shape[2] == 3 else np.repeat(colour, 3, axis=2)
+    height, width, channels = array.shape
+    if array.dtype == np.uint8 and channels == 3:
+        return array
+    has_alpha = channels in (2, 4)
+    colour = array[:, :, :-1] if has_alpha else array
+    is_deep = colour.dtype.itemsize > 1 or colour.dtype.kind == "i"
+    low, high = _range(colour, name) if is_deep else (0.0, 0.0)
+    rgb = np.empty((height, width, 3), np.uint8)
+    for first in range(0, height, step := max(1, _PIXELS_TOGETHER // width)):
+        rows = slice(first, first + step)
+        part = _scale(colour[rows], low, high) if is_deep else colour[rows]
+        if part.dtype == np.bool_:
+            part = part.astype(np.uint8) * np.uint8(255)
+        rgb[rows] = _over_white(part, array[rows, :, -1:]) if has_alpha else part
+    return rgb
 
 
-def _stretch(values: NDArray[Any], name: str) -> UInt8[np.ndarray, "h w c"]:
-    """Map the percentiles `PERCENTILES` of the finite values to 0 and 255."""
+def _range(values: NDArray[Any], name: str) -> tuple[float, float]:
+    """Return the percentiles `PERCENTILES` of the finite values, or the extremes where the two coincide."""
+    if values.dtype == np.uint16:
+        return _range_of_16_bits(values)
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if not finite.size:
         raise ImageError(f"{name}: holds no finite value, only NaN or infinity")
     low, high = (float(bound) for bound in np.percentile(finite, PERCENTILES))
+    return (float(finite.min()), float(finite.max())) if low == high else (low, high)
+
+
+def _range_of_16_bits(values: UInt16[np.ndarray, "h w c"]) -> tuple[float, float]:
+    """Return the same by counting, as to sort takes the memory of several copies."""
+    counts = np.zeros(65536, np.int64)
+    step = max(1, _PIXELS_TOGETHER // (values.shape[1] * values.shape[2]))
+    for first in range(0, len(values), step):
+        counts += np.bincount(values[first : first + step].ravel(), minlength=65536)
+    upto = counts.cumsum()
+    places = [share / 100 * (int(upto[-1]) - 1) for share in PERCENTILES]
+    below = [int(np.searchsorted(upto, int(place), side="right")) for place in places]
+    above = [int(np.searchsorted(upto, min(int(place) + 1, int(upto[-1]) - 1), side="right")) for place in places]
+    low, high = (a + (b - a) * (place % 1) for a, b, place in zip(below, above, places, strict=True))
     if low == high:
-        low, high = float(finite.min()), float(finite.max())
-    if values.dtype.kind == "u":  # 16 bits: by table
-        mapped: UInt8[np.ndarray, "h w c"] = _scale(np.arange(65536), low, high)[values]
-        return mapped
-    return _scale(values, low, high)
+        present = np.flatnonzero(counts)
+        low, high = float(present[0]), float(present[-1])
+    return low, high
 
 
 def _scale(values: NDArray[Any], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
@@ -398,7 +462,7 @@ def _over_white(colour: UInt8[np.ndarray, "h w c"], alpha: NDArray[Any]) -> UInt
         alpha = alpha >> 8
     if alpha.min() == 255:
         return colour
-    darkness = (255 - colour) * alpha.astype(np.uint16)  # ≤ 255², in place from here: images can be huge
+    darkness = (255 - colour) * alpha.astype(np.uint16)  # ≤ 255²
     darkness += 127
     darkness //= 255
     return 255 - darkness.astype(np.uint8)

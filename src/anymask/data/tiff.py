@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ class TiffBands(NamedTuple):
     size: tuple[int, int]
     """(height, width), as stored."""
     num_bands: int
+    bytes_per_pixel: int
+    """Of all bands together."""
     is_rgb: bool
     """Whether it says that its first three bands are red, green and blue."""
     orientation: int
@@ -41,9 +44,11 @@ def describe(source: Path | bytes, name: str) -> TiffBands:
             raise ImageError(f"{name}: a TIFF of axes {axes}; one image of bands was expected")
         sides = shape[axes.index("Y")], shape[axes.index("X")]
         tag = page.tags.get(274)
+        num_bands = math.prod(shape) // max(1, sides[0] * sides[1])
         return TiffBands(
             size=sides,
-            num_bands=int(np.prod(shape)) // max(1, sides[0] * sides[1]),
+            num_bands=num_bands,
+            bytes_per_pixel=num_bands * np.dtype(file.series[0].dtype or np.uint8).itemsize,
             is_rgb=int(page.photometric) == _RGB,
             orientation=tag.value if tag is not None and tag.value in range(1, 9) else 1,
         )

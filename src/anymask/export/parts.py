@@ -122,11 +122,12 @@ class MetaDecoder(nn.Module):
 
     Source: the ONNX export of the public SAM code. Points may be padded by label −1, which is a token of its own there
     too; `single` returns the mask of a clear prompt for three points or more, the best of the others for fewer.
+    `by_stability` puts the stability of each mask at this offset of its logits in the place of its predicted IoU.
     """
 
-    def __init__(self, model: Sam, *, single: bool) -> None:
+    def __init__(self, model: Sam, *, single: bool, by_stability: float | None = None) -> None:
         super().__init__()
-        self.model, self.single = model, single
+        self.model, self.single, self.by_stability = model, single, by_stability
 
     def forward(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return masks (1, m, h, w) as logits at the original size, predicted IoUs (1, m), logits (1, m, hm, wm)."""
@@ -141,6 +142,9 @@ class MetaDecoder(nn.Module):
             {ours: inputs[theirs] for ours, theirs in _META_NAMES.items() if theirs in inputs}
         )
         logits, iou = (x[0] for x in self.model.decode(embedding, prompts))
+        if self.by_stability is not None:
+            inner, outer = ((logits > shift).sum((-1, -2)) for shift in (self.by_stability, -self.by_stability))
+            iou = inner / outer.clamp(min=1)
         if self.single:
             logits, iou = _choose(logits, iou, inputs["point_coords"].shape[1])
         return (
@@ -173,6 +177,8 @@ def _at_original_size(
 ) -> Float[Tensor, "1 m h w"]:
     """Do as `inference.resize.upsample_logits` does, for a (height, width) that is known only when the graph runs."""
     square = F.interpolate(logits, (model_size, model_size), mode="bilinear", align_corners=False)
+    if torch.jit.is_tracing():  # by the older exporter, which follows tensors where a length is asked for
+        return _traced_at_original_size(square, size, model_size, fit)
     original = tuple(_length(side) for side in size.unbind())
     if fit == "stretch":
         return F.interpolate(square, original, mode="bilinear", align_corners=False)
@@ -180,6 +186,16 @@ def _at_original_size(
     rows, columns = (_length(side, model_size) for side in resized.unbind())
     covered = square.narrow(2, 0, rows).narrow(3, 0, columns)
     return F.interpolate(covered, original, mode="bilinear", align_corners=False)
+
+
+def _traced_at_original_size(
+    square: Float[Tensor, "1 m s s"], size: Float[Tensor, " 2"], model_size: int, fit: Fit
+) -> Float[Tensor, "1 m h w"]:
+    height, width = size.long().unbind()
+    if fit != "stretch":
+        rows, columns = (model_size / size.max() * size + 0.5).floor().clamp(min=1).long().unbind()
+        square = square[:, :, :rows, :columns]
+    return F.interpolate(square, (height, width), mode="bilinear", align_corners=False)  # type: ignore[arg-type]
 
 
 def _length(value: Float[Tensor, ""], limit: int | None = None) -> int:

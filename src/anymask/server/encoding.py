@@ -21,7 +21,7 @@ from anymask.model import Sam
 from anymask.server import schemas
 from anymask.server.events import Events
 from anymask.server.pictures import file_state, read_pixels
-from anymask.server.refusals import Refused
+from anymask.server.refusals import Refused, without_folders
 from anymask.server.worker import Priority, Worker
 
 logger = logging.getLogger("anymask.server")
@@ -134,7 +134,7 @@ class Encoding:
         try:
             self._encode(image)
         except AnymaskError as error:
-            self._set(image.id, "failed", str(error).replace(f"{self._project.folder}/", ""))
+            self._set(image.id, "failed", without_folders(str(error)))
         except Exception as error:
             logger.exception("image %s could not be encoded", image.id)
             short = isinstance(error, MemoryError) or "alloc" in str(error)

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from anymask.data.files import write_bytes_atomic
 from anymask.data.images import Header, read_header, read_image
 from anymask.engine.pictures import image_bytes
+from anymask.engine.project_files import PLACE
 from anymask.engine.store import Project, StoredImage
 from anymask.errors import ImageError
 from anymask.inference.answers import read
@@ -32,13 +33,27 @@ _NO_LIMIT = 2**62
 def local_path(project: Project, image: StoredImage) -> Path:
     """Return where an image lies; one of a store elsewhere is fetched once, and kept. Raises ImageError."""
     if "://" not in image.location:
-        return project.path(image.location)
+        path = project.path(image.location)
+        if os.path.isabs(image.location) and not (project.folder / PLACE).exists():
+            _check_stays(path, image.name)
+        return path
     suffix = Path(image.location).suffix.lower()
     path = project.cache / "fetched" / f"{image.id}{suffix if suffix in SUFFIXES else ''}"
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         write_bytes_atomic(path, image_bytes(project, image))
     return path
+
+
+def _check_stays(path: Path, name: str) -> None:
+    """Raise ImageError for an image of a folder that became a link out of it since it was added.
+
+    Its name is its path in that folder. A project of `anymask engine init` has images of imports, which may be links.
+    """
+    place = path.as_posix()
+    folder = Path(place.removesuffix(f"/{name}")) if place.endswith(f"/{name}") else path.parent
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ImageError(f"{name}: leads out of its folder by now")
 
 
 def file_state(project: Project, image: StoredImage) -> str:

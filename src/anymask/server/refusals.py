@@ -76,7 +76,8 @@ def add_handlers(app: FastAPI) -> None:
     def _file(_: Request, error: OSError) -> JSONResponse:
         """A disk that is full, and other troubles with files; their places are the server's own business."""
         logger.error("%s", error)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        # tempfile tries to write to each folder, and says of full ones that there is none.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "temporary directory" in str(error)
         word = "the server's disk is full" if full else "the server cannot read or write a file; its log says more"
         return Refused(_FULL if full else 500, word).response()
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from anymask.data.images import MAX_PIXELS_VARIABLE, pixel_limit
+
+_PIXELS = 120_000_000
+
 
 def _packaged_page() -> Path:
     return Path(str(files("anymask.server"))) / "page"
@@ -17,6 +21,11 @@ def _spare_threads() -> int:
     """All cores but one, which is left to whoever does not wait for the model."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores - 1)
+
+
+def _pixels_served() -> int:
+    """What the environment says, or enough for photographs: several images are decoded at once."""
+    return pixel_limit() if os.environ.get(MAX_PIXELS_VARIABLE) else _PIXELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +53,7 @@ class Settings:
     """Until a body is whole, and a second more for each KiB that came."""
     send_seconds: float = 60
     """Until a client takes the next piece of an answer."""
-    max_pixels: int = 120_000_000
+    max_pixels: int = field(default_factory=_pixels_served)
     """Of an image, decoded."""
     max_waiting: int = 8
     """Images that wait for the encoder; one more is answered with 429."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from sqlalchemy import Connection, select
@@ -51,8 +52,7 @@ def import_found(project: Project, found: Iterable[FoundImage], *, source: str, 
             )
         )
     except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
+        _remove(written, project.folder / "images")
         raise
 
 
@@ -68,6 +68,18 @@ def placed(project: Project, image: FoundImage) -> FoundImage:
         return image
     location, digest = PurePosixPath(image.location), hashlib.blake2b(image.content, digest_size=6).hexdigest()
     return dataclasses.replace(image, location=str(location.with_stem(f"{location.stem}-{digest}")))
+
+
+def _remove(written: Sequence[Path], images: Path) -> None:
+    """Delete files, and the folders below that of images that are empty without them."""
+    for path in written:
+        path.unlink(missing_ok=True)
+    for path in written:
+        for folder in path.parents:
+            if folder == images or not folder.is_relative_to(images):
+                break
+            with suppress(OSError):  # it holds others
+                folder.rmdir()
 
 
 def _class_names(project: Project, found: Sequence[FoundImage], source: str) -> dict[str, str]:

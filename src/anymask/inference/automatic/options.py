@@ -18,6 +18,9 @@ from anymask.geometry import points
 from anymask.geometry.crops import DEFAULT_OVERLAP
 from anymask.model import SamConfig
 
+MAX_LAYERS = 6
+"""Of crops; the sixth has 4,096."""
+MAX_POINTS_PER_SIDE = 1024
 MIN_MEMORY = 1 << 20
 """The least that `memory_limit` may be, in bytes."""
 
@@ -72,7 +75,7 @@ class AutomaticOptions:
         self._check("crop_overlap_ratio", 0, 1)
         self._check("max_area_fraction", 0, 1)
         self._check_whole("points_per_batch", 1)
-        self._check_whole("crop_n_layers", 0)
+        self._check_whole("crop_n_layers", 0, MAX_LAYERS)
         self._check_whole("crop_n_points_downscale_factor", 1)
         self._check_whole("min_mask_region_area", 0)
         self._check_whole("memory_limit", MIN_MEMORY)
@@ -81,7 +84,7 @@ class AutomaticOptions:
         if (self.points_per_side is None) == (self.point_grids is None):
             raise InputError("give either points_per_side or point_grids, and None for the other")
         if self.points_per_side is not None:
-            self._check_whole("points_per_side", 1)
+            self._check_whole("points_per_side", 1, MAX_POINTS_PER_SIDE)
         if self.point_grids is not None:
             object.__setattr__(self, "point_grids", _checked_grids(self.point_grids, self.crop_n_layers + 1))
 
@@ -125,10 +128,11 @@ class AutomaticOptions:
             raise InputError(f"{name} is {value!r}; it must be a number {bounds}")
         object.__setattr__(self, name, float(value))
 
-    def _check_whole(self, name: str, least: int) -> None:
+    def _check_whole(self, name: str, least: int, most: int | None = None) -> None:
         value = getattr(self, name)
-        if not is_whole(value) or value < least:
-            raise InputError(f"{name} is {value!r}; it must be a whole number of {least} or more")
+        if not is_whole(value) or value < least or (most is not None and value > most):
+            bounds = f"of {least} or more" if most is None else f"from {least} to {most:,}"
+            raise InputError(f"{name} is {value!r}; it must be a whole number {bounds}")
         object.__setattr__(self, name, int(value))
 
 
