@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -43,19 +43,6 @@ def test_trunk(timm: ModuleType, randomise: Callable[..., None], training: bool)
         found, expected = ours.train(training)(images), theirs.train(training)(images)
     for one, other in zip(found, expected, strict=True):
         assert error(one.permute(0, 3, 1, 2), other) < TOLERANCE
-
-
-@pytest.fixture(scope="module")
-def transformers_with_timm(timm: ModuleType) -> Iterator[ModuleType]:
-    """transformers, which takes timm for absent where torchvision is, though no layer needs that."""
-    transformers = pytest.importorskip("transformers")
-    utils = transformers.utils
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (utils, utils.import_utils):
-            patch.setattr(module, "is_timm_available", lambda: True)
-        mapping = utils.import_utils.BACKENDS_MAPPING
-        patch.setitem(mapping, "timm", (lambda: True, mapping["timm"][1]))
-        yield transformers
 
 
 @pytest.fixture(scope="module")
