@@ -4,8 +4,10 @@
 
 Sizes: vit_b, vit_l and vit_h at 1024×1024, with Meta's code (segment-anything-py), transformers' SamVisionModel and
 OpenVINO as peers; hiera_t, hiera_s, hiera_b+ and hiera_l, SAM 2's, at 1024×1024, with transformers' Sam2Model and
-OpenVINO; vit_t at 1024×1024, with SAM-HQ's code (segment-anything-hq) and OpenVINO; compact, which is ours alone, at
-512×512 with OpenVINO. `--blocks` takes only the first blocks of a ViT: vit_h whole needs 3 GB a peer.
+OpenVINO; repvit_m1, EdgeTAM's, likewise with EdgeTamModel; vit_t at 1024×1024, with SAM-HQ's code
+(segment-anything-hq) and OpenVINO; efficienttam_ti and efficienttam_s at 1024×1024, which no package has, and compact,
+which is ours alone, at 512×512, with OpenVINO. `--blocks` takes only the first blocks of a ViT: vit_h whole needs 3 GB
+a peer.
 OpenVINO is given both the peer's graph and ours and held to float32, as it would otherwise compute in bfloat16 where
 the processor can. "anymask, bfloat16" is our choice of the same: `accelerate(model, encoder_dtype=torch.bfloat16)`.
 """
@@ -19,9 +21,13 @@ from typing import Any
 
 import torch
 
-from peers import hq_light_model, measure, meta_model, our_model, report, size_of, transformers_model
+from peers import has_levels, hq_light_model, measure, meta_model, our_model, report, size_of, transformers_model
 
-SIZES = ["vit_b", "vit_l", "vit_h", "vit_t", "hiera_t", "hiera_s", "hiera_b+", "hiera_l", "compact"]
+VITS = ["vit_b", "vit_l", "vit_h"]
+OF_SAM2 = ["hiera_t", "hiera_s", "hiera_b+", "hiera_l", "repvit_m1"]
+ALONE = ["efficienttam_ti", "efficienttam_s", "compact"]
+"""Of which no peer has the encoder."""
+SIZES = [*VITS, "vit_t", *OF_SAM2, *ALONE]
 
 
 def image(size: str) -> torch.Tensor:
@@ -50,7 +56,7 @@ def build_hq(size: str) -> Callable[[], Any]:
 
 def build_transformers(size: str, blocks: int | None) -> Callable[[], Any]:
     model, x = transformers_model(size, blocks), image(size)
-    if size.startswith("hiera"):
+    if has_levels(size):
         return lambda: model.get_image_embeddings(x)[-1]
     return lambda: model.vision_encoder(x)[0]
 
@@ -95,9 +101,9 @@ def peers_of(size: str, blocks: int | None, threads: int) -> dict[str, Callable[
     if size == "vit_t":
         peers["segment-anything-hq"] = partial(build_hq, size)
         peers["openvino (its graph)"] = partial(build_openvino, "theirs", size, blocks, threads)
-    elif size.startswith("hiera"):
+    elif has_levels(size):
         peers["transformers"] = partial(build_transformers, size, blocks)
-    elif size != "compact":
+    elif size in VITS:
         peers["segment-anything"] = partial(build_meta, size, blocks)
         peers["transformers"] = partial(build_transformers, size, blocks)
         peers["openvino (meta's graph)"] = partial(build_openvino, "theirs", size, blocks, threads)
@@ -111,8 +117,8 @@ def relative_errors(size: str, blocks: int | None) -> dict[str, float]:
         ours = build_ours(size, blocks, torch.float32)()
         halved = build_ours(size, blocks, torch.bfloat16)()
         errors = {"bfloat16": float((halved - ours).abs().max() / ours.abs().max())}
-        if size != "compact":
-            build = build_transformers if size.startswith("hiera") else build_meta
+        if size not in ALONE:
+            build = build_transformers if has_levels(size) else build_meta
             theirs = (build_hq(size) if size == "vit_t" else build(size, blocks))()
             errors["peer"] = float((ours - theirs).abs().max() / theirs.abs().max())
     return errors

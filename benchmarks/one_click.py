@@ -3,9 +3,10 @@
     python benchmarks/one_click.py [--decoder sam] [--rounds 60] [--threads 2]
 
 Decoders: sam is vit_b's, and with it vit_l's, vit_h's and vit_t's; peers are Meta's code (segment-anything-py) and
-transformers' SamModel, with the same weights. sam2 is SAM 2's, with its skips, against transformers' Sam2Model; hq is
-SAM-HQ's light model's, against its own code (segment-anything-hq); compact is our own model's, half as wide, against
-Meta's classes at that width. Ours has been told of the image beforehand, as by `Predictor.set_image`.
+transformers' SamModel, with the same weights. sam2 is SAM 2's, with its skips, against transformers' Sam2Model, and
+edgetam EdgeTAM's against EdgeTamModel; hq is SAM-HQ's light model's, against its own code (segment-anything-hq);
+compact is our own model's, half as wide, against Meta's classes at that width. Ours has been told of the image
+beforehand, as by `Predictor.set_image`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from peers import (
+    has_levels,
     hq_light_model,
     measure,
     meta_decoder,
@@ -29,7 +31,7 @@ from peers import (
 )
 
 POINT = (412.0, 300.0)
-SIZES = {"sam": "vit_b", "sam2": "hiera_t", "hq": "vit_t", "compact": "compact"}
+SIZES = {"sam": "vit_b", "sam2": "hiera_t", "edgetam": "repvit_m1", "hq": "vit_t", "compact": "compact"}
 
 
 def embedding(decoder: str) -> torch.Tensor:
@@ -53,7 +55,7 @@ def build_ours(decoder: str) -> Callable[[], Any]:
     model, features = our_model(SIZES[decoder]), embedding(decoder)
     with torch.inference_mode():
         hq = model.mask_decoder.image_features(features, early_features()) if decoder == "hq" else None
-        skips = fine_features() if decoder == "sam2" else None
+        skips = fine_features() if has_levels(SIZES[decoder]) else None
         encoded = model.prepare(Embedding(features=features, hq=hq, skips=skips))
 
     def click() -> Any:
@@ -92,7 +94,7 @@ def build_hq(decoder: str) -> Callable[[], Any]:
 
 def build_transformers(decoder: str) -> Callable[[], Any]:
     model, features = transformers_model(SIZES[decoder]), embedding(decoder)
-    embeddings = [*reversed(fine_features()), features] if decoder == "sam2" else features
+    embeddings = [*reversed(fine_features()), features] if has_levels(SIZES[decoder]) else features
 
     def click() -> Any:
         return model(
@@ -110,15 +112,15 @@ def peers_of(decoder: str) -> dict[str, Callable[[], Callable[[], Any]]]:
     ours = {"anymask": partial(build_ours, decoder)}
     if decoder == "hq":
         return ours | {"segment-anything-hq": partial(build_hq, decoder)}
-    theirs = {} if decoder == "sam2" else {"segment-anything": partial(build_meta, decoder)}
-    has_transformers = decoder in ("sam", "sam2")
+    theirs = {} if has_levels(SIZES[decoder]) else {"segment-anything": partial(build_meta, decoder)}
+    has_transformers = decoder == "sam" or has_levels(SIZES[decoder])
     return ours | theirs | ({"transformers": partial(build_transformers, decoder)} if has_transformers else {})
 
 
 def relative_error(decoder: str) -> float:
     """Return how far our logits are from the peer's, relative to the largest; SAM-HQ's hands out its best alone."""
     with torch.inference_mode():
-        if decoder == "sam2":
+        if has_levels(SIZES[decoder]):
             theirs = build_transformers(decoder)().pred_masks[0, 0]
         else:
             theirs = (build_hq(decoder) if decoder == "hq" else build_meta(decoder))()[0]

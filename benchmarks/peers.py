@@ -26,6 +26,7 @@ import torch
 
 import anymask  # noqa: F401 (all peers' threads wait as its do: the processes started here inherit the policy)
 from machine import machine
+from stand_ins import transformers_with_timm
 
 Build = Callable[[], Callable[[], Any]]
 """Makes the peer, outside the clock; what it returns is what is timed."""
@@ -171,21 +172,29 @@ def our_model(size: str = "vit_b", blocks: int | None = None) -> Any:
     if size.startswith("vit"):
         model.load_state_dict(state_of(meta_model(size, blocks)))
     for name, parameter in model.named_parameters():
-        if size.startswith("hiera") and ("pos_embed" in name or name.endswith("no_mem_embed") or ".conv_s" in name):
+        if not size.startswith("vit") and ("pos_embed" in name or name.endswith("no_mem_embed") or ".conv_s" in name):
             torch.nn.init.normal_(parameter, std=0.05)
     return model
 
 
 def transformers_model(size: str = "vit_b", blocks: int | None = None) -> Any:
     """The same weights in transformers, from a folder that we write in its format."""
-    import transformers
-
     from anymask.checkpoints import save_model
 
     with tempfile.TemporaryDirectory() as folder:
         save_model(our_model(size, blocks), folder, format="huggingface")
-        found = transformers.Sam2Model if size.startswith("hiera") else transformers.SamModel
+        if size.startswith("repvit"):
+            with transformers_with_timm() as transformers:
+                return transformers.EdgeTamModel.from_pretrained(folder).eval()
+        import transformers
+
+        found = transformers.Sam2Model if has_levels(size) else transformers.SamModel
         return found.from_pretrained(folder).eval()
+
+
+def has_levels(size: str) -> bool:
+    """Whether a size is one of SAM 2's whose decoder takes levels of the encoder, as transformers has them."""
+    return size.startswith(("hiera", "repvit"))
 
 
 def state_of(model: Any) -> dict[str, torch.Tensor]:

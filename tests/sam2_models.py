@@ -21,7 +21,15 @@ def small_config(kind: str) -> SamConfig:
         sigmoid_iou=True,
         min_stability=0.98,
     )
-    return SamConfig(encoder=ENCODERS[kind], decoder=decoder, width=64, image_size=96, fit="stretch", pads_boxes=True)
+    return SamConfig(
+        encoder=ENCODERS[kind],
+        decoder=decoder,
+        width=64,
+        image_size=96,
+        pred_iou_thresh=0.8,
+        fit="stretch",
+        pads_boxes=True,
+    )
 
 
 def small(kind: str) -> Sam:

@@ -223,6 +223,10 @@ WRAPPERS = {
     },
     "a state beside an epoch": lambda state: {"model_state_dict": state, "epoch": 3, "optimizer": {"lr": 1e-3}},
     "a state named otherwise": lambda state: {"model_state": state, "iteration": 3},
+    "micro-sam": lambda state: {
+        "model_state": {f"sam.{name}": x for name, x in state.items()},
+        "decoder_state": {"base.0.weight": torch.ones(3)},
+    },
     "Lightning": lambda state: {
         "state_dict": {**{f"model.{name}": x for name, x in state.items()}, "loss.weight": torch.ones(3)},
         "pytorch-lightning_version": "2.4",

@@ -382,12 +382,17 @@ def test_the_catalogue_holds_together() -> None:
         assert entry.name == name and entry.licence and entry.description
         for file in entry.files:
             assert file.url.startswith("https://")
-            unpublished = file.name == "config.json" or entry.kind in ("edgetam", "efficienttam")
-            assert (file.sha256 is None) == unpublished
+            published = name.startswith(("sam-", "mobile-sam", "sam2-hiera", "sam2.1-hiera", "facebook/sam-vit"))
+            assert (file.sha256 is not None) == (published and file.name != "config.json")
             if file.sha256 is not None:
                 assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
                 hashes.append(file.sha256)
     assert len(set(hashes)) == len(hashes)
+    micro_sam = {f"vit_{size}_{what}" for size in "tbl" for what in ("lm", "em_organelles")}
+    assert micro_sam | {"vit_b_medical_imaging", "medsam-vit-b", "medsam2"} <= set(CATALOGUE)
+    assert {CATALOGUE[name].licence for name in micro_sam} == {"CC-BY-4.0"}
+    folders = {f"facebook/sam2{point}-hiera-{size}" for point in ("", ".1") for size in ("tiny", "base-plus", "large")}
+    assert all(CATALOGUE[name].is_folder for name in (*folders, "yonigozlan/EdgeTAM-hf", "wanglab/medsam-vit-base"))
     assert CATALOGUE["facebook/sam-vit-base"].is_folder and not CATALOGUE["sam-vit-b"].is_folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,14 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from anymask.checkpoints.huggingface_sam2 import format_config
 from anymask.checkpoints.key_map import KeyMap
 from anymask.checkpoints.load import load_model, read_checkpoint, read_memory, save_model
 from anymask.checkpoints.sam2 import meta_name, our_name, side_of
 from anymask.checkpoints.tensors import State, empty_model
 from anymask.errors import CheckpointError, UnknownModelError
 from anymask.model import SIZES, Sam, SamConfig
+from sam2_models import small
 
-HIERAS = [name for name, config in SIZES.items() if config.encoder.kind == "hiera"]
+KINDS = ("hiera", "repvit", "plain_vit")
+OF_SAM2 = [name for name, config in SIZES.items() if config.encoder.kind in KINDS]
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +50,20 @@ def same(one: Sam, other: Sam) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize("size", HIERAS)
+@pytest.mark.parametrize("size", OF_SAM2)
 def test_names_go_there_and_back(size: str) -> None:
     names = list(empty_model(SIZES[size]).state_dict())
     keys = KeyMap(3, sam2=True)
-    for there, back in ((keys.to_hugging_face, keys.from_hugging_face), (meta_name, our_name)):
+    maps = [(meta_name, our_name), (keys.to_hugging_face, keys.from_hugging_face)]
+    if SIZES[size].encoder.kind == "plain_vit":  # which transformers does not have
+        maps.pop()
+    for there, back in maps:
         theirs = [there(name) for name in names]
         assert len(set(theirs)) == len(names)
         assert [back(name) for name in theirs] == names
 
 
-@pytest.mark.parametrize("size", HIERAS)
+@pytest.mark.parametrize("size", OF_SAM2)
 def test_the_published_sizes_are_told_by_their_tensors(size: str, tmp_path: Path) -> None:
     from anymask.checkpoints.sam2 import understand
 
@@ -69,6 +76,8 @@ def test_the_published_sizes_are_told_by_their_tensors(size: str, tmp_path: Path
     [
         ("sam2.1_hiera_tiny.pt", 1024),
         ("MedSAM2_512.pt", 512),
+        ("MedSAM2_latest.pt", 512),
+        ("MedSAM2_2411.pt", 512),
         ("efficienttam_s_512x512.pt", 512),
         ("tiny-1512.pt", 1024),
     ],
@@ -149,6 +158,27 @@ def test_a_truncated_file_is_refused(state: State, tmp_path: Path) -> None:
     (tmp_path / "file.pt").write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckpointError, match="truncated or damaged"):
         read_checkpoint(tmp_path / "file.pt")
+
+
+def test_a_folder_whose_size_the_tensors_contradict_is_refused(tmp_path: Path) -> None:
+    model = small("hiera")
+    save_model(model, tmp_path / "folder", "huggingface")
+    for changed, said in (({"depths": (1, 1, 3, 1)}, "tensors are missing"), ({"width": 32}, "was expected")):
+        config = replace(model.config, encoder=replace(model.config.encoder, **changed))
+        values = format_config(config, torch.float32)
+        (tmp_path / "folder" / "config.json").write_text(json.dumps(values))
+        with pytest.raises(CheckpointError, match=rf"image_encoder\.trunk\..* {said}|{said}.*image_encoder\.trunk"):
+            read_checkpoint(tmp_path / "folder")
+    values["prompt_encoder_config"]["image_size"] = [256, 512]
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="no squares"):
+        read_checkpoint(tmp_path / "folder")
+
+
+def test_transformers_has_no_efficienttam(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no SAM 2 with a plain_vit encoder; save the model as native"):
+        save_model(small("plain_vit"), tmp_path / "folder", "huggingface")
+    assert not (tmp_path / "folder").exists()
 
 
 def test_sam_3_is_named_with_its_licence(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import threading
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from anymask.checkpoints import load_model, model_hash
+from anymask.checkpoints import load_model, model_hash, save_model
 from anymask.checkpoints.catalogue import CATALOGUE, ModelEntry, RemoteFile
+from anymask.model import build_sam
 from anymask.samples import sample_path
+from sam2_models import small_config
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -81,6 +85,9 @@ def test_list_is_a_table_of_every_name(anymask: Callable[..., Any]) -> None:
     out = anymask("models", "list").out
     assert "anymask-s" in out
     assert all(name in out for name in CATALOGUE)
+    rows = {row["name"]: row for row in json.loads(anymask("models", "list", "--json").out)}
+    licences = {name: rows[name]["licence"] for name in ("sam-vit-b", "sam2.1-hiera-tiny", "vit_b_lm", "medsam2")}
+    assert list(licences.values()) == ["Apache-2.0", "Apache-2.0", "CC-BY-4.0", "CC-BY-SA-4.0"]
 
 
 def test_convert_keeps_the_model(anymask: Callable[..., Any], smoke_weights: Path, tmp_path: Path) -> None:
@@ -90,6 +97,26 @@ def test_convert_keeps_the_model(anymask: Callable[..., Any], smoke_weights: Pat
     assert anymask("models", "convert", "anymask-s", "-o", half, "--dtype", "float16").status == 0
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     load_model(half)
+
+
+def test_what_videos_need_is_kept_on_request(
+    anymask: Callable[..., Any], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    """From Meta's file to ours and back to Meta's: not a tensor is lost."""
+    model = build_sam(dataclasses.replace(small_config("repvit"), image_size=256))
+    save_model(
+        model,
+        tmp_path / "edgetam_256.pt",
+        "meta",
+        memory={"memory_encoder.x": torch.ones(3), "no_obj_ptr": torch.ones(1, 4)},
+    )
+    there, without, back = (tmp_path / name for name in ("ours.safetensors", "less.safetensors", "again_256.pt"))
+    anymask("models", "convert", tmp_path / "edgetam_256.pt", "-o", there, "--keep-memory")
+    anymask("models", "convert", there, "-o", back, "--format", "meta", "--keep-memory")
+    first, last = (torch.load(path, weights_only=True)["model"] for path in (tmp_path / "edgetam_256.pt", back))
+    assert first.keys() == last.keys() and all(torch.equal(first[name], last[name]) for name in first)
+    anymask("models", "convert", there, "-o", without)
+    assert "holds no memory" in refused("models", "convert", without, "-o", back, "--format", "meta", "--keep-memory")
 
 
 def test_bad_conversions(refused: Callable[..., str], smoke_weights: Path, tmp_path: Path) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.util
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from enum import Enum
-from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -170,47 +167,28 @@ def sam2_package() -> Iterator[ModuleType]:
         yield importlib.import_module("sam2")
 
 
-class _Anything(ModuleType):
-    """A module that has whatever is asked of it: classes by capital names, modules by others."""
-
-    __path__: tuple[str, ...] = ()
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name == "InterpolationMode":
-            value: object = Enum(name, "NEAREST BILINEAR BICUBIC BOX HAMMING LANCZOS NEAREST_EXACT")
-        else:
-            value = type(name, (), {}) if name[0].isupper() else _Anything(f"{self.__name__}.{name}")
-        setattr(self, name, value)
-        return value
-
-
-class _TorchvisionOfAnything(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds torchvision and all in it, for timm, which reads its names when it is imported and needs none here."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        is_torchvision = fullname.partition(".")[0] == "torchvision"
-        return ModuleSpec(fullname, self, is_package=True) if is_torchvision else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Anything(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Leave it as it is."""
+def _stand_ins() -> ModuleType:
+    """Return the benchmarks' way to import timm, which is no part of the package."""
+    path = Path(__file__).parents[2] / "benchmarks" / "stand_ins.py"
+    spec = importlib.util.spec_from_file_location("stand_ins", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
 def timm() -> ModuleType:
-    """The package `timm`; where torchvision is absent, it is stood in for while timm is imported, and gone at once."""
+    """The package `timm`, imported without torchvision."""
     if importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed")
-    if "timm" in sys.modules or importlib.util.find_spec("torchvision") is not None:
-        return importlib.import_module("timm")
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(sys, "meta_path", [_TorchvisionOfAnything(), *sys.meta_path])
-        warnings.simplefilter("ignore")  # of what torch means to drop
-        package = importlib.import_module("timm")
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    return package
+    imported: ModuleType = _stand_ins().import_timm()
+    return imported
+
+
+@pytest.fixture(scope="session")
+def transformers_with_timm(timm: ModuleType) -> Iterator[ModuleType]:
+    """transformers, whose EdgeTAM asks for timm."""
+    pytest.importorskip("transformers")
+    with _stand_ins().transformers_with_timm() as transformers:
+        yield transformers

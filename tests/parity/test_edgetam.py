@@ -1,25 +1,22 @@
-"""EdgeTAM's trunk against timm's RepViT, and the whole of it against transformers' EdgeTamModel, its folder read."""
+"""EdgeTAM's trunk against timm's RepViT, the whole of it against EdgeTamModel, whose folders are read and written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from anymask.checkpoints.load import load_model, read_checkpoint
-from anymask.model import SIZES, Prompts, RepViTConfig
+from anymask.checkpoints.key_map import TIED
+from anymask.checkpoints.load import load_model, read_checkpoint, save_model
+from anymask.model import SIZES, RepViTConfig
 from anymask.model.repvit import RepViT
+from sam2_peers import TOLERANCE, check_answers, check_levels, error
 
-TOLERANCE = 1e-4
 SIDE = 256
-
-
-def error(ours: Tensor, theirs: Tensor) -> float:
-    assert ours.shape == theirs.shape
-    return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
 def settle(network: nn.Module, images: Tensor) -> None:
@@ -49,19 +46,6 @@ def test_trunk(timm: ModuleType, randomise: Callable[..., None], training: bool)
 
 
 @pytest.fixture(scope="module")
-def transformers_with_timm(timm: ModuleType) -> Iterator[ModuleType]:
-    """transformers, which takes timm for absent where torchvision is, though no layer needs that."""
-    transformers = pytest.importorskip("transformers")
-    utils = transformers.utils
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (utils, utils.import_utils):
-            patch.setattr(module, "is_timm_available", lambda: True)
-        mapping = utils.import_utils.BACKENDS_MAPPING
-        patch.setitem(mapping, "timm", (lambda: True, mapping["timm"][1]))
-        yield transformers
-
-
-@pytest.fixture(scope="module")
 def folder(
     transformers_with_timm: ModuleType, randomise: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
@@ -87,28 +71,26 @@ def folder(
         reference.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
     path = tmp_path_factory.mktemp("edgetam")
     reference.save_pretrained(path)
-    return SimpleNamespace(reference=reference, path=path)
+    return SimpleNamespace(reference=reference, path=path, side=SIDE)
 
 
-@pytest.mark.parametrize("multimask", [True, False])
-def test_whole_path(folder: SimpleNamespace, multimask: bool) -> None:
+def test_whole_path(folder: SimpleNamespace) -> None:
     config, _, kind = read_checkpoint(folder.path)
     assert kind == "huggingface"
     assert (config.encoder, config.decoder) == (SIZES["repvit_m1"].encoder, SIZES["repvit_m1"].decoder)
     ours = load_model(folder.path)
-    images = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
-    points = torch.tensor([[[[30.0, 40.0]], [[200.0, 90.0]]]])
-    labels = torch.ones(1, 2, 1, dtype=torch.long)
-    with torch.no_grad():
-        levels = folder.reference.get_image_embeddings(images)
-        theirs = folder.reference(
-            image_embeddings=list(levels), input_points=points, input_labels=labels, multimask_output=multimask
-        )
-        embedding = ours.prepare(ours.encode(images))
-        answer = ours.answer(embedding, Prompts.build(points=points, labels=labels), multimask=multimask)
-    assert embedding.skips is not None and answer.object_score is not None
-    for found, expected in zip((embedding.skips[1], embedding.skips[0], embedding.features), levels, strict=True):
-        assert error(found, expected) < TOLERANCE
-    assert error(answer.logits, theirs.pred_masks) < TOLERANCE
-    assert error(answer.iou, theirs.iou_scores) < TOLERANCE
-    assert error(answer.object_score, theirs.object_score_logits[..., 0]) < TOLERANCE
+    check_levels(ours, folder)
+    check_answers(ours, folder)
+
+
+def test_folder_written_by_us_is_read_by_transformers(
+    folder: SimpleNamespace, transformers_with_timm: ModuleType, tmp_path: Path
+) -> None:
+    save_model(load_model(folder.path), tmp_path / "again", "huggingface")
+    assert read_checkpoint(tmp_path / "again")[0] == read_checkpoint(folder.path)[0]
+    again, report = transformers_with_timm.EdgeTamModel.from_pretrained(tmp_path / "again", output_loading_info=True)
+    assert set(report["missing_keys"]) <= {TIED}
+    assert not report["unexpected_keys"] and not report["mismatched_keys"]
+    for name, tensor in folder.reference.state_dict().items():
+        if name != TIED:
+            assert torch.equal(again.state_dict()[name], tensor), name

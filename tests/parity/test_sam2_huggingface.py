@@ -13,24 +13,18 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from anymask.checkpoints.key_map import TIED, KeyMap
 from anymask.checkpoints.load import load_model, read_checkpoint, save_model
 from anymask.model import SIZES, HieraConfig, Prompts, Sam
+from sam2_peers import check_answers, check_levels, images
 
-TOLERANCE = 1e-4
 SHORTER = {
     "hiera_t": {"blocks_per_stage": [1, 2, 2, 1], "global_attention_blocks": [4]},
     "hiera_s": {"blocks_per_stage": [1, 2, 3, 1], "global_attention_blocks": [4, 5]},
     "hiera_b+": {"blocks_per_stage": [2, 1, 2, 1], "global_attention_blocks": [4]},
     "hiera_l": {"blocks_per_stage": [1, 1, 3, 1], "global_attention_blocks": [3]},
 }
-
-
-def error(ours: Tensor, theirs: Tensor) -> float:
-    assert ours.shape == theirs.shape
-    return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
 @pytest.fixture(scope="module")
@@ -85,63 +79,6 @@ def shorter(request: pytest.FixtureRequest, folder_of: Callable[..., SimpleNames
     return folder_of(request.param, 256, **SHORTER[request.param])
 
 
-def images(side: int) -> Tensor:
-    return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(5))
-
-
-def check_levels(ours: Sam, peer: SimpleNamespace) -> None:
-    """Compare the image embedding, and the skips that the decoder adds."""
-    with torch.no_grad():
-        embedding = ours.encode(images(peer.side))
-        levels = peer.reference.get_image_embeddings(images(peer.side))
-    assert embedding.skips is not None
-    for found, expected in zip((embedding.skips[1], embedding.skips[0], embedding.features), levels, strict=True):
-        assert error(found, expected) < TOLERANCE
-
-
-def check_answers(ours: Sam, peer: SimpleNamespace) -> None:
-    """Compare the answers to points, boxes and both, then to a mask and a click more; prepared and not."""
-    side = peer.side
-    points = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(6)) * side
-    labels = torch.tensor([[[1, 0], [1, 1], [0, 1]]])
-    boxes = torch.tensor([[[0.1, 0.2, 0.5, 0.9], [0.0, 0.0, 1.0, 0.7], [0.4, 0.1, 0.6, 0.3]]]) * side
-    asked = (
-        ({"points": points, "labels": labels}, {"input_points": points, "input_labels": labels}),
-        ({"boxes": boxes}, {"input_boxes": boxes}),
-        (
-            {"points": points, "labels": labels, "boxes": boxes},
-            {"input_points": points, "input_labels": labels, "input_boxes": boxes},
-        ),
-    )
-    with torch.no_grad():
-        plain = ours.encode(images(side))
-        levels = peer.reference.get_image_embeddings(images(side))
-        for our_prompt, their_prompt in asked:
-            for multimask in (True, False):
-                theirs = peer.reference(image_embeddings=list(levels), multimask_output=multimask, **their_prompt)
-                for embedding in (plain, ours.prepare(plain)):
-                    check(ours, embedding, our_prompt, multimask, theirs)
-        one = points[:, :1], labels[:, :1]
-        first = peer.reference(image_embeddings=list(levels), input_points=one[0], input_labels=one[1])
-        mask = first.pred_masks[:, :, 0]
-        theirs = peer.reference(
-            image_embeddings=list(levels),
-            input_points=one[0],
-            input_labels=one[1],
-            input_masks=mask,
-            multimask_output=False,
-        )
-        check(ours, plain, {"points": one[0], "labels": one[1], "masks": mask}, False, theirs)
-
-
-def check(ours: Sam, embedding: object, prompt: dict[str, Tensor], multimask: bool, theirs: SimpleNamespace) -> None:
-    answer = ours.answer(embedding, Prompts.build(**prompt), multimask=multimask)
-    assert answer.object_score is not None
-    assert error(answer.logits, theirs.pred_masks) < TOLERANCE
-    assert error(answer.iou, theirs.iou_scores) < TOLERANCE
-    assert error(answer.object_score, theirs.object_score_logits[..., 0]) < TOLERANCE
-
-
 def test_every_size_with_fewer_blocks(shorter: SimpleNamespace) -> None:
     ours = load_model(shorter.path)
     check_levels(ours, shorter)
@@ -153,7 +90,9 @@ def test_tiny_at_512(folder_of: Callable[..., SimpleNamespace]) -> None:
     config, _, kind = read_checkpoint(whole.path)
     assert kind == "huggingface"
     assert (config.encoder, config.decoder) == (SIZES["hiera_t"].encoder, SIZES["hiera_t"].decoder)
-    check_levels(load_model(whole.path), whole)
+    ours = load_model(whole.path)
+    check_levels(ours, whole)
+    check_answers(ours, whole)
 
 
 @pytest.mark.long

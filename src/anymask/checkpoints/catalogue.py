@@ -2,8 +2,9 @@
 
 The hexadecimal digits in the names of Meta's files are the start of their MD5, which no longer proves anything. The
 SHA-256 below are those that Hugging Face records for its own files (Git LFS), and for Meta's and MobileSAM's files
-those on which independent public sources agree (copies stored under Git LFS, registries of other packages). For EdgeTAM
-and EfficientTAM no source gives any.
+those on which independent public sources agree (copies stored under Git LFS, registries of other packages). What has
+none here is published without: micro-sam's registry has hashes of another kind, and for EdgeTAM, EfficientTAM, MedSAM
+and SAM 2's folders no source gives any.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _SAM2, _SAM21 = f"{_META}_2/072824", f"{_META}_2/092824"
 _MOBILE = "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights"
 _EDGETAM = "https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints"
 _HUGGING_FACE = "https://huggingface.co"
+_BIOIMAGE = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io"
+_GWDG = "https://owncloud.gwdg.de/index.php/s"
+_ZENODO = "https://zenodo.org/records"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +86,25 @@ def _file(url: str, sha256: str | None = None, size: int | None = None) -> tuple
     return (RemoteFile(url=url, sha256=sha256, size=size),)
 
 
-def _folder(repository: str, revision: str, sha256: str, size: int | None = None) -> tuple[RemoteFile, ...]:
-    """A Hugging Face folder at one revision, so that config and weights belong together."""
+def _folder(
+    repository: str,
+    revision: str = "main",
+    sha256: str | None = None,
+    size: int | None = None,
+    *,
+    weights: str = "model.safetensors",
+) -> tuple[RemoteFile, ...]:
+    """A Hugging Face folder, at one revision where that is known, so that config and weights belong together."""
     base = f"{_HUGGING_FACE}/{repository}/resolve/{revision}"
     # The hash of config.json is not published; what it says is checked against the weights when they are read.
     config = RemoteFile(url=f"{base}/config.json")
-    return (config, *_file(f"{base}/model.safetensors", sha256, size))
+    return (config, *_file(f"{base}/{weights}", sha256, size))
 
 
-def _entry(name: str, kind: CheckpointKind, description: str, files: tuple[RemoteFile, ...]) -> ModelEntry:
-    return ModelEntry(name=name, kind=kind, files=files, licence="Apache-2.0", description=description)
+def _entry(
+    name: str, kind: CheckpointKind, description: str, files: tuple[RemoteFile, ...], licence: str = "Apache-2.0"
+) -> ModelEntry:
+    return ModelEntry(name=name, kind=kind, files=files, licence=licence, description=description)
 
 
 def _sam2(name: str, family: str, url: str, files: dict[str, tuple[str, int | None]]) -> tuple[ModelEntry, ...]:
@@ -123,6 +136,48 @@ def _efficienttam() -> tuple[ModelEntry, ...]:
             "s-512": "small, for images of 512 pixels",
         }.items()
     )
+
+
+def _sam2_folders() -> tuple[ModelEntry, ...]:
+    """SAM 2's Hugging Face folders."""
+    return tuple(
+        _entry(
+            f"facebook/{release}-hiera-{size}",
+            "huggingface",
+            f"{family}, image part, with Hiera {size}, Hugging Face folder",
+            _folder(f"facebook/{release}-hiera-{size}"),
+        )
+        for release, family in {"sam2.1": "SAM 2.1", "sam2": "SAM 2"}.items()
+        for size in ("tiny", "small", "base-plus", "large")
+    )
+
+
+def _micro_sam() -> tuple[ModelEntry, ...]:
+    """The models of micro-sam, by its names, at the addresses of its registry."""
+    light = "cells and nuclei in light microscopy"
+    electron = "mitochondria and nuclei in electron microscopy"
+    found = tuple(
+        _entry(
+            f"vit_{size}_{end}",
+            "mobile_sam" if size == "t" else "meta",
+            f"micro-sam's ViT-{size.upper()} for {what}",
+            _file(f"{_BIOIMAGE}/{place}/files/vit_{size}.pt"),
+            "CC-BY-4.0",
+        )
+        for end, what, places in (
+            ("lm", light, {"t": "faithful-chicken/1.1", "b": "diplomatic-bug/1.2", "l": "idealistic-rat/1.2"}),
+            ("em_organelles", electron, {"t": "greedy-whale/1", "b": "noisy-ox/1.2", "l": "humorous-crab/1.2"}),
+        )
+        for size, place in places.items()
+    )
+    medical = _entry(
+        "vit_b_medical_imaging",
+        "meta",
+        "MedicoSAM, micro-sam's ViT-B for medical images",
+        _file(f"{_GWDG}/f5Ol4FrjPQWfjUF/download"),
+        "not stated",
+    )
+    return (*found, medical)
 
 
 _SAM21_FILES: dict[str, tuple[str, int | None]] = {
@@ -226,6 +281,20 @@ _ENTRIES = (
     ),
     *_efficienttam(),
     _entry(
+        "medsam-vit-b",
+        "meta",
+        "MedSAM: ViT-B for boxes in medical images",
+        _file(f"{_ZENODO}/10689643/files/medsam_vit_b.pth"),
+    ),
+    _entry(
+        "medsam2",
+        "sam2",
+        "MedSAM2, image part: SAM 2.1's tiny for medical images, of 512 pixels",
+        _file(f"{_HUGGING_FACE}/wanglab/MedSAM2/resolve/main/MedSAM2_latest.pt"),
+        "CC-BY-SA-4.0",
+    ),
+    *_micro_sam(),
+    _entry(
         "facebook/sam-vit-base",
         "huggingface",
         "Segment Anything with ViT-B, Hugging Face folder",
@@ -255,6 +324,19 @@ _ENTRIES = (
             "87aecf0df4ce6b30cd7de76e87673c49644bdf67",
             "edfb0462392541fca9af44ff039bfb32dbd0c939997f3abb77a26e23af7afd7c",
         ),
+    ),
+    *_sam2_folders(),
+    _entry(
+        "yonigozlan/EdgeTAM-hf",
+        "huggingface",
+        "EdgeTAM, image part, Hugging Face folder",
+        _folder("yonigozlan/EdgeTAM-hf"),
+    ),
+    _entry(
+        "wanglab/medsam-vit-base",
+        "huggingface",
+        "MedSAM: ViT-B for boxes in medical images, Hugging Face folder",
+        _folder("wanglab/medsam-vit-base", weights="pytorch_model.bin"),
     ),
 )
 

@@ -20,7 +20,7 @@ from anymask.checkpoints.native import read_safetensors, save_safetensors
 from anymask.checkpoints.tensors import State, stored_state
 from anymask.data.files import write_text_atomic, write_whole
 from anymask.errors import CheckpointError, OutputError, UnknownModelError
-from anymask.model import DecoderConfig, HieraConfig, Sam, SamConfig, ViTConfig
+from anymask.model import DecoderConfig, HieraConfig, PlainViTConfig, RepViTConfig, Sam, SamConfig, ViTConfig
 
 _CONFIG, _WEIGHTS, _PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 _INDEX, _PICKLE = "model.safetensors.index.json", "pytorch_model.bin"
@@ -198,14 +198,14 @@ def format_config(config: SamConfig, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def write_folder(model: Sam, folder: str | Path, dtype: torch.dtype | None) -> None:
-    """Write the folder that `SamModel.from_pretrained` (of SAM-HQ and SAM 2 `SamHQModel` and `Sam2Model`) reads.
+    """Write the folder that `SamModel.from_pretrained` reads, or that of SAM-HQ, SAM 2 and EdgeTAM.
 
     Raises:
         CheckpointError: the model is of a kind that transformers does not have.
         OutputError: the folder cannot be written.
     """
     config, folder = model.config, Path(folder)
-    is_sam2 = isinstance(config.encoder, HieraConfig)
+    is_sam2 = isinstance(config.encoder, HieraConfig | RepViTConfig | PlainViTConfig)
     if is_sam2:
         values, processor = (
             huggingface_sam2.format_config(config, dtype or model.dtype),

@@ -41,6 +41,13 @@ _FIXED: dict[str, dict[str, Any]] = {
     "mask_decoder_config": {"attention_downsample_rate": 2},
 }
 """Settings that transformers has and this network does not: any other value is refused."""
+_REPVIT: dict[str, Any] = {
+    "model_type": "timm_wrapper",
+    "architecture": "repvit_m1",
+    "num_classes": 2,
+    "model_args": {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]},
+}
+"""EdgeTAM's trunk, as transformers asks timm for it."""
 
 
 def image_state(state: State) -> State:
@@ -153,11 +160,48 @@ def format_config(config: SamConfig, dtype: torch.dtype) -> dict[str, Any]:
     Raises:
         CheckpointError: the config is one that transformers cannot say.
     """
-    encoder, decoder = config.encoder, config.decoder
-    if not isinstance(encoder, HieraConfig):
-        raise CheckpointError(f"transformers' Sam2Model has no {encoder.kind} encoder; save the model as native")
-    side = config.image_size
-    backbone = {
+    encoder, side = config.encoder, config.image_size
+    if isinstance(encoder, HieraConfig):
+        family, model, widths = "sam2", "Sam2Model", encoder.stage_widths
+        backbone = _FIXED["backbone_config"] | _format_hiera(encoder, side)
+    elif isinstance(encoder, RepViTConfig):
+        family, model, widths = "edgetam", "EdgeTamModel", encoder.widths
+        backbone = _REPVIT
+    else:
+        raise CheckpointError(f"transformers has no SAM 2 with a {encoder.kind} encoder; save the model as native")
+    values = {
+        "architectures": [model],
+        "model_type": family,
+        "dtype": str(dtype).removeprefix("torch."),
+        "vision_config": _FIXED["vision_config"]
+        | {
+            "model_type": f"{family}_vision_model",
+            "backbone_config": backbone,
+            "backbone_channel_list": list(reversed(widths)),
+            "backbone_feature_sizes": [[side // stride] * 2 for stride in (4, 8, 16)],
+            "fpn_hidden_size": config.width,
+            "layer_norm_eps": 1e-6,
+        },
+        "prompt_encoder_config": {
+            "model_type": f"{family}_prompt_encoder",
+            "hidden_size": config.width,
+            "image_size": side,
+            "patch_size": encoder.stride,
+            "mask_input_channels": config.mask_channels,
+            "layer_norm_eps": 1e-6,
+        },
+        "mask_decoder_config": _FIXED["mask_decoder_config"]
+        | {"model_type": f"{family}_mask_decoder"}
+        | _format_decoder(config.decoder, config.width),
+    }
+    read = parse_config(values)
+    if read != replace(config, encoder=replace(encoder, drop_path=0.0)):
+        raise CheckpointError(f"transformers' {model} cannot say all of this model's configuration; save it as native")
+    return values
+
+
+def _format_hiera(encoder: HieraConfig, side: int) -> dict[str, Any]:
+    return {
         "model_type": "sam2_hiera_det_model",
         "image_size": [side, side],
         "hidden_size": encoder.width,
@@ -171,38 +215,10 @@ def format_config(config: SamConfig, dtype: torch.dtype) -> dict[str, Any]:
         "mlp_ratio": encoder.mlp_ratio,
         "layer_norm_eps": 1e-6,
     }
-    values = {
-        "architectures": ["Sam2Model"],
-        "model_type": "sam2",
-        "dtype": str(dtype).removeprefix("torch."),
-        "vision_config": _FIXED["vision_config"]
-        | {
-            "model_type": "sam2_vision_model",
-            "backbone_config": _FIXED["backbone_config"] | backbone,
-            "backbone_channel_list": list(reversed(encoder.stage_widths)),
-            "backbone_feature_sizes": [[side // stride] * 2 for stride in (4, 8, 16)],
-            "fpn_hidden_size": config.width,
-            "layer_norm_eps": 1e-6,
-        },
-        "prompt_encoder_config": {
-            "model_type": "sam2_prompt_encoder",
-            "hidden_size": config.width,
-            "image_size": side,
-            "patch_size": encoder.stride,
-            "mask_input_channels": config.mask_channels,
-            "layer_norm_eps": 1e-6,
-        },
-        "mask_decoder_config": _FIXED["mask_decoder_config"] | _format_decoder(decoder, config.width),
-    }
-    read = parse_config(values)
-    if read != replace(config, encoder=replace(encoder, drop_path=0.0)):
-        raise CheckpointError("transformers' Sam2Model cannot say all of this model's configuration; save it as native")
-    return values
 
 
 def _format_decoder(decoder: DecoderConfig, width: int) -> dict[str, Any]:
     return {
-        "model_type": "sam2_mask_decoder",
         "hidden_size": width,
         "num_hidden_layers": decoder.depth,
         "num_attention_heads": decoder.num_heads,

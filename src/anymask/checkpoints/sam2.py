@@ -37,6 +37,8 @@ _OURS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 _PUBLISHED = tuple(config for config in SIZES.values() if isinstance(config.encoder, HieraConfig))
 _SIDES = re.compile(r"(?<!\d)(256|384|512|640|768)(?!\d)")
 """Sides of images, other than 1024, that files are named by."""
+_TRAINED_AT_512 = "medsam2"
+"""How files begin, in lower case, whose images are of 512 pixels though no number says so."""
 
 
 def is_sam2(state: State) -> bool:
@@ -65,8 +67,11 @@ def memory_of(state: State) -> State:
 
 def side_of(name: str) -> int:
     """Return the side of images that a file's name tells."""
-    found = _SIDES.search(Path(name).stem)
-    return int(found[1]) if found else 1024
+    stem = Path(name).stem
+    found = _SIDES.search(stem)
+    if found:
+        return int(found[1])
+    return 512 if stem.lower().startswith(_TRAINED_AT_512) else 1024
 
 
 def our_name(name: str) -> str:
