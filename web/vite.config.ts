@@ -1,4 +1,4 @@
-import { createReadStream, existsSync } from "node:fs";
+import { createReadStream, existsSync, readdirSync } from "node:fs";
 import { cp, mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,7 @@ const RUNTIME = ["ort-wasm-simd-threaded", "ort-wasm-simd-threaded.asyncify"].fl
   `${name}.mjs`,
   `${name}.wasm`,
 ]);
-const SAMPLES = ["cat.jpg", "coffee.jpg", "rocket.jpg"];
+const SAMPLES = readdirSync(samples).filter((name) => name.endsWith(".jpg"));
 
 /** Serve ONNX Runtime's files and the samples from the page itself: nothing comes from another site. */
 function ownFiles(): Plugin {

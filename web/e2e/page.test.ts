@@ -326,7 +326,7 @@ test("the keyboard alone makes a mask", async () => {
 
 /** The pixels of the picture that have a mask's colour on the screen, at 100 % and full opacity. */
 async function paintedMask(): Promise<RLE> {
-  const { size, bits } = await page.evaluate(async () => {
+  const { size, runs } = await page.evaluate(async () => {
     const { app, viewport } = globalThis.anymask;
     const [height, width] = app.pictures.size.value!;
     const [view, opacity] = [viewport!.view.value, app.settings.opacity.value];
@@ -336,17 +336,25 @@ async function paintedMask(): Promise<RLE> {
     await new Promise((resolve) => setTimeout(resolve, 500));
     const canvas = document.querySelector<HTMLCanvasElement>("canvas:not(.over)")!;
     const { data } = canvas.getContext("2d")!.getImageData(0, 0, width, height);
-    const packed = ([r, g, b]: readonly [number, number, number]) => (r << 16) | (g << 8) | b;
-    const colors = new Set([...app.store.annotations.value.values()].map((mask) => packed(app.masks.color(mask))));
-    const found = Array.from({ length: height * width }, (_, at) =>
-      Number(colors.has((data[4 * at]! << 16) | (data[4 * at + 1]! << 8) | data[4 * at + 2]!)),
-    );
+    const masks = [...app.store.annotations.value.values()];
+    const colors = new Set(masks.map((mask) => app.masks.color(mask)).map(([r, g, b]) => (r << 16) | (g << 8) | b));
+    // Lengths of runs by turns off and on, row by row: few numbers to hand over.
+    const runs: number[] = [];
+    let [start, wasOn] = [0, false];
+    for (let at = 0; at < height * width; at++) {
+      const isOn = colors.has((data[4 * at]! << 16) | (data[4 * at + 1]! << 8) | data[4 * at + 2]!);
+      if (isOn === wasOn) continue;
+      runs.push(at - start);
+      [start, wasOn] = [at, isOn];
+    }
+    runs.push(height * width - start);
     app.settings.opacity.value = opacity;
     viewport!.view.value = view;
-    return { size: [height, width] as const, bits: found };
+    return { size: [height, width] as const, runs };
   });
   const [height, width] = size;
-  return encode({ size, x: 0, y: 0, width, height, bits: Uint8Array.from(bits) });
+  const bits = Uint8Array.from(runs.flatMap((run, index) => new Array<number>(run).fill(index % 2)));
+  return encode({ size, x: 0, y: 0, width, height, bits });
 }
 function unionOf(rles: readonly RLE[]): RLE {
   const [height, width] = rles[0]!.size as [number, number];

@@ -130,6 +130,7 @@ export const zh: Strings = {
   mouseClick: "点击：属于物体。右键或 Alt：不属于物体。",
   mouseDrag: "拖动：方框。空格或中键：平移。滚轮或双指：缩放。",
   mouseBrush: "Shift 加滚轮：画笔大小。",
+  touchTap: "在触摸屏上，+ 与 − 决定点按的含义；双指平移和缩放。",
   viewport: "图片。用 Shift 加方向键移动光标，按 A 点击。",
   imageLabel: "{name}，{count} 个掩码",
   candidate: "{name}，预测质量 {score}",

@@ -95,8 +95,14 @@ export class Pictures {
 
   /** Change to another picture; a draft stays with the one it is of, and comes back with undo. */
   show(id: string): void {
-    const { image, draft } = this.store.document.peek();
+    const { document } = this.store;
+    const { image, draft } = document.peek();
     if (id === image) return;
+    if (image === null) {
+      // There is nothing to go back to.
+      document.value = { ...document.peek(), image: id };
+      return;
+    }
     const changes: Change[] = [{ on: "image", before: image, after: id }];
     if (draft) changes.unshift({ on: "draft", before: draft, after: null });
     this.store.commit("switchImage", changes);

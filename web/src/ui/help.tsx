@@ -5,6 +5,9 @@ import { type Command, chordOf, commandNames } from "../tools/keys";
 import type { AppContext } from "./commands";
 import { Icon } from "./icons";
 
+/** Commands of a data engine's project alone. */
+const AT_WORK = new Set<Command>(["confirm", "reject", "dashboard"]);
+
 export function Help({ context }: { context: AppContext }) {
   const { app } = context;
   const waiting = useSignal<Command | null>(null);
@@ -25,6 +28,8 @@ export function Help({ context }: { context: AppContext }) {
   });
   if (app.settings.sideOpen.value !== "help") return null;
   const { keymap } = app.settings;
+  const isThere = (command: Command) =>
+    command === "text" ? app.info.value?.text : app.work.value !== null || !AT_WORK.has(command);
   return (
     <aside class="help" aria-label={app.t("keysTitle")}>
       <header>
@@ -49,7 +54,7 @@ export function Help({ context }: { context: AppContext }) {
       </header>
       <p class="hint">{app.t("keysHint")}</p>
       <ul>
-        {commandNames.map((command) => (
+        {commandNames.filter(isThere).map((command) => (
           <li key={command}>
             <button
               type="button"
@@ -80,10 +85,13 @@ export function Help({ context }: { context: AppContext }) {
         <span>{app.t("resetKeys")}</span>
       </button>
       {app.work.value && <p>{app.t("reasonKeys")}</p>}
-      <h2>{app.t("mouseTitle")}</h2>
-      <p>{app.t("mouseClick")}</p>
-      <p>{app.t("mouseDrag")}</p>
-      <p>{app.t("mouseBrush")}</p>
+      <section class="gestures">
+        <h2>{app.t("mouseTitle")}</h2>
+        <p>{app.t("mouseClick")}</p>
+        <p>{app.t("mouseDrag")}</p>
+        <p>{app.t("mouseBrush")}</p>
+        <p>{app.t("touchTap")}</p>
+      </section>
       {app.model.state.value.is === "ready" && (
         <p class="hint">{app.t("device", { device: app.model.state.value.device })}</p>
       )}

@@ -17,12 +17,14 @@ export function Prefilled({ context, work }: { context: AppContext; work: Work }
   return (
     <>
       <span class="hint">{app.t("fromModel", { count: work.waiting().length })}</span>
-      <CommandButton context={context} command="reject" icon="close">
-        {app.t("rejectShort")}
-      </CommandButton>
-      <CommandButton context={context} command="confirm" kind="accent" icon="check">
-        {app.t("confirmShort")}
-      </CommandButton>
+      <div class="decision">
+        <CommandButton context={context} command="reject" icon="close">
+          {app.t("rejectShort")}
+        </CommandButton>
+        <CommandButton context={context} command="confirm" kind="accent" icon="check">
+          {app.t("confirmShort")}
+        </CommandButton>
+      </div>
     </>
   );
 }
@@ -41,12 +43,14 @@ export function Judgement({ context, work, mask }: { context: AppContext; work: 
         {reason && <span class="wide">: {reasonName(context, reason)}</span>}
         {is === "open" && <span class="wide"> · {app.t("hintFix")}</span>}
       </span>
-      <CommandButton context={context} command="reject" icon="close">
-        {app.t("rejectShort")}
-      </CommandButton>
-      <CommandButton context={context} command="confirm" kind="accent" icon="check">
-        {app.t(is === "fix" ? "fixedShort" : "acceptShort")}
-      </CommandButton>
+      <div class="decision">
+        <CommandButton context={context} command="reject" icon="close">
+          {app.t("rejectShort")}
+        </CommandButton>
+        <CommandButton context={context} command="confirm" kind="accent" icon="check">
+          {app.t(is === "fix" ? "fixedShort" : "acceptShort")}
+        </CommandButton>
+      </div>
     </>
   );
 }

@@ -77,14 +77,14 @@ function Candidates({ context }: { context: AppContext }) {
         ))}
       </div>
       {draft && (
-        <>
+        <div class="decision">
           <CommandButton context={context} command="cancel">
             {app.t("dropShort")}
           </CommandButton>
           <CommandButton context={context} command="keep" kind="accent">
             {app.t(draft.replaces ? "replaceShort" : "keepShort")}
           </CommandButton>
-        </>
+        </div>
       )}
     </>
   );
@@ -146,12 +146,14 @@ function Proposals({ context }: { context: AppContext }) {
   return (
     <>
       <span class="hint">{app.t("found", { count })}</span>
-      <CommandButton context={context} command="cancel">
-        {app.t("dropShort")}
-      </CommandButton>
-      <CommandButton context={context} command="keep" kind="accent">
-        {app.t("keepAll", { count })}
-      </CommandButton>
+      <div class="decision">
+        <CommandButton context={context} command="cancel">
+          {app.t("dropShort")}
+        </CommandButton>
+        <CommandButton context={context} command="keep" kind="accent">
+          {app.t("keepAll", { count })}
+        </CommandButton>
+      </div>
     </>
   );
 }

@@ -12,7 +12,7 @@ import { Options } from "./options";
 import { Panel } from "./panel";
 import { Toolbar } from "./toolbar";
 import { Start } from "./start";
-import { Status } from "./status";
+import { Progress, Status } from "./status";
 import { Thumbnails } from "./thumbnails";
 import { TaskBar, Welcome } from "./task_bar";
 
@@ -36,7 +36,10 @@ export function Page({ context }: { context: AppContext }) {
       <Toolbar context={context} />
       <div class="viewport">
         <ViewportCanvas context={context} isOpen={isOpen} ready={() => (isMounted.value = true)} />
-        <Options context={context} />
+        <div class="over-top">
+          <Options context={context} />
+          {isMounted.value && <Progress context={context} />}
+        </div>
         {isMounted.value && <Status context={context} />}
         {work ? <Welcome context={context} work={work} /> : <Start context={context} />}
         {dropping.value && <div class="drop">{app.t("drop")}</div>}

@@ -1,4 +1,4 @@
-/** What is going on: whether all is saved, how far the picture is, what went wrong and what to do. */
+/** What is going on: how far the picture is, whether all is saved, what went wrong and what to do. */
 
 import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
@@ -8,7 +8,6 @@ export function Status({ context }: { context: AppContext }) {
   return (
     <>
       <Saved context={context} />
-      <Progress context={context} />
       <Notice context={context} />
       <Zoom context={context} />
     </>
@@ -28,7 +27,8 @@ function Saved({ context }: { context: AppContext }) {
   );
 }
 
-function Progress({ context }: { context: AppContext }) {
+/** How far the open picture is, or why it cannot be shown. */
+export function Progress({ context }: { context: AppContext }) {
   const { app } = context;
   const image = app.pictures.image.value;
   const { value: problem } = app.pictures.problem;
