@@ -25,7 +25,7 @@ from anymask.engine.store import open_project
 from anymask.export.description import FORMAT
 from anymask.model import Sam
 from anymask.server.app import create_app
-from anymask.server.parts import PARTS
+from anymask.server.decoder_files import PARTS
 from anymask.server.settings import Settings
 
 BASE = "http://127.0.0.1"

@@ -15,8 +15,8 @@ from anymask.engine.stages import assisted
 from anymask.engine.store import Project
 from anymask.errors import InputError
 from anymask.model import Sam
+from anymask.server.errors import ApiError
 from anymask.server.people import People, add_person, list_people, remove_person
-from anymask.server.refusals import Refused
 from anymask.server.tokens import Tokens
 
 Make = Callable[..., TestClient]
@@ -128,7 +128,7 @@ def test_addresses_are_counted_apart_but_those_of_one_network_together() -> None
     tokens = Tokens("right-token", None, max_wrong=2, clock=lambda: now)
     for number in range(2):
         assert tokens.check(f"wrong-{number}", f"2001:db8::{number}") == (False, None)
-    with pytest.raises(Refused, match="too many wrong tokens"):
+    with pytest.raises(ApiError, match="too many wrong tokens"):
         tokens.check("right-token", "2001:db8::77")
     assert tokens.check("right-token", "2001:db8:1::1") == (True, None)
     assert tokens.check("right-token", "192.0.2.1") == (True, None)

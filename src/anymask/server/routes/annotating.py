@@ -11,24 +11,24 @@ from fastapi.responses import JSONResponse
 
 from anymask.engine.store import Annotation, Change, Conflict, Delete, Provenance, Put
 from anymask.server import schemas
-from anymask.server.bench import AtBench, OfImage, Person
 from anymask.server.bodies import JsonRoute
-from anymask.server.refusals import Refused
+from anymask.server.context import AtContext, OfImage, Person
+from anymask.server.errors import ApiError
 
 router = APIRouter(route_class=JsonRoute)
 
 
 @router.get("/images/{id}/annotations", response_model=schemas.Annotations)
 def list_annotations(
-    bench: AtBench, image: OfImage, revision: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None
+    context: AtContext, image: OfImage, revision: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None
 ) -> JSONResponse:
     """Return an image's annotations: as they are, or as they were at an earlier revision."""
-    return JSONResponse(schemas.state_of(bench.project.annotations.state(image.id, revision)))
+    return JSONResponse(schemas.state_of(context.project.annotations.state(image.id, revision)))
 
 
 @router.post("/images/{id}/changes", responses={409: {"model": schemas.AnnotationsConflict}})
 def change_annotations(
-    bench: AtBench, image: OfImage, change_set: schemas.ChangeSet, person: Person
+    context: AtContext, image: OfImage, change_set: schemas.ChangeSet, person: Person
 ) -> schemas.Revised:
     """Change an image's annotations; when this is answered the change is on the disk.
 
@@ -38,15 +38,15 @@ def change_annotations(
     changes: list[Change] = [
         change.stored() if isinstance(change, schemas.Put) else Delete(id=change.id) for change in change_set.changes
     ]
-    store = bench.project.annotations
+    store = context.project.annotations
     if person is not None:
         changes = signed(changes, person, store.state(image.id).annotations)
     try:
         revision = store.change(image.id, change_set.base_revision, change_set.client, changes)
     except Conflict as error:
-        raise Refused(409, str(error), details=schemas.state_of(store.state(image.id))) from error
+        raise ApiError(409, str(error), details=schemas.state_of(store.state(image.id))) from error
     event = schemas.AnnotationsEvent(id=str(image.id), revision=revision, client=change_set.client)
-    bench.events.publish(event)
+    context.events.publish(event)
     return schemas.Revised(revision=revision)
 
 
@@ -72,24 +72,26 @@ def _signed(new: Annotation, person: str, before: Annotation | None) -> Annotati
 
 
 @router.get("/classes")
-def list_classes(bench: AtBench) -> schemas.Classes:
+def list_classes(context: AtContext) -> schemas.Classes:
     """Return the project's classes."""
-    current = bench.project.classes.current()
+    current = context.project.classes.current()
     return schemas.Classes(revision=current.revision, classes=[schemas.Class.of(each) for each in current.classes])
 
 
 @router.post("/classes/id")
-def fresh_class(bench: AtBench) -> schemas.FreshClass:
+def fresh_class(context: AtContext) -> schemas.FreshClass:
     """Give an id for a new class, to be put into the list of classes."""
-    return schemas.FreshClass(id=bench.project.classes.fresh_id())
+    return schemas.FreshClass(id=context.project.classes.fresh_id())
 
 
 @router.put("/classes", responses={409: {"model": schemas.ClassesConflict}})
-def replace_classes(bench: AtBench, new: schemas.NewClasses) -> schemas.Revised:
+def replace_classes(context: AtContext, new: schemas.NewClasses) -> schemas.Revised:
     """Replace the list of classes."""
     try:
-        revision = bench.project.classes.replace(new.base_revision, new.client, [each.stored() for each in new.classes])
+        revision = context.project.classes.replace(
+            new.base_revision, new.client, [each.stored() for each in new.classes]
+        )
     except Conflict as error:
-        raise Refused(409, str(error), details=list_classes(bench).model_dump(mode="json")) from error
-    bench.events.publish(schemas.ClassesEvent(revision=revision, client=new.client))
+        raise ApiError(409, str(error), details=list_classes(context).model_dump(mode="json")) from error
+    context.events.publish(schemas.ClassesEvent(revision=revision, client=new.client))
     return schemas.Revised(revision=revision)

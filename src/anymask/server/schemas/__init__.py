@@ -52,7 +52,7 @@ from anymask.server.schemas.searching import (
     TextRequest,
     Texts,
 )
-from anymask.server.schemas.wire import Error, Rle, Wire
+from anymask.server.schemas.wire import ApiModel, Error, Rle
 
 __all__ = [
     "MAX_CHANGES",
@@ -60,6 +60,7 @@ __all__ = [
     "Annotations",
     "AnnotationsConflict",
     "AnnotationsEvent",
+    "ApiModel",
     "ChangeSet",
     "Class",
     "Classes",
@@ -104,7 +105,6 @@ __all__ = [
     "TextRecord",
     "TextRequest",
     "Texts",
-    "Wire",
     "Work",
     "WorkEvent",
     "state_of",

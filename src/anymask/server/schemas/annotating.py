@@ -13,7 +13,7 @@ from anymask.engine.store import Provenance as StoredProvenance
 from anymask.engine.store import Put as StoredPut
 from anymask.engine.store import State
 from anymask.engine.store.names import MAX_CLASSES
-from anymask.server.schemas.wire import ClassId, Identifier, Label, Revision, Rle, Wire
+from anymask.server.schemas.wire import ApiModel, ClassId, Identifier, Label, Revision, Rle
 
 MAX_CHANGES = 5000
 _MAX_PROMPTS = 256 << 10
@@ -21,7 +21,7 @@ _MAX_PROMPTS = 256 << 10
 Source = Literal["click", "box", "brush", "everything", "text", "import"]
 
 
-class Provenance(Wire):
+class Provenance(ApiModel):
     """Where a mask of a data engine's project comes from: who made it, in which stage, and what it took."""
 
     stage: Literal["assisted", "semi-automatic", "automatic", "check", "review", "import"]
@@ -46,7 +46,7 @@ class Provenance(Wire):
         return StoredProvenance(**self.model_dump())
 
 
-class Annotation(Wire):
+class Annotation(ApiModel):
     """One object on an image."""
 
     id: Identifier
@@ -111,7 +111,7 @@ class Annotation(Wire):
         )
 
 
-class Annotations(Wire):
+class Annotations(ApiModel):
     """The annotations of an image as of a revision, in the order in which they were first made."""
 
     revision: Revision
@@ -129,7 +129,7 @@ def state_of(state: State) -> dict[str, Any]:
     return {"revision": state.revision, "annotations": [Annotation.of(each) for each in state.annotations]}
 
 
-class Put(Wire):
+class Put(ApiModel):
     """Add an annotation, or replace it by a new version."""
 
     op: Literal["put"]
@@ -140,14 +140,14 @@ class Put(Wire):
         return StoredPut(annotation=self.annotation.stored())
 
 
-class Delete(Wire):
+class Delete(ApiModel):
     """Delete an annotation."""
 
     op: Literal["delete"]
     id: Identifier
 
 
-class ChangeSet(Wire):
+class ChangeSet(ApiModel):
     """Changes that belong together: all are made, or none."""
 
     base_revision: Revision
@@ -158,13 +158,13 @@ class ChangeSet(Wire):
     ]
 
 
-class Revised(Wire):
+class Revised(ApiModel):
     """The revision after a change, which is on the disk."""
 
     revision: Revision
 
 
-class Class(Wire):
+class Class(ApiModel):
     """A class of objects."""
 
     id: ClassId
@@ -183,14 +183,14 @@ class Class(Wire):
         return cls(id=stored.id, name=stored.name, color=stored.color, key=stored.key)
 
 
-class Classes(Wire):
+class Classes(ApiModel):
     """The project's classes as of a revision."""
 
     revision: Revision
     classes: list[Class]
 
 
-class FreshClass(Wire):
+class FreshClass(ApiModel):
     """An id for a new class: no class of the project ever had it, and nobody else is given it."""
 
     id: ClassId
@@ -202,7 +202,7 @@ class ClassesConflict(Classes):
     error: str
 
 
-class NewClasses(Wire):
+class NewClasses(ApiModel):
     """A list to take the place of the one of `base_revision`."""
 
     base_revision: Revision

@@ -21,7 +21,7 @@ Label = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x0
 Bbox = Annotated[list[int], Field(min_length=4, max_length=4, description="x, y, width, height in pixels")]
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     """No unknown fields, no numbers as text, no infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -40,7 +40,7 @@ class Error(BaseModel):
     error: str
 
 
-class Rle(Wire):
+class Rle(ApiModel):
     """A mask as COCO's compressed run lengths."""
 
     size: Annotated[list[Annotated[int, Field(ge=1, le=2**20)]], Field(min_length=2, max_length=2)]
