@@ -167,7 +167,7 @@ def test_single_points_are_measured(model: Sam) -> None:
     result = evaluate(ModelSegmenter(model), {"one": samples}, SinglePointConfig(clicks=(1, 2), max_clicks=2))
     assert (result.sets[0].num_images, result.sets[0].num_masks) == (1, 1)
     assert 0 < result.mean.oracle <= 1 and result.mean.miou[1] <= result.mean.oracle
-    assert result.honesty is not None
+    assert result.calibration is not None
 
 
 def test_a_project_is_prefilled(model: Sam, tmp_path: Path) -> None:
