@@ -51,7 +51,7 @@ class Scenes:
     def key(self, index: int) -> str:
         return f"scenes-{self.seed}/{index}"
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         return f"{self}"
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from anymask.engine.project_model import take_up
+from anymask.engine.project_model import set_project_model
 from anymask.engine.stages import assisted
 from anymask.engine.store import Project
 from anymask.errors import InputError
@@ -94,7 +94,7 @@ def test_what_a_person_makes_is_theirs_whatever_it_says(
 def test_an_image_of_the_queue_is_the_persons(
     make_client: Make, project: Project, smoke_sam: Sam, people: Path, upload: Callable[..., Any]
 ) -> None:
-    take_up(project, smoke_sam)
+    set_project_model(project, smoke_sam)
     tokens = {name: add_person(people, name) for name in ("Ann", "Bob")}
     client = make_client(people=people)
     client.headers.update(bearer(tokens["Ann"]))

@@ -144,7 +144,7 @@ def test_former_keys_are_taken_and_named(tmp_path: Path, caplog: pytest.LogCaptu
             27,
             "rounds.num_taught is the former name of num_loss",
         ),
-        ("num_taught = 2", "num_taught = 99", 27, "rounds: num_loss_rounds is 99 of 10 rounds after the first"),
+        ("num_taught = 2", "num_taught = 99", 25, "rounds: num_loss_rounds is 99 of 10 rounds after the first"),
         ("deep = 2.0", "deep = -1", 4, "run: nested_mask_weight is -1.0"),
     ],
 )

@@ -117,9 +117,9 @@ def _segment(
 ) -> tuple[dict[ImageId, str], list[dict[str, str]]]:
     """Leave each image's masks in the result_log; return under which keys, and `file` and `error` of unreadable
     images."""
-    from anymask.data.sample import signature
+    from anymask.data.sample import fingerprint
 
-    keys = {i: signature(i, path, [dataclasses.astuple(box) for box in boxes[i]]) for i, path in files.items()}
+    keys = {i: fingerprint(i, path, [dataclasses.astuple(box) for box in boxes[i]]) for i, path in files.items()}
     kept = {key for key, _ in result_log.read()}
     failed: list[dict[str, str]] = []
     waiting = [image_id for image_id in files if keys[image_id] not in kept]

@@ -202,7 +202,7 @@ def draw_sample(images: SampleSet, index: int, config: SinglePointConfig) -> Sam
 def settings(segmenter: str, images: SampleSet, config: SinglePointConfig) -> dict[str, Any]:
     """Return what an image's outcome depends on, for a journal; `segmenter` must name weights, not just a model."""
     values = {"protocol": "single-point", "protocol_version": SETTINGS_VERSION, "segmenter": segmenter}
-    return {**values, "images": images.signature(), "config": dataclasses.asdict(config)}
+    return {**values, "images": images.fingerprint(), "config": dataclasses.asdict(config)}
 
 
 def _play(segmenter: Segmenter, sample: Sample, config: SinglePointConfig) -> ProtocolResult:

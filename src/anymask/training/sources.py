@@ -22,7 +22,7 @@ from anymask.data.cache import ImageCache
 from anymask.data.loader import BatchStream, Source
 from anymask.data.open import open_data
 from anymask.data.sample import SampleSet
-from anymask.data.tar_places import is_url
+from anymask.data.tar_access import is_url
 from anymask.errors import DataError
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks

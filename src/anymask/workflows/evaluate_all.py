@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import check_folder, make_folder, write_text_atomic
 from anymask.data.open import open_sets
-from anymask.data.sample import AnnotatedSet, SampleSet, signature
+from anymask.data.sample import AnnotatedSet, SampleSet, fingerprint
 from anymask.errors import MissingPackageError
 from anymask.evaluation import all_report
 from anymask.evaluation.all_report import Pictures
@@ -90,7 +90,7 @@ def propose_all(
     propose = model_proposer(model, points_per_side)
     results = []
     for name, truth in truths.items():
-        fixed = {"protocol": "proposals", "model": label, "points": points_per_side, "images": truth.signature()}
+        fixed = {"protocol": "proposals", "model": label, "points": points_per_side, "images": truth.fingerprint()}
         result_log = open_result_log(output, label, name, "proposals", {**fixed, "limits": config.limits})
         results.append(evaluate_proposals(propose, name, truth, config, progress=progress, result_log=result_log))
     return results
@@ -111,7 +111,7 @@ def segment_all(
     """Evaluate a model on a detector's boxes; with an `output` folder, a journal lets a stopped run go on."""
     boxes = read_detections(detections)
     truths = CocoTruth.open(annotations, images, channels=channels_of(model))
-    files = {"images": truths.signature(), "boxes": signature(detections)}
+    files = {"images": truths.fingerprint(), "boxes": fingerprint(detections)}
     fixed = {"protocol": "instances", "model": label, "refinements": refinements, **files}
     result_log = open_result_log(output, label, annotations.stem, "instances", fixed)
     segment = Instances(model, refinements=refinements).segment
@@ -134,7 +134,7 @@ def ask_all(
     """
     results = []
     for name, truth in truths.items():
-        fixed = {"protocol": "text", "images": truth.signature(), "template": config.template, **answered_by}
+        fixed = {"protocol": "text", "images": truth.fingerprint(), "template": config.template, **answered_by}
         result_log = open_result_log(output, str(answered_by["model"]), name, "text", fixed)
         results.append(evaluate_text(prepare, name, truth, config, progress=progress, result_log=result_log))
     return results
