@@ -96,8 +96,8 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def _plot_calibration(result: SinglePointResult, model: str, path: Path) -> None:
-    assert result.honesty is not None
-    bins = result.honesty.bins
+    assert result.calibration is not None
+    bins = result.calibration.bins
     values = [np.array([getattr(b, name) for b in bins]) for name in ("predicted", "true", "count")]
     path.write_bytes(curves.calibration(*values, title=f"{model} on validation photographs"))
 
@@ -243,7 +243,7 @@ def _summary(model: str, results: Mapping[str, SinglePointResult], outcomes: Out
         "clicks": {str(clicks): round(value, 4) for clicks, value in ours.mean.miou.items()},
         "oracle": round(ours.mean.oracle, 4),
         "noc": {str(percent): round(value, 3) for percent, value in ours.mean.noc.items()},
-        "iou_correlation": None if ours.honesty is None else round(ours.honesty.correlation, 4),
+        "iou_correlation": None if ours.calibration is None else round(ours.calibration.correlation, 4),
         "seconds": {m: round(r.seconds, 1) for m, r in results.items()},
         "milliseconds_a_prompt": {m: round(1000 * r.seconds / prompts[m], 1) for m, r in results.items()},
         "peak_mib": {

@@ -29,7 +29,7 @@ from accuracy import load_model
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
 from anymask.evaluation.metrics import boundary_iou, iou_with
-from anymask.evaluation.protocol import Outcome, play
+from anymask.evaluation.protocol import ProtocolResult, run_protocol
 from anymask.evaluation.sampling import draw_images, open_sets, seeded
 from anymask.evaluation.single_point import EncodedForPrompts, SinglePointConfig, draw_sample
 from anymask.geometry import boxes, points
@@ -82,25 +82,25 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Figures], Figures]:
     by_set: dict[str, list[Figures]] = {use: [] for use in USES}
     looks: list[Figures] = []
     for name, images in open_sets(_tars(options.data)).items():
-        parts: dict[str, list[Outcome]] = {use: [] for use in USES}
+        parts: dict[str, list[ProtocolResult]] = {use: [] for use in USES}
         seen: list[Figures] = []
         for index in draw_images(len(images), options.max_images, seeded(options.seed, name)):
             sample = draw_sample(images, index, config)
             predictor.set_image(sample.image)
             for use, refinement in USES.items():
                 predictor.refinement = refinement
-                parts[use].append(play(EncodedForPrompts(predictor), sample.masks, CLICKS))
+                parts[use].append(run_protocol(EncodedForPrompts(predictor), sample.masks, CLICKS))
             if options.look:
                 predictor.refinement = Refinement()
                 seen += [_second_look(predictor, sample.image, mask) for mask in sample.masks]
         for use, outcomes in parts.items():
-            by_set[use].append(_figures(Outcome.join(outcomes)))
+            by_set[use].append(_figures(ProtocolResult.join(outcomes)))
         looks += [_mean(seen)] if seen else []
         print(f"[{time.strftime('%H:%M:%S')}] {name}", file=sys.stderr, flush=True)
     return {use: _mean(rows) for use, rows in by_set.items()}, _mean(looks) if looks else {}
 
 
-def _figures(outcome: Outcome) -> Figures:
+def _figures(outcome: ProtocolResult) -> Figures:
     first = outcome.turn == 1
     return {
         **{f"{n} click{'s' if n > 1 else ''}": float(outcome.clicks[:, n - 1].mean()) for n in (1, 3, CLICKS)},

@@ -38,7 +38,7 @@ COUNTS = (1, 16, 64)
 
 
 @contextlib.contextmanager
-def busy(wanted: bool) -> Iterator[None]:
+def too_many_requests(wanted: bool) -> Iterator[None]:
     """Keep one core busy meanwhile."""
     counting = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if wanted else None
     try:
@@ -105,7 +105,7 @@ def main() -> None:
             errors = difference(compared, embedding, prompts(model, 16))
             print(f"{'milliseconds':44s}" + "".join(f"{name:>14s}" for name in compared))
             for is_busy in (False, True):
-                with busy(is_busy):
+                with too_many_requests(is_busy):
                     for what, run in work(model, image, embedding).items():
                         named = f"{what}, threads: {threads}, {'busy' if is_busy else 'quiet'}"
                         times = timed(run, compared, arguments.rounds)

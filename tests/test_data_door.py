@@ -44,7 +44,7 @@ def annotations(where: Path) -> list[int]:
     files = open_data(where)
     found = [files.annotations(index) for index in range(len(files))]
     assert {each.size for each in found} == {SIZE}
-    assert open_data([where, where]).signature() != files.signature()
+    assert open_data([where, where]).fingerprint() != files.fingerprint()
     return door(where)
 
 

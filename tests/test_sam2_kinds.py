@@ -20,7 +20,7 @@ from anymask.data.synthetic import SceneConfig
 from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.engine.detectors import SmallDetectorConfig
 from anymask.engine.pool import run_pool
-from anymask.engine.project_model import model_path, take_up
+from anymask.engine.project_model import model_path, set_project_model
 from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC, prefilling, semi_automatic
 from anymask.engine.store import Annotation, NewImage, Put, init_project, open_project
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
@@ -167,7 +167,7 @@ def test_single_points_are_measured(model: Sam) -> None:
     result = evaluate(ModelSegmenter(model), {"one": samples}, SinglePointConfig(clicks=(1, 2), max_clicks=2))
     assert (result.sets[0].num_images, result.sets[0].num_masks) == (1, 1)
     assert 0 < result.mean.oracle <= 1 and result.mean.miou[1] <= result.mean.oracle
-    assert result.honesty is not None
+    assert result.calibration is not None
 
 
 def test_a_project_is_prefilled(model: Sam, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_project_is_prefilled(model: Sam, tmp_path: Path) -> None:
         project.annotations.change(
             drawn.id, 0, "ann", [Put(annotation=Annotation(id="m", rle=rle.encode(rectangle())))]
         )
-        take_up(project, model)
+        set_project_model(project, model)
         settings = project.settings.current().replace({"prefill_score": 0, "prefill_iou": 1e-9})
         project.settings.replace(settings)
         prefilling.train_on_project(project, model, SmallDetectorConfig(steps=2))

@@ -65,10 +65,10 @@ def test_names_go_there_and_back(size: str) -> None:
 
 @pytest.mark.parametrize("size", OF_SAM2)
 def test_the_published_sizes_are_told_by_their_tensors(size: str, tmp_path: Path) -> None:
-    from anymask.checkpoints.sam2 import understand
+    from anymask.checkpoints.sam2 import parse
 
     tensors = {meta_name(name): tensor for name, tensor in empty_model(SIZES[size]).state_dict().items()}
-    assert understand(tensors, "any.pt")[0] == SIZES[size]
+    assert parse(tensors, "any.pt")[0] == SIZES[size]
 
 
 @pytest.mark.parametrize(

@@ -212,8 +212,8 @@ def test_words_are_evaluated_and_go_on_where_they_were(anymask: Run, refused: Ru
     values = json.loads((tmp_path / "out" / "text.json").read_text())["sets"][0]
     assert (values["num_images"], values["num_phrases"], values["chance"]) == (4, 3, 1.0)
     assert 0 <= values["best"] <= 1 and values["scores"]["ap"] is not None
-    (journal,) = (tmp_path / "out" / "journal").iterdir()
-    assert len(journal.read_text().splitlines()) == 5
+    (result_log,) = (tmp_path / "out" / "journal").iterdir()
+    assert len(result_log.read_text().splitlines()) == 5
     again = anymask(*command, "--detector", tmp_path / "owl", "--threshold", 0, "--json")
     assert json.loads(again.out)["sets"][0] == values
     assert "`hf download owner/none` fetches them" in refused(*command, "--detector", "owner/none")

@@ -157,7 +157,9 @@ class Nested(Drawn):
 
 def test_deep_masks_are_drawn_more_often_by_their_depth() -> None:
     source = Source(files=Nested([8]), weight=1.0, transforms=TransformConfig(min_cells=1))
-    stream = BatchStream([source], batch_size=20, num_masks=1, image_size=64, mask_size=64, seed=3, deep=4.0)
+    stream = BatchStream(
+        [source], batch_size=20, num_masks=1, image_size=64, mask_size=64, seed=3, nested_mask_weight=4.0
+    )
     areas = torch.cat([stream.batch(n).masks.sum((1, 2, 3)) for n in range(40)])
     share = [(areas == side**2).float().mean().item() for side in (32, 20, 10)]
     assert share == pytest.approx([1 / 20, 5 / 20, 9 / 20], abs=0.05)

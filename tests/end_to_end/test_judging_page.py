@@ -18,7 +18,7 @@ import pytest
 from anymask.checkpoints import load_model
 from anymask.data.images import read_image
 from anymask.engine import quality
-from anymask.engine.project_model import take_up
+from anymask.engine.project_model import set_project_model
 from anymask.engine.store import Annotation, NewImage, Provenance, Put, init_project, open_project
 from anymask.errors import InputError
 from anymask.export.web import packaged_page
@@ -33,7 +33,7 @@ def make_project(folder: Path) -> Path:
     """A project with four masks on the picture of a coffee, one on that of a cat, which alone is checked."""
     init_project(folder)
     with open_project(folder) as project:
-        take_up(project, load_model("anymask-s"))
+        set_project_model(project, load_model("anymask-s"))
         for name, scores in (("coffee", SCORES), ("cat", {"only": 0.97})):
             path = Path(str(files("anymask.samples") / f"{name}.jpg"))
             height, width = read_image(path).shape[:2]

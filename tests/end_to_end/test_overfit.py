@@ -24,7 +24,7 @@ from anymask.data.writers.sa1b import pack
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
-from anymask.training.loop import averaged
+from anymask.training.loop import averaged_model
 from anymask.training.objectives.sam import train
 
 SIDE = 128
@@ -68,7 +68,7 @@ def test_eight_images_are_learned_by_heart(eight: Path, tmp_path: Path) -> None:
     assert recipe.rounds == RoundsConfig() and recipe.rounds.num_rounds == 11
     threads = torch.get_num_threads()
     try:
-        model = averaged(train(recipe, tmp_path / "run"))
+        model = averaged_model(train(recipe, tmp_path / "run"))
     finally:
         torch.set_num_threads(threads)
     result = evaluate(

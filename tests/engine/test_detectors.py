@@ -13,7 +13,7 @@ import torch
 from anymask.engine.detectors import Detections
 from anymask.engine.detectors.hugging_face import HuggingFaceDetector
 from anymask.engine.pool import run_pool
-from anymask.engine.project_model import model_path, take_up
+from anymask.engine.project_model import model_path, set_project_model
 from anymask.engine.stages import PREFILL, prefilling, semi_automatic
 from anymask.engine.store import Annotation, Project, Put
 from anymask.errors import CheckpointError, DataError
@@ -72,7 +72,7 @@ def test_an_image_is_prefilled_with_a_detector_of_transformers(
     sqlite_project: Project, add_images: Add, model: Sam, folder: Path
 ) -> None:
     add_images(sqlite_project, 2, "train")
-    take_up(sqlite_project, model)
+    set_project_model(sqlite_project, model)
     sqlite_project.settings.replace(sqlite_project.settings.current().replace({"prefill_score": 0}))
     semi_automatic.open_queue(sqlite_project, sqlite_project.images.all())
     task = prefilling.PrefillTask(model=str(model_path(sqlite_project)), detector=str(folder), least=-9.0)

@@ -12,7 +12,7 @@ from anymask.engine import quality
 from anymask.engine.detectors import SmallDetectorConfig, train_detector
 from anymask.engine.detectors.small import LabelledImage, detector_loss, load_detector
 from anymask.engine.pool import run_pool
-from anymask.engine.project_model import model_path, open_project_model, take_up
+from anymask.engine.project_model import model_path, open_project_model, set_project_model
 from anymask.engine.retrain import RetrainPlan, build_recipe, due, judge, retrain, write_training_data
 from anymask.engine.stages import (
     ASSISTED,
@@ -96,7 +96,7 @@ def worked(sqlite_project: Project, add_images: Add, model: Sam, tmp_path: Path)
     for image in project.images.all():
         (known / image.name).write_bytes(project.path(image.location).read_bytes())
         cv2.imwrite(str(known / "masks" / image.name), truth_mask() * np.uint8(1))
-    take_up(project, model)
+    set_project_model(project, model)
     return project, Truth([known])
 
 
@@ -270,7 +270,7 @@ def test_a_new_model_is_due_by_the_clock_if_there_is_anything_new(
     project: Project, add_images: Add, model: Sam
 ) -> None:
     (image,) = add_images(project, 1)
-    take_up(project, model)
+    set_project_model(project, model)
     with project.database.writing() as connection:  # as if two hours had passed
         connection.execute(tables.models.update().values(at=tables.models.c.at - 7200))
     project.settings.replace(project.settings.current().replace({"retrain_masks": 0, "retrain_hours": 1}))
@@ -285,7 +285,7 @@ def test_a_new_model_is_due_by_the_clock_if_there_is_anything_new(
     project.settings.replace(project.settings.current().replace({"retrain_hours": 3}))
     assert due(project) is None
     project.settings.replace(project.settings.current().replace({"retrain_hours": 1}))
-    take_up(project, build_sam(model.config))
+    set_project_model(project, build_sam(model.config))
     assert due(project) is None
 
 

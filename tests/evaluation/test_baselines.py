@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from anymask.evaluation.protocol import Request, Segmenter, play
+from anymask.evaluation.protocol import Request, Segmenter, run_protocol
 
 pytest.importorskip("skimage", reason="the baselines need scikit-image")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -45,7 +45,7 @@ def two_squares() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("name", LOOKING)
 def test_plain_objects_are_found(name: str) -> None:
     image, masks = two_squares()
-    outcome = play(TUNED[name].prepare(image), masks, max_clicks=3)
+    outcome = run_protocol(TUNED[name].prepare(image), masks, max_clicks=3)
     # Blurring and shrinking cost a rim of a few pixels, a quarter of the smaller square.
     assert outcome.clicks.max(axis=1).min() > 0.7
     assert outcome.box.min() > 0.7

@@ -20,8 +20,8 @@ from anymask.data.open import open_sets
 from anymask.data.sample import Sample
 from anymask.errors import DataError, InputError
 from anymask.evaluation import report
-from anymask.evaluation.journal import Journal
 from anymask.evaluation.protocol import Reply, Request
+from anymask.evaluation.result_log import ResultLog
 from anymask.evaluation.single_point import (
     ModelSegmenter,
     SinglePointConfig,
@@ -51,7 +51,7 @@ class Scenes:
     def key(self, index: int) -> str:
         return f"scenes-{self.seed}/{index}"
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         return f"{self}"
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
@@ -126,7 +126,7 @@ def test_means_are_over_masks_then_over_sets() -> None:
     ]
     assert result.mean.miou[1] == pytest.approx(np.mean([found.scores.miou[1] for found in result.sets]))
     assert result.mean.oracle == pytest.approx(result.mean.miou[1])  # one candidate a click
-    assert result.honesty is None
+    assert result.calibration is None
 
 
 def test_unreadable_images_are_skipped_and_counted() -> None:
@@ -169,20 +169,20 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(tmp_path: Path)
     scenes = Scenes(5, broken=(1,))
     config = SinglePointConfig(clicks=(1, 3), max_clicks=3)
 
-    def journal(config: SinglePointConfig = config) -> Journal:
-        return Journal(tmp_path / "scenes.jsonl", settings("disc", scenes, config))
+    def journal(config: SinglePointConfig = config) -> ResultLog:
+        return ResultLog(tmp_path / "scenes.jsonl", settings("disc", scenes, config))
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate_set(Counted(2), "scenes", scenes, config, journal=journal())
+        evaluate_set(Counted(2), "scenes", scenes, config, result_log=journal())
     second = Counted(2)
-    resumed = evaluate_set(second, "scenes", scenes, config, journal=journal())
+    resumed = evaluate_set(second, "scenes", scenes, config, result_log=journal())
     assert second.prepared == 2
     whole = evaluate_set(Disc(), "scenes", scenes, config)
     assert resumed.outcome.to_dict() == whole.outcome.to_dict()
     assert resumed.places.tolist() == whole.places.tolist() == [[i, j] for i in (0, 2, 3, 4) for j in range(i + 1)]
     assert (resumed.num_images, resumed.num_skipped) == (4, 1)
     other = Counted(9)
-    evaluate_set(other, "scenes", scenes, config, journal=journal(SinglePointConfig(seed=1)))
+    evaluate_set(other, "scenes", scenes, config, result_log=journal(SinglePointConfig(seed=1)))
     assert other.prepared == 4
     changed = settings("disc", Scenes(5, seed=1), config)
     assert changed["images"] != settings("disc", Scenes(5), config)["images"]
@@ -242,10 +242,10 @@ def test_a_random_model_runs_and_repeats_itself(model: Sam) -> None:
     config = SinglePointConfig(clicks=(1, 3), max_clicks=3)
     first, second = (evaluate(ModelSegmenter(model), {"scenes": Scenes(4)}, config) for _ in range(2))
     assert report.to_dict(first) | {"seconds": 0} == report.to_dict(second) | {"seconds": 0}
-    assert first.honesty is not None
+    assert first.calibration is not None
     assert first.mean.oracle >= first.mean.miou[1]
     # Three masks for each of ten first clicks; one for each later click and for each box.
-    assert sum(b.count for b in first.honesty.bins) == 10 * (3 + 1 + 1 + 1)
+    assert sum(b.count for b in first.calibration.bins) == 10 * (3 + 1 + 1 + 1)
 
 
 def test_the_model_answers_as_its_predictor_does(model: Sam) -> None:

@@ -14,7 +14,7 @@ from anymask.engine.store.classes import ensure_classes
 from anymask.geometry import rle
 from anymask.server import schemas
 from anymask.server.schemas.engine import Judgement
-from anymask.server.schemas.wire import Wire
+from anymask.server.schemas.wire import ApiModel
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_an_import_takes_no_id_of_a_class_that_is_gone(project: Project) -> None
         (Judgement, quality.Judgement, set()),
     ],
 )
-def test_the_wire_has_the_stores_fields_and_defaults(wire: type[Wire], stored: Any, own: set[str]) -> None:
+def test_the_wire_has_the_stores_fields_and_defaults(wire: type[ApiModel], stored: Any, own: set[str]) -> None:
     fields = {each.name: each for each in dataclasses.fields(stored)}
     assert set(wire.model_fields) == set(fields) - own
     for name, field in wire.model_fields.items():

@@ -16,7 +16,7 @@ from anymask.engine.store import Project
 from anymask.geometry import rle
 from anymask.server import bodies, schemas
 from anymask.server.bodies import MAX_CONTAINERS, MAX_STRINGS, MAX_STRUCTURE, parse
-from anymask.server.refusals import Refused
+from anymask.server.errors import ApiError
 
 JSON = {"Content-Type": "application/json"}
 
@@ -35,7 +35,7 @@ JSON = {"Content-Type": "application/json"}
 )
 def test_many_values_are_refused_unparsed(monkeypatch: pytest.MonkeyPatch, body: bytes, what: str) -> None:
     monkeypatch.setattr(bodies.pydantic_core, "from_json", lambda *_, **__: pytest.fail("was parsed"))
-    with pytest.raises(Refused, match=f"holds [0-9,]+ {what}; at most") as refused:
+    with pytest.raises(ApiError, match=f"holds [0-9,]+ {what}; at most") as refused:
         parse(body, schemas.ChangeSet)
     assert refused.value.status == 413
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from anymask.checkpoints.load import model_hash
-from anymask.engine.project_model import take_up
+from anymask.engine.project_model import set_project_model
 from anymask.engine.stages import ASSISTED, SEMI_AUTOMATIC, assisted
 from anymask.engine.stages.assisted import SECOND
 from anymask.engine.store import Annotation, NewJob, Project, Provenance, Put
@@ -24,7 +24,7 @@ def at_work(
     project: Project, smoke_sam: Sam, make_client: Callable[..., TestClient], upload: Callable[..., Any]
 ) -> TestClient:
     """A client of a data engine's project with three images in the first stage's queue."""
-    take_up(project, smoke_sam)
+    set_project_model(project, smoke_sam)
     client = make_client()
     for number in range(3):
         upload(client, name=f"{number}.png")

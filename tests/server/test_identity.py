@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anymask.server.identity import FILE, project_id
+from anymask.server.context import FILE, project_id
 
 
 def test_a_project_keeps_its_id_and_no_other_has_it(tmp_path: Path) -> None:

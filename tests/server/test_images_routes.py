@@ -258,7 +258,7 @@ def test_a_full_queue_says_when_to_come_again(
     for _ in range(6):
         upload(client)
     hold, held = threading.Event(), threading.Event()
-    worker = client.app.state.bench.worker  # type: ignore[attr-defined]
+    worker = client.app.state.context.worker  # type: ignore[attr-defined]
     worker.submit("hold", "hold", lambda: (held.set(), hold.wait(60)))
     assert held.wait(60)
     states = [client.post(f"/api/images/{id}/encode?priority=next").status_code for id in (1, 2, 3)]

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from anymask.engine import quality
-from anymask.engine.project_model import take_up
+from anymask.engine.project_model import set_project_model
 from anymask.engine.store import Annotation, Project, Provenance, Put
 from anymask.geometry import rle
 from anymask.model import Sam
@@ -24,7 +24,7 @@ def reviewed(
     project: Project, smoke_sam: Sam, make_client: Callable[..., TestClient], upload: Callable[..., Any], box: Any
 ) -> TestClient:
     """A client of a project with two images, each with two masks; both are to be reviewed and one to be checked."""
-    take_up(project, smoke_sam)
+    set_project_model(project, smoke_sam)
     client = make_client()
     for number, score in enumerate((0.9, 0.4)):
         upload(client, name=f"{number}.png")

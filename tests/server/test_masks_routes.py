@@ -17,8 +17,8 @@ from anymask.geometry import rle
 from anymask.geometry.masks import pair_iou
 from anymask.inference import AutomaticMasks
 from anymask.model import Sam
+from anymask.server.context import DetectorWords
 from anymask.server.encoding import embedding_cache
-from anymask.server.words import DetectorWords
 
 ALL = {"preset": "fast", "points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 
@@ -52,7 +52,7 @@ def test_searches_are_bounded(make_client: Callable[..., TestClient], upload: Ca
     client = make_client(max_searches=1)
     upload(client)
     upload(client)
-    worker = client.app.state.bench.worker  # type: ignore[attr-defined]
+    worker = client.app.state.context.worker  # type: ignore[attr-defined]
     hold, held = threading.Event(), threading.Event()
     worker.submit("hold", "hold", lambda: (held.set(), hold.wait(60)))
     assert held.wait(60)

@@ -19,13 +19,13 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from anymask.checkpoints.load import model_hash
-from anymask.engine.project_model import take_up
+from anymask.engine.project_model import set_project_model
 from anymask.engine.stages import assisted
 from anymask.engine.store import open_project
 from anymask.export.description import FORMAT
 from anymask.model import Sam
 from anymask.server.app import create_app
-from anymask.server.parts import PARTS
+from anymask.server.decoder_files import PARTS
 from anymask.server.settings import Settings
 
 BASE = "http://127.0.0.1"
@@ -36,7 +36,7 @@ CHECKS = [status_code_conformance, content_type_conformance, response_schema_con
 def api(tmp_path_factory: pytest.TempPathFactory, smoke_sam: Sam) -> Iterator[BaseSchema]:
     """The schema over a running application with two images in a queue of the data engine."""
     with open_project(tmp_path_factory.mktemp("schema") / "project") as project:
-        take_up(project, smoke_sam)
+        set_project_model(project, smoke_sam)
         parts = project.cache / "models" / f"{model_hash(smoke_sam)}-{FORMAT}"
         parts.mkdir(parents=True)
         for part in PARTS:

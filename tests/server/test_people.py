@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from anymask.engine.project_model import take_up
+from anymask.engine.project_model import set_project_model
 from anymask.engine.stages import assisted
 from anymask.engine.store import Project
 from anymask.errors import InputError
 from anymask.model import Sam
+from anymask.server.errors import ApiError
 from anymask.server.people import People, add_person, list_people, remove_person
-from anymask.server.refusals import Refused
 from anymask.server.tokens import Tokens
 
 Make = Callable[..., TestClient]
@@ -94,7 +94,7 @@ def test_what_a_person_makes_is_theirs_whatever_it_says(
 def test_an_image_of_the_queue_is_the_persons(
     make_client: Make, project: Project, smoke_sam: Sam, people: Path, upload: Callable[..., Any]
 ) -> None:
-    take_up(project, smoke_sam)
+    set_project_model(project, smoke_sam)
     tokens = {name: add_person(people, name) for name in ("Ann", "Bob")}
     client = make_client(people=people)
     client.headers.update(bearer(tokens["Ann"]))
@@ -128,7 +128,7 @@ def test_addresses_are_counted_apart_but_those_of_one_network_together() -> None
     tokens = Tokens("right-token", None, max_wrong=2, clock=lambda: now)
     for number in range(2):
         assert tokens.check(f"wrong-{number}", f"2001:db8::{number}") == (False, None)
-    with pytest.raises(Refused, match="too many wrong tokens"):
+    with pytest.raises(ApiError, match="too many wrong tokens"):
         tokens.check("right-token", "2001:db8::77")
     assert tokens.check("right-token", "2001:db8:1::1") == (True, None)
     assert tokens.check("right-token", "192.0.2.1") == (True, None)

@@ -18,7 +18,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from anymask.engine.store import Project
-from anymask.server.refusals import without_folders
+from anymask.server.errors import without_folders
 
 Make = Callable[..., TestClient]
 TOKEN = "correct-horse-battery"
@@ -194,7 +194,7 @@ def test_paths_lead_nowhere(make_client: Make, project: Project, path: str, tmp_
     from anymask.server.app import create_app
     from anymask.server.settings import Settings
 
-    model = make_client().app.state.bench.model  # type: ignore[attr-defined]
+    model = make_client().app.state.context.model  # type: ignore[attr-defined]
     app = create_app(project, model, model_name="smoke", settings=Settings(page=page))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         assert client.get("/").text == "the page"

@@ -267,7 +267,7 @@ def test_other_right_answers_take_candidates_of_their_own_in_the_cheapest_way(fo
     logits, iou, truth, valid = case(b=2, p=3, m=num_candidates)
     others = torch.rand(2, 3, 2, 6, 5, generator=torch.Generator().manual_seed(5)) > 0.5
     there = torch.tensor([[[True, True], [True, False], [False, False]], [[False, True], [True, True], [True, True]]])
-    config = LossConfig(focal=focal, bce=2.0, dice=1.0, iou=0.0, nested=0.5)
+    config = LossConfig(focal=focal, bce=2.0, dice=1.0, iou=0.0, ambiguity=0.5)
     candidates = torch.ones(2, 3, num_candidates, dtype=torch.bool)
     candidates[1, 2, 0] = num_candidates == 3
     logits.requires_grad_(True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from anymask.task import nested_truths
+from anymask.task import ambiguous_targets
 
 SIZE = 64
 
@@ -26,7 +26,7 @@ WHOLE, PART, SUBPART, ELSEWHERE, ROUND_ALL = (
 def others_of(point, truth, *known):
     """Indices among `known` of the masks found for a point in model pixels."""
     masks = rectangles(*known)
-    found, there = nested_truths(
+    found, there = ambiguous_targets(
         torch.tensor([[point]]),
         rectangles(truth)[None],
         masks[None],
@@ -54,7 +54,7 @@ def test_an_almost_equal_mask_counts_as_the_truth():
 def test_two_are_drawn_from_more_and_each_in_its_turn():
     drawn = set()
     for seed in range(20):
-        found, there = nested_truths(
+        found, there = ambiguous_targets(
             torch.full((1, 1, 2), 23.5),
             rectangles(SUBPART)[None],
             rectangles(WHOLE, PART, ROUND_ALL)[None],

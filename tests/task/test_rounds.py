@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anymask.task import LossConfig, PromptConfig, RoundsConfig, mask_loss, round_schedule, simulate, taught_rounds
+from anymask.task import LossConfig, PromptConfig, RoundsConfig, mask_loss, round_schedule, rounds_with_loss, simulate
 
 SIZE, SIDE = 64, 16
 
@@ -86,18 +86,18 @@ def test_a_negative_number_of_rounds_is_refused():
 
 
 def test_the_first_round_teaches_always_and_of_the_others_as_many_as_asked_for():
-    config = RoundsConfig(num_corrections=5, num_refinements=0, num_taught=2)
-    drawn = [taught_rounds(config, rng(seed)) for seed in range(400)]
+    config = RoundsConfig(num_corrections=5, num_refinements=0, num_loss_rounds=2)
+    drawn = [rounds_with_loss(config, rng(seed)) for seed in range(400)]
     assert {(len(found), found[0], sum(found)) for found in drawn} == {(6, True, 3)}
     often = [sum(found[k] for found in drawn) for k in range(1, 6)]
     assert all(120 < count < 200 for count in often)
-    assert taught_rounds(RoundsConfig(), rng()) == (True,) * 11
+    assert rounds_with_loss(RoundsConfig(), rng()) == (True,) * 11
 
 
-@pytest.mark.parametrize("num_taught", [-1, 3])
-def test_more_rounds_that_teach_than_there_are_is_refused(num_taught):
-    with pytest.raises(ValueError, match=r"num_taught is -?\d of 2 rounds"):
-        RoundsConfig(num_corrections=2, num_refinements=0, num_taught=num_taught)
+@pytest.mark.parametrize("num_loss_rounds", [-1, 3])
+def test_more_rounds_that_teach_than_there_are_is_refused(num_loss_rounds):
+    with pytest.raises(ValueError, match=r"num_loss_rounds is -?\d of 2 rounds"):
+        RoundsConfig(num_corrections=2, num_refinements=0, num_loss_rounds=num_loss_rounds)
 
 
 def test_points_so_far_stay():

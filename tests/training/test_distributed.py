@@ -20,7 +20,7 @@ import fellow
 from anymask.errors import CheckpointError
 from anymask.model.config import SIZES
 from anymask.training.config import Recipe
-from anymask.training.distributed import Processes, average, join_processes
+from anymask.training.distributed import Processes, average_across_processes, join_processes
 from anymask.training.log import read_log
 from anymask.training.loop import new_state
 from anymask.training.objectives.sam import train
@@ -162,7 +162,7 @@ def test_a_killed_process_is_restarted_with_its_fellows_and_the_run_ends_well(
 def test_without_torchrun_a_process_is_alone() -> None:
     assert join_processes("cpu") == Processes(rank=0, count=1, device="cpu")
     tensor = torch.ones(3)
-    average([tensor], Processes())
+    average_across_processes([tensor], Processes())
     assert torch.equal(tensor, torch.ones(3))
 
 

@@ -236,8 +236,8 @@ def test_the_callback_gets_the_average_when_due_and_at_the_end(recipe_of: Build,
     state = train(recipe_of(steps=5), tmp_path, callbacks=[(2, callback), (0, never)])
     assert seen == [2, 4, 5]
     assert [row["miou"] for row in losses(tmp_path) if "miou" in row] == [0.2, 0.4, 0.5]
-    assert loop.averaged(state) is not state.model
-    assert loop.averaged(new_state(recipe_of(ema=0.0))) is not None
+    assert loop.averaged_model(state) is not state.model
+    assert loop.averaged_model(new_state(recipe_of(ema=0.0))) is not None
 
 
 def test_accumulated_batches_are_the_next_ones_of_the_stream(recipe_of: Build, tmp_path: Path) -> None:

@@ -119,3 +119,36 @@ def test_missing_tables_and_files_are_named(tmp_path: Path) -> None:
         read(tmp_path, "sources = 3\n[run]\nsteps = 1\n")
     with pytest.raises(RecipeError, match=r"absent\.toml cannot be read"):
         read_recipe(tmp_path / "absent.toml")
+
+
+FORMER = GOOD.replace("steps = 100", "steps = 100\ndeep = 2.0") + "[loss]\nnested = 0.5\n[rounds]\nnum_taught = 2\n"
+
+
+def test_former_keys_are_taken_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "recipe.toml").write_text(FORMER)
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    assert (recipe.run.nested_mask_weight, recipe.loss.ambiguity, recipe.rounds.num_loss_rounds) == (2.0, 0.5, 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "run.deep is called run.nested_mask_weight now; the former name will go",
+        "loss.nested is called loss.ambiguity now; the former name will go",
+        "rounds.num_taught is called rounds.num_loss_rounds now; the former name will go",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        (
+            "num_taught = 2",
+            "num_taught = 2\nnum_loss_rounds = 2",
+            27,
+            "rounds.num_taught is the former name of num_loss",
+        ),
+        ("num_taught = 2", "num_taught = 99", 25, "rounds: num_loss_rounds is 99 of 10 rounds after the first"),
+        ("deep = 2.0", "deep = -1", 4, "run: nested_mask_weight is -1.0"),
+    ],
+)
+def test_what_is_wrong_with_former_keys_has_its_line(tmp_path: Path, old: str, new: str, line: int, words: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        read(tmp_path, FORMER.replace(old, new))
+    assert f", line {line}: {words}" in str(error.value)

@@ -22,8 +22,8 @@ def moved(state: TrainingState, step: int) -> TrainingState:
     for parameter in state.model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
     state.optimizer.step()
-    assert state.average is not None
-    state.average.update(state.model, step)
+    assert state.moving_average is not None
+    state.moving_average.update(state.model, step)
     state.step, state.seconds = step, 1.5 * step
     return state
 
@@ -46,8 +46,8 @@ def test_everything_comes_back(recipe_of: Callable[..., Recipe], tmp_path: Path)
     assert (loaded.step, loaded.seconds) == (7, 10.5)
     assert equal(saved.model.state_dict(), loaded.model.state_dict())
     assert equal(saved.optimizer.state_dict(), loaded.optimizer.state_dict())
-    assert saved.average is not None and loaded.average is not None
-    assert equal(saved.average.model.state_dict(), loaded.average.model.state_dict())
+    assert saved.moving_average is not None and loaded.moving_average is not None
+    assert equal(saved.moving_average.model.state_dict(), loaded.moving_average.model.state_dict())
 
 
 def test_random_numbers_follow_from_seed_batch_and_process(recipe_of: Callable[..., Recipe]) -> None:
@@ -71,8 +71,8 @@ def test_the_recipe_may_change_decays_and_begin_an_average(recipe_of: Callable[.
     state.load(tmp_path / "state.pt")
     assert [group["weight_decay"] for group in state.optimizer.param_groups] == [0.3, 0.0]
     assert state.optimizer.param_groups[0]["betas"] == (0.5, 0.6)
-    assert state.average is not None
-    assert equal(state.average.model.state_dict(), without.model.state_dict())
+    assert state.moving_average is not None
+    assert equal(state.moving_average.model.state_dict(), without.model.state_dict())
 
 
 @pytest.mark.parametrize("where", ["torch.save", "os.fsync", "pathlib.Path.replace"])

@@ -56,10 +56,10 @@ def _read(path: Path) -> tuple[SamConfig, State, Kind]:
         return *huggingface.read_folder(path), "huggingface"
     state, notes = _read_file(path)
     if native.FORMAT in notes:
-        return *native.understand(state, notes), "native"
+        return *native.parse(state, notes), "native"
     if any(name.startswith("vision_encoder.") for name in state):
         raise CheckpointError("holds a Hugging Face folder's weights; give the folder, with its config.json")
-    config, state = sam2.understand(state, path.name) if sam2.is_sam2(state) else meta.understand(state)
+    config, state = sam2.parse(state, path.name) if sam2.is_sam2(state) else meta.parse(state)
     return config, state, _kind(config)
 
 

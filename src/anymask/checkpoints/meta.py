@@ -76,7 +76,7 @@ def _calls_code(path: Path) -> bool:
         return False
 
 
-def understand(state: State) -> tuple[SamConfig, State]:
+def parse(state: State) -> tuple[SamConfig, State]:
     """Return the config of a state with Meta's names, and the state without what no model uses.
 
     Raises:

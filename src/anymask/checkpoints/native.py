@@ -38,7 +38,7 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
         raise CheckpointError(f"is a truncated or damaged safetensors file ({error})") from error
 
 
-def understand(state: State, notes: dict[str, str]) -> tuple[SamConfig, State]:
+def parse(state: State, notes: dict[str, str]) -> tuple[SamConfig, State]:
     """Return the config that the notes hold, and the state.
 
     Raises:

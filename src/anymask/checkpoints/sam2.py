@@ -46,7 +46,7 @@ def is_sam2(state: State) -> bool:
     return any(name.startswith(("sam_mask_decoder.", "sam_prompt_encoder.")) for name in state)
 
 
-def understand(state: State, name: str) -> tuple[SamConfig, State]:
+def parse(state: State, name: str) -> tuple[SamConfig, State]:
     """Return the config of a state with SAM 2's names, and what a model on one image has of it, by our names.
 
     `name` is the file's.

@@ -67,7 +67,7 @@ def fetch(
                 wait = getattr(error, "wait", None) or retry.first_wait * 2 ** (failures - 1)
                 _log.info("%s: %s; trying again in %.0f s", file.name, error, wait)
                 retry.sleep(min(wait, _LONGEST_WAIT))
-        _prove(file, part)
+        verify_checksum(file, part)
         os.replace(part, target)
         validator.unlink(missing_ok=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -93,7 +93,7 @@ def _attempt(file: RemoteFile, part: Path, validator: Path, client: httpx.Client
             start = 0  # the server ignores ranges, or the file has changed: from the beginning
         total = _total(response, start)
         _check_room(file, part, start, total)
-        _remember(validator, response)
+        store_etag(validator, response)
         _append(file, part, start, total, response, progress)
     if total is not None and _size(part) < total:
         raise _Interrupted(f"the connection ended after {_size(part)} of {total} bytes")
@@ -149,7 +149,7 @@ def _check_room(file: RemoteFile, part: Path, start: int, total: int | None) -> 
         )
 
 
-def _remember(validator: Path, response: httpx.Response) -> None:
+def store_etag(validator: Path, response: httpx.Response) -> None:
     """Keep what If-Range may hold: a strong ETag, else the date of the last change (RFC 9110, sec. 13.1.5)."""
     etag = response.headers.get("ETag", "")
     strong = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
@@ -176,7 +176,7 @@ def _append(
                 break  # a server without end must not fill the disk; the hash will tell
 
 
-def _prove(file: RemoteFile, part: Path) -> None:
+def verify_checksum(file: RemoteFile, part: Path) -> None:
     """Delete what is not the published file, and say so."""
     reason = file.mismatch(part)
     if reason:

@@ -16,7 +16,7 @@ from anymask.data.files import check_folder
 from anymask.errors import ImageError, InputError, OutputError
 
 if TYPE_CHECKING:
-    from anymask.evaluation.journal import Journal
+    from anymask.evaluation.result_log import ResultLog
     from anymask.inference.instances import Detection, ImageId, Instances
 
 
@@ -46,7 +46,7 @@ def instances(
     """
     from anymask.checkpoints.load import model_hash
     from anymask.data.files import make_folder
-    from anymask.evaluation.journal import Journal
+    from anymask.evaluation.result_log import ResultLog
     from anymask.inference.instances import Instances, read_detections
 
     check_folder(output.parent)
@@ -58,11 +58,11 @@ def instances(
     network = open_model(model, offline=offline, device=device, runtime="auto")
     make_folder(output.parent)
     settings = {"model": model_hash(network), "channels": network.channels, "refinements": refinements}
-    journal = Journal(output.with_name(f".{output.stem}-journal.jsonl"), settings)
+    result_log = ResultLog(output.with_name(f".{output.stem}-journal.jsonl"), settings)
     loaded = Instances(network, refinements=refinements, batch_size=batch_size)
-    keys, failed = _segment(loaded, files, boxes, journal)
-    written = _write(output, journal, set(keys.values())) if keys else 0
-    journal.path.unlink()
+    keys, failed = _segment(loaded, files, boxes, result_log)
+    written = _write(output, result_log, set(keys.values())) if keys else 0
+    result_log.path.unlink()
     if not keys:
         raise ImageError(f"none of {len(files)} images can be used; the first: {failed[0]['error']}")
     for failure in failed:
@@ -113,13 +113,14 @@ def _segment(
     loaded: Instances,
     files: Mapping[ImageId, Path],
     boxes: Mapping[ImageId, Sequence[Detection]],
-    journal: Journal,
+    result_log: ResultLog,
 ) -> tuple[dict[ImageId, str], list[dict[str, str]]]:
-    """Leave each image's masks in the journal; return under which keys, and `file` and `error` of unreadable images."""
-    from anymask.data.sample import signature
+    """Leave each image's masks in the result_log; return under which keys, and `file` and `error` of unreadable
+    images."""
+    from anymask.data.sample import fingerprint
 
-    keys = {i: signature(i, path, [dataclasses.astuple(box) for box in boxes[i]]) for i, path in files.items()}
-    kept = {key for key, _ in journal.read()}
+    keys = {i: fingerprint(i, path, [dataclasses.astuple(box) for box in boxes[i]]) for i, path in files.items()}
+    kept = {key for key, _ in result_log.read()}
     failed: list[dict[str, str]] = []
     waiting = [image_id for image_id in files if keys[image_id] not in kept]
     with everything_progress(len(files)) as bar:
@@ -130,7 +131,7 @@ def _segment(
             try:
                 for _, found in loaded.segment_many([(files[image_id], boxes[image_id]) for image_id in waiting]):
                     image_id = waiting[done]
-                    journal.append(keys[image_id], [instance.to_coco(image_id) for instance in found])
+                    result_log.append(keys[image_id], [instance.to_coco(image_id) for instance in found])
                     done, made = done + 1, made + 1
                     bar.image(made)
             except ImageError as error:  # of the image after those that were yielded
@@ -142,8 +143,8 @@ def _segment(
     return keys, failed
 
 
-def _write(output: Path, journal: Journal, keys: Set[str]) -> int:
-    """Write the masks of some of a journal's images as COCO's results; return how many there are."""
+def _write(output: Path, result_log: ResultLog, keys: Set[str]) -> int:
+    """Write the masks of some of a result_log's images as COCO's results; return how many there are."""
     from anymask.data.files import write_whole
 
     written = 0
@@ -152,7 +153,7 @@ def _write(output: Path, journal: Journal, keys: Set[str]) -> int:
         nonlocal written
         with temporary.open("w", encoding="utf-8") as file:
             file.write("[")
-            for key, entries in journal.read():
+            for key, entries in result_log.read():
                 for entry in entries if key in keys else []:
                     file.write((",\n" if written else "\n") + json.dumps(entry, separators=(",", ":")))
                     written += 1

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from anymask.engine.store import Project
     from anymask.model import Sam
+    from anymask.server.context import DetectorWords
     from anymask.server.settings import Settings
-    from anymask.server.words import DetectorWords
 
 PORT = 8017
 MODEL = "anymask-s"
@@ -192,8 +192,8 @@ def _words(model: Sam, detector: str | None, project: Project) -> DetectorWords 
     """Return what finds words, if its weights are here; raises CheckpointError if those that were named are not."""
     from anymask.inference.words.detector import DETECTOR
     from anymask.inference.words.local_weights import is_on_this_machine, missing
+    from anymask.server.context import DetectorWords
     from anymask.server.encoding import embedding_cache
-    from anymask.server.words import DetectorWords
 
     if is_on_this_machine(detector or DETECTOR):
         return DetectorWords(model, detector or DETECTOR, embedding_cache(project))

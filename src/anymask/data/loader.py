@@ -63,8 +63,8 @@ class BatchStream(IterableDataset[Batch]):
     """Batches `start`, `start + 1`, … of the endless stream that a seed defines.
 
     Of `count` processes the one of that `rank` takes every `count`-th batch of the stream. A mask that lies within d
-    others is drawn 1 + `deep` · d times as often as one that lies in none. Of an image 4 · `num_masks` masks are read,
-    twice as many where `deep` is above 0.
+    others is drawn 1 + `nested_mask_weight` · d times as often as one that lies in none. Of an image 4 · `num_masks`
+    masks are read, twice as many where `nested_mask_weight` is above 0.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class BatchStream(IterableDataset[Batch]):
         start: int = 0,
         rank: int = 0,
         count: int = 1,
-        deep: float = 0.0,
+        nested_mask_weight: float = 0.0,
         fit: Fit = "pad",
     ) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class BatchStream(IterableDataset[Batch]):
         self.batch_size, self.num_masks = batch_size, num_masks
         self.image_size, self.mask_size, self.fit = image_size, mask_size, fit
         self.seed, self.start, self.rank, self.count = seed, start, rank, count
-        self.deep, self.num_known = deep, num_masks * (8 if deep else 4)
+        self.nested_mask_weight, self.num_known = nested_mask_weight, num_masks * (8 if nested_mask_weight else 4)
         self.skipped = Skipped()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -161,9 +161,9 @@ class BatchStream(IterableDataset[Batch]):
         )
 
     def _order(self, masks: Bool[np.ndarray, "m g g"], rng: np.random.Generator) -> Int[np.ndarray, " m"]:
-        if not self.deep:
+        if not self.nested_mask_weight:
             return rng.permutation(len(masks))
-        weights = 1.0 + self.deep * _depth(masks)
+        weights = 1.0 + self.nested_mask_weight * _depth(masks)
         order: Int[np.ndarray, " m"] = rng.choice(len(masks), len(masks), replace=False, p=weights / weights.sum())
         return order
 

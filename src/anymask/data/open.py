@@ -21,8 +21,8 @@ from anymask.data.readers.images import ImageSet, JoinedImages, ListedImages, Un
 from anymask.data.readers.labelme import LabelMeFiles, shapes_of
 from anymask.data.readers.pairs import PairFiles
 from anymask.data.readers.tars import TarFiles
-from anymask.data.sample import AnnotatedSet, Annotations, Sample, signature
-from anymask.data.tar_places import is_url
+from anymask.data.sample import AnnotatedSet, Annotations, Sample, fingerprint
+from anymask.data.tar_access import is_url
 from anymask.errors import DataError
 
 Where = str | Path | Sequence[str | Path]
@@ -277,9 +277,9 @@ class JoinedFiles:
         files, place = self._place(index)
         return files.key(place)
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return signature([each.signature() for each in self.sets])
+        return fingerprint([each.fingerprint() for each in self.sets])
 
     def source(self, index: int) -> Path | bytes:
         """Return where the image's file lies, or what is in it; raises DataError."""

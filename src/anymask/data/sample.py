@@ -102,7 +102,7 @@ class SampleSet(Protocol):
         """Return an image's name."""
         ...
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
         ...
 
@@ -165,9 +165,9 @@ class Subset:
         """Return the image's name in the whole set."""
         return self.files.key(self.indices[index])
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return signature(self.files.signature(), self.indices)
+        return fingerprint(self.files.fingerprint(), self.indices)
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random; raises AnymaskError."""
@@ -188,10 +188,10 @@ class InMemorySamples:
         """Return the sample's key."""
         return self._samples[index].key
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
         arrays = [(sample.image, sample.masks) for sample in self._samples]
-        return signature([[hashlib.sha256(part.tobytes()).hexdigest() for part in parts] for parts in arrays])
+        return fingerprint([[hashlib.sha256(part.tobytes()).hexdigest() for part in parts] for parts in arrays])
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Return a sample; all of its masks."""
@@ -239,7 +239,7 @@ def nested(sample: Sample) -> Iterator[Bool[np.ndarray, "3 h w"]]:
             yield sample.masks[chain[::-1]]
 
 
-def signature(*parts: object) -> str:
+def fingerprint(*parts: object) -> str:
     """Return a hash of plain values, 24 hexadecimal digits.
 
     A path stands for its file's name, size and time of change; a file that is not there counts as such.

@@ -21,7 +21,7 @@ from anymask.engine.detectors import SmallDetectorConfig
 from anymask.engine.imports import FoundImage, import_found, read_source
 from anymask.engine.pictures import HELD_OUT, TRAIN
 from anymask.engine.pool import run_pool
-from anymask.engine.project_model import model_path, open_project_model, take_up
+from anymask.engine.project_model import model_path, open_project_model, set_project_model
 from anymask.engine.release import ReleasePlan, release
 from anymask.engine.retrain import Retrained, RetrainPlan, retrain, score, write_training_data
 from anymask.engine.stages import ASSISTED, AUTOMATIC, PREFILL, SEMI_AUTOMATIC, assisted, prefilling, semi_automatic
@@ -116,7 +116,7 @@ class _Lap:
         import_found(project, _mixed(held_out, plan.held_out, masks=True), source="held-out", split=HELD_OUT)
         import_found(project, _mixed(pictures, sum(plan.images), masks=False), source="pictures", split=TRAIN)
         trigger = "random weights" if self.model is None else "the first"
-        take_up(project, _small_model(plan) if self.model is None else self.model, trigger=trigger)
+        set_project_model(project, _small_model(plan) if self.model is None else self.model, trigger=trigger)
         first = write_training_data(project, project.cache).held_out
         self.scores.append(
             {"model": 1, "promoted": True, **_rounded(score(open_project_model(project), first, plan.retraining))}

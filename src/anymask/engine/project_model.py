@@ -15,7 +15,7 @@ from anymask.model import Sam
 FOLDER = "models"
 
 
-def take_up(project: Project, model: Sam, *, trigger: str = "by hand") -> StoredModel:
+def set_project_model(project: Project, model: Sam, *, trigger: str = "by hand") -> StoredModel:
     """Make a model the project's, as it is, with no gate."""
     return keep(project, model, trigger=trigger, num_masks=0, scores={}, verdict="promoted", promote=True)
 

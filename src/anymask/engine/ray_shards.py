@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from anymask.data.images import read_image
-from anymask.data.tar_places import is_url
+from anymask.data.tar_access import is_url
 from anymask.data.writers.sa1b import add_files, encode_jpeg
 from anymask.engine.formats.pairs import SUFFIXES, pair
 from anymask.engine.pictures import read_address

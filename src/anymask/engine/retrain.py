@@ -29,7 +29,7 @@ from anymask.model import SIZES, Sam, SamConfig, build_sam
 from anymask.task.losses import LossConfig
 from anymask.task.rounds import RoundsConfig
 from anymask.training.config import CacheConfig, ModelConfig, OptimConfig, Recipe, RunConfig, SourceConfig
-from anymask.training.loop import averaged
+from anymask.training.loop import averaged_model
 from anymask.training.objectives.sam import train
 
 GATES = ("miou_1", "miou_3", "box", "everything")
@@ -133,7 +133,7 @@ def retrain(
     recipe = build_recipe(model.config, data, plan, project.settings.current().manual_weight)
     state = train(recipe, folder / "run", start=model, progress=progress)
     fresh = build_sam(model.config)
-    fresh.load_state_dict(averaged(state).state_dict())
+    fresh.load_state_dict(averaged_model(state).state_dict())
     fresh.to(plan.device).eval()
     before, scores = score(model, data.held_out, plan), score(fresh, data.held_out, plan)
     verdict = judge(before, scores, project.settings.current().tolerance)

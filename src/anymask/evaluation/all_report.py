@@ -30,7 +30,7 @@ class FullReport:
     instances: Mapping[str, InstanceResult] = field(default_factory=dict)
     edges: Mapping[str, EdgeResult] = field(default_factory=dict)
     plots: Pictures = ()
-    cases: Mapping[str, Pictures] = field(default_factory=dict)
+    examples: Mapping[str, Pictures] = field(default_factory=dict)
     """By the heading over them."""
 
 
@@ -65,7 +65,7 @@ def to_html(found: FullReport) -> str:
     page = Page("Evaluation of " + " and ".join(found.single_point))
     page.facts(found.facts)
     _single_point(page, found)
-    for heading, pictures in found.cases.items():
+    for heading, pictures in found.examples.items():
         page.heading(heading, level=3).pictures(pictures, layout="cases")
     if found.proposals:
         _proposals(page, found.proposals)
@@ -88,7 +88,7 @@ def _single_point(page: Page, found: FullReport) -> None:
     page.heading("By data set", level=3)
     for title, value in _COLUMNS:
         page.text(title).table(*_by_set(found.single_point, value), marked=[len(_sets(found.single_point))])
-    honest = {name: result.honesty for name, result in found.single_point.items() if result.honesty is not None}
+    honest = {name: result.calibration for name, result in found.single_point.items() if result.calibration is not None}
     if honest:
         page.heading("Predicted against true IoU", level=3).table(
             ["model", "correlation", "first click", "mean gap"],

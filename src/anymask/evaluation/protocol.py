@@ -63,7 +63,7 @@ class Segmenter(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Outcome:
+class ProtocolResult:
     """What a segmenter reached on n masks.
 
     `predicted`, `true` and `turn` describe every mask that came with a score: its predicted and its true IoU,
@@ -83,7 +83,7 @@ class Outcome:
     turn: Int[np.ndarray, " k"]
 
     @classmethod
-    def join(cls, parts: Sequence[Outcome]) -> Self:
+    def join(cls, parts: Sequence[ProtocolResult]) -> Self:
         """Join the outcomes of several images, all of the same number of clicks."""
         if not parts:
             raise InputError("there is no outcome to join: give at least one")
@@ -120,7 +120,7 @@ class _Dialogue:
             memory=self.memory,
         )
 
-    def hear(self, reply: Reply, ious: Float[np.ndarray, " m"]) -> None:
+    def update(self, reply: Reply, ious: Float[np.ndarray, " m"]) -> None:
         """Note how good the reply is, and place the next click; there is none on a perfect mask."""
         if not self.ious:
             self.oracle = float(ious.max())
@@ -134,13 +134,13 @@ class _Dialogue:
             self.clicks.append(correction)
 
 
-def play(
+def run_protocol(
     image: PreparedImage,
     truth: Bool[np.ndarray, "n h w"],
     max_clicks: int,
     *,
     rng: np.random.Generator | None = None,
-) -> Outcome:
+) -> ProtocolResult:
     """Play the protocol for every true mask of an image, all masks together, click by click.
 
     With `rng` the first click is a pixel drawn uniformly from the mask, not its centre. A mask that is perfect gets no
@@ -155,11 +155,11 @@ def play(
         asked = [dialogue for dialogue in dialogues if not dialogue.is_done]
         replies = image.segment([dialogue.request() for dialogue in asked]) if asked else []
         for dialogue, reply in zip(asked, replies, strict=True):
-            dialogue.hear(reply, tally.score(reply, dialogue.truth, turn))
+            dialogue.update(reply, tally.score(reply, dialogue.truth, turn))
     box_ious = []
     for mask, reply in zip(truth, image.segment(_box_requests(truth)) if len(truth) else [], strict=True):
         box_ious.append(float(tally.score(reply, mask, 0)[0]))
-    return Outcome(
+    return ProtocolResult(
         clicks=_padded([dialogue.ious for dialogue in dialogues], max_clicks),
         boundary=_padded([dialogue.boundary for dialogue in dialogues], max_clicks),
         box=np.array(box_ious, np.float64),

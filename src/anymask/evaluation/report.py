@@ -46,18 +46,18 @@ def to_markdown(result: SinglePointResult) -> str:
     skipped = sum(r.num_skipped for r in result.sets)
     if skipped:
         lines.append(f"{skipped} images could not be used.")
-    if result.honesty is not None:
-        honesty = result.honesty
+    if result.calibration is not None:
+        calibration = result.calibration
         lines += [
             "",
-            f"Predicted against true IoU: correlation {honesty.correlation:.3f} over all returned masks, "
-            f"{honesty.correlation_first:.3f} over those of the first click; mean gap {honesty.error:.3f}.",
+            f"Predicted against true IoU: correlation {calibration.correlation:.3f} over all returned masks, "
+            f"{calibration.correlation_first:.3f} over those of the first click; mean gap {calibration.error:.3f}.",
             "",
             table(
                 ["predicted IoU", "masks", "mean predicted", "mean true"],
                 [
                     [f"{b.low:.1f}–{b.high:.1f}", str(b.count), f"{b.predicted:.3f}", f"{b.true:.3f}"]
-                    for b in honesty.bins
+                    for b in calibration.bins
                 ],
             ),
         ]

@@ -17,7 +17,6 @@ from jaxtyping import Float, Int, UInt8
 
 from anymask.data.sample import Sample, SampleSet, Skipped
 from anymask.errors import DataError, InputError
-from anymask.evaluation.journal import Journal, measured
 from anymask.evaluation.metrics import (
     CalibrationBin,
     calibration,
@@ -26,7 +25,8 @@ from anymask.evaluation.metrics import (
     histogram,
     number_of_clicks,
 )
-from anymask.evaluation.protocol import Outcome, PreparedImage, Reply, Request, Segmenter, play
+from anymask.evaluation.protocol import PreparedImage, ProtocolResult, Reply, Request, Segmenter, run_protocol
+from anymask.evaluation.result_log import ResultLog, measured
 from anymask.evaluation.sampling import draw_images, seeded
 from anymask.inference import PLAIN, Predictor, Prompt, Refinement
 from anymask.model import Sam
@@ -87,7 +87,7 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Honesty:
+class Calibration:
     """How well predicted IoUs tell the true ones, over every mask that was returned."""
 
     correlation: float
@@ -109,18 +109,18 @@ class SetResult:
     scores: Scores
     histogram: tuple[int, ...]
     """Masks by the IoU after one click, in bins of equal width over [0, 1]."""
-    honesty: Honesty | None
+    calibration: Calibration | None
     """None for a segmenter that predicts no IoU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinglePointResult:
-    """The result over all data sets: `mean` weighs each set the same, `honesty` each mask."""
+    """The result over all data sets: `mean` weighs each set the same, `calibration` each mask."""
 
     config: SinglePointConfig
     sets: tuple[SetResult, ...]
     mean: Scores
-    honesty: Honesty | None
+    calibration: Calibration | None
     seconds: float
 
 
@@ -128,7 +128,7 @@ class SinglePointResult:
 class SetOutcome:
     """What came of one data set, mask by mask."""
 
-    outcome: Outcome
+    outcome: ProtocolResult
     places: Int[np.ndarray, "n 2"]
     """Of each mask, its image in the set and its number among that image's masks, as `draw_sample` gives them."""
     num_images: int
@@ -164,7 +164,7 @@ def evaluate_set(
     *,
     progress: Callable[[str, int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    journal: Journal | None = None,
+    result_log: ResultLog | None = None,
 ) -> SetOutcome:
     """Play the protocol on one data set, an image in memory at a time; what cannot be read is skipped and counted.
 
@@ -177,11 +177,11 @@ def evaluate_set(
     def measure(index: int) -> dict[str, list[Any]]:
         return _play(segmenter, draw_sample(images, index, config), config).to_dict()
 
-    records = measured(name, images, chosen, measure, skipped, progress=progress, journal=journal)
-    outcomes = {index: Outcome.from_dict(record) for index, record in records}
+    records = measured(name, images, chosen, measure, skipped, progress=progress, result_log=result_log)
+    outcomes = {index: ProtocolResult.from_dict(record) for index, record in records}
     places = [(index, number) for index, outcome in outcomes.items() for number in range(len(outcome.box))]
     return SetOutcome(
-        outcome=Outcome.join(list(outcomes.values())),
+        outcome=ProtocolResult.join(list(outcomes.values())),
         places=np.array(places, np.int64),
         num_images=len(outcomes),
         num_skipped=skipped.total,
@@ -202,12 +202,12 @@ def draw_sample(images: SampleSet, index: int, config: SinglePointConfig) -> Sam
 def settings(segmenter: str, images: SampleSet, config: SinglePointConfig) -> dict[str, Any]:
     """Return what an image's outcome depends on, for a journal; `segmenter` must name weights, not just a model."""
     values = {"protocol": "single-point", "protocol_version": SETTINGS_VERSION, "segmenter": segmenter}
-    return {**values, "images": images.signature(), "config": dataclasses.asdict(config)}
+    return {**values, "images": images.fingerprint(), "config": dataclasses.asdict(config)}
 
 
-def _play(segmenter: Segmenter, sample: Sample, config: SinglePointConfig) -> Outcome:
+def _play(segmenter: Segmenter, sample: Sample, config: SinglePointConfig) -> ProtocolResult:
     rng = seeded(config.seed, f"first click on {sample.key}") if config.first == "random" else None
-    return play(segmenter.prepare(sample.image), sample.masks, config.max_clicks, rng=rng)
+    return run_protocol(segmenter.prepare(sample.image), sample.masks, config.max_clicks, rng=rng)
 
 
 def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> SinglePointResult:
@@ -222,7 +222,7 @@ def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> 
             num_skipped=found.num_skipped,
             scores=_scores(found.outcome, config),
             histogram=histogram(found.outcome.clicks[:, 0], NUM_HISTOGRAM_BINS),
-            honesty=_honesty(found.outcome),
+            calibration=_calibration(found.outcome),
         )
         for name, found in outcomes.items()
     )
@@ -230,7 +230,7 @@ def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> 
         config=config,
         sets=sets,
         mean=_mean([result.scores for result in sets], config),
-        honesty=_honesty(Outcome.join([found.outcome for found in outcomes.values()])),
+        calibration=_calibration(ProtocolResult.join([found.outcome for found in outcomes.values()])),
         seconds=sum(found.seconds for found in outcomes.values()),
     )
 
@@ -249,16 +249,16 @@ def quick_validation(
     """
     config = SinglePointConfig(clicks=(1, 3, 5), max_clicks=5, max_images=num_images, max_masks=num_masks, seed=seed)
     result = evaluate(ModelSegmenter(model, refinement=PLAIN), sets, config)
-    assert result.honesty is not None
+    assert result.calibration is not None
     return {
         **{f"miou_{clicks}": value for clicks, value in result.mean.miou.items()},
         "box": result.mean.box,
         "oracle": result.mean.oracle,
-        "iou_correlation": result.honesty.correlation,
+        "iou_correlation": result.calibration.correlation,
     }
 
 
-def _scores(outcome: Outcome, config: SinglePointConfig) -> Scores:
+def _scores(outcome: ProtocolResult, config: SinglePointConfig) -> Scores:
     ious = outcome.clicks
     return Scores(
         miou={clicks: float(ious[:, clicks - 1].mean()) for clicks in config.clicks},
@@ -283,12 +283,12 @@ def _mean(scores: Sequence[Scores], config: SinglePointConfig) -> Scores:
     )
 
 
-def _honesty(outcome: Outcome) -> Honesty | None:
+def _calibration(outcome: ProtocolResult) -> Calibration | None:
     if not outcome.predicted.size:
         return None
     first = outcome.turn == 1
     bins = calibration(outcome.predicted, outcome.true)
-    return Honesty(
+    return Calibration(
         correlation=correlation(outcome.predicted, outcome.true),
         correlation_first=correlation(outcome.predicted[first], outcome.true[first]),
         error=calibration_error(bins),

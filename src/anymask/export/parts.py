@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         return _answered(self.model, Embedding.from_tensors(inputs), prompts)
 
 
-class ImageSide(nn.Module):
+class SharedImageModule(nn.Module):
     """What all prompts share of an image."""
 
     def __init__(self, model: Sam, names: tuple[str, ...]) -> None:
@@ -259,7 +259,7 @@ def _image(model: Sam) -> Part:
     embedded = _embedded(model)
     names = tuple(image_tensors(model, Embedding.from_tensors(embedded)))
     example = {name: tensor for name, tensor in embedded.items() if name != "hq"}  # which is the prompts' affair
-    return Part(module=ImageSide(model, names), example=example, outputs=names, axes={})
+    return Part(module=SharedImageModule(model, names), example=example, outputs=names, axes={})
 
 
 def _prompt(model: Sam) -> Part:

@@ -37,7 +37,7 @@ _CHUNK = 1 << 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PositionSide:
+class SharedPositions:
     """Projections of the grid's positions, which no image changes: keys of each reading, queries of each writing.
 
     In the queries are those of the last normalisation's bias; in keys it would move no softmax, and is left out.
@@ -48,7 +48,7 @@ class PositionSide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageSide:
+class SharedImage:
     """What prompts share of an image, as each block and the last attention see it.
 
     The first block's keys and queries have the positions in them.
@@ -69,27 +69,27 @@ class ImageSide:
     """What is added to the pixels of the first transposed convolution; None: nothing."""
     fine: Float[Tensor, "b q h w 2 2 2 2 e"] | None = None
     """What is added to the pixels of the second one; None: nothing."""
-    positions: PositionSide
+    positions: SharedPositions
 
     @property
     def grid(self) -> tuple[int, int]:
         """Cells (down, across)."""
         return self.drawn.shape[-3], self.drawn.shape[-2]
 
-    def part(self, b: int) -> ImageSide:
+    def part(self, b: int) -> SharedImage:
         """Return the side of one image, without the first two axes."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         own: dict[str, Any] = {name: value[b, 0] for name, value in fields.items() if isinstance(value, Tensor)}
         return dataclasses.replace(self, **own)
 
 
-def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l c"]) -> PositionSide:
+def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l c"]) -> SharedPositions:
     """Project the positions once a model."""
     blocks = _blocks(transformer)
     readings = [*(b.cross_attn_token_to_image for b in blocks), transformer.final_attn_token_to_image]
     writings = [b.cross_attn_image_to_token for b in blocks]
     located = [image_pe, *(image_pe + block.norm4.bias for block in blocks[:-1])]
-    return PositionSide(
+    return SharedPositions(
         keys=torch.stack([_across(product(image_pe, a.k_proj.weight), a.num_heads) for a in readings]),
         queries=torch.stack([_across(a.q_proj(x), a.num_heads) for a, x in zip(writings, located, strict=True)]),
     )
@@ -98,9 +98,9 @@ def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l
 def project_image(
     transformer: TwoWayTransformer,
     upscale: Float[Tensor, "o c"],
-    positions: PositionSide,
+    positions: SharedPositions,
     image: Float[Tensor, "b q h w c"],
-) -> ImageSide:
+) -> SharedImage:
     """Project an image, its dense prompt in it, for all blocks, the last attention and the transposed convolution."""
     cells = image.flatten(2, 3)
     keys: list[Tensor] = []
@@ -130,7 +130,7 @@ def project_image(
     last = transformer.final_attn_token_to_image
     keys[0] = keys[0] + positions.keys[0]
     queries[0] = queries[0] + positions.queries[0]
-    return ImageSide(
+    return SharedImage(
         keys=torch.stack([*keys, _across(product(cells, last.k_proj.weight), last.num_heads)], 2),
         values=torch.stack([*values, _heads(product(cells, last.v_proj.weight), last.num_heads)], 2),
         queries=torch.stack(queries, 2),
@@ -142,7 +142,7 @@ def project_image(
     )
 
 
-def pays(transformer: TwoWayTransformer, num_tokens: int) -> bool:
+def is_worthwhile(transformer: TwoWayTransformer, num_tokens: int) -> bool:
     """Whether prompts of this many tokens cost less here than in the plain form."""
     if torch.compiler.is_exporting():  # the number is not known yet, and seldom large
         return True
@@ -150,7 +150,7 @@ def pays(transformer: TwoWayTransformer, num_tokens: int) -> bool:
     return num_tokens * attention.num_heads < attention.q_proj.out_features
 
 
-def chunks(side: ImageSide, num_prompts: int, num_tokens: int) -> list[slice]:
+def chunks(side: SharedImage, num_prompts: int, num_tokens: int) -> list[slice]:
     """Return which prompts about an image to answer together: as many as keep their rows in a CPU's cache."""
     if _at_once(side.keys):
         return [slice(None)]
@@ -160,11 +160,11 @@ def chunks(side: ImageSide, num_prompts: int, num_tokens: int) -> list[slice]:
 
 
 def attend(
-    transformer: TwoWayTransformer, side: ImageSide, tokens: Float[Tensor, "p t c"]
+    transformer: TwoWayTransformer, side: SharedImage, tokens: Float[Tensor, "p t c"]
 ) -> tuple[Float[Tensor, "p t c"], PromptImages]:
     """Return the tokens that `TwoWayTransformer.forward` returns, and the prompts' images.
 
-    For prompts about one image, given as `ImageSide.part`, that have no absent tokens.
+    For prompts about one image, given as `SharedImage.part`, that have no absent tokens.
     """
     token_pe, images, positions = tokens, PromptImages(offset=torch.zeros_like(tokens[0, 0])), side.positions
     blocks = _blocks(transformer)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.model.amortised import ImageSide, PromptImages
+from anymask.model.amortised import PromptImages, SharedImage
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, LayerNorm2d
 from anymask.model.mask_decoder import Answer, MaskDecoder, Upscale, place_pixels
@@ -51,7 +51,7 @@ class HQMaskDecoder(MaskDecoder):
         return (deep + fine).permute(0, 3, 1, 2)
 
     def _finish(
-        self, side: ImageSide, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
+        self, side: SharedImage, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
     ) -> Answer:
         """Draw the masks of some prompts about one image; the fine token needs all of a prompt's pixels at once."""
         drawn = [torch.cat(list(bands), 2) for _, bands in self._bands(side, images)]

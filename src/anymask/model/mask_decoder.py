@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.model import amortised
-from anymask.model.amortised import ImageSide, PositionSide, PromptImages
+from anymask.model.amortised import PromptImages, SharedImage, SharedPositions
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, Activation, LayerNorm2d, product
 from anymask.model.two_way import TwoWayTransformer
@@ -135,7 +135,7 @@ class MaskDecoder(nn.Module):
 
     def answer(
         self,
-        side: ImageSide,
+        side: SharedImage,
         tokens: Float[Tensor, "b p t c"],
         candidates: slice = slice(None),
         hq: Float[Tensor, "b e hm wm"] | None = None,
@@ -157,7 +157,7 @@ class MaskDecoder(nn.Module):
         return _joined(answers, (tokens.shape[0], tokens.shape[1]))
 
     def _finish(
-        self, side: ImageSide, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
+        self, side: SharedImage, hidden: Tensor, images: PromptImages, candidates: slice, hq: Tensor | None
     ) -> Answer:
         """Draw the masks of some prompts about one image."""
         kernels = self._kernels(hidden, candidates)
@@ -168,7 +168,7 @@ class MaskDecoder(nn.Module):
         return self._answer(torch.cat(drawn, 1), hidden, candidates)
 
     def _bands(
-        self, side: ImageSide, images: PromptImages
+        self, side: SharedImage, images: PromptImages
     ) -> Iterator[tuple[slice, Iterator[Float[Tensor, "1 p h w 2 2 2 2 e"]]]]:
         """Yield prompts, and the features of their pixels some rows of cells at a time."""
         width = side.grid[1]
@@ -178,7 +178,7 @@ class MaskDecoder(nn.Module):
             yield slice(*prompt), self._upscaled(side, (pixels for _, pixels in bands))
 
     def _upscaled(
-        self, side: ImageSide, bands: Iterator[Float[Tensor, "p cells o"]]
+        self, side: SharedImage, bands: Iterator[Float[Tensor, "p cells o"]]
     ) -> Iterator[Float[Tensor, "1 p h w 2 2 2 2 e"]]:
         """Upscale bands of an image that follow each other."""
         row = 0
@@ -215,17 +215,17 @@ class MaskDecoder(nn.Module):
             score = self.pred_obj_score_head(hidden[:, :, 1 + self.num_mask_tokens])[..., 0]
         return Answer(logits, iou[:, :, candidates], score)
 
-    def pays(self, tokens: Float[Tensor, "b p t c"]) -> bool:
+    def is_worthwhile(self, tokens: Float[Tensor, "b p t c"]) -> bool:
         """Whether `answer` is faster than `forward` for prompts of so many tokens."""
-        return amortised.pays(self.transformer, tokens.shape[2] + len(self.output_tokens()))
+        return amortised.is_worthwhile(self.transformer, tokens.shape[2] + len(self.output_tokens()))
 
     def project(
         self,
         image_BQHWC: Float[Tensor, "b q h w c"],
         image_pe: Tensor,
-        positions: PositionSide | None = None,
+        positions: SharedPositions | None = None,
         skips: Skips | None = None,
-    ) -> ImageSide:
+    ) -> SharedImage:
         """Make the projections of an image that all its prompts share, and those of the positions if not given."""
         if positions is None:
             positions = amortised.project_positions(self.transformer, image_pe.flatten(0, 1))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.geometry.frames import Frame
-from anymask.model.amortised import ImageSide
+from anymask.model.amortised import SharedImage
 from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import (
     CompactConfig,
@@ -55,7 +55,7 @@ class Embedding:
     """SAM-HQ's high-resolution features; None for every other model."""
     skips: Skips | None = None
     """What is added to masks while they are upscaled, at twice and four times the size; None: the model has none."""
-    side: ImageSide | None = None
+    side: SharedImage | None = None
     """Projections that `Sam.prepare` makes once for all prompts; None: every prompt makes its own."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -184,7 +184,7 @@ class Sam(nn.Module):
         encoded = self.prompt_encoder(prompts)
         side = embedding.side
         shares_image = prompts.masks is None and encoded.present is None
-        if side is not None and shares_image and self.mask_decoder.pays(encoded.tokens):
+        if side is not None and shares_image and self.mask_decoder.is_worthwhile(encoded.tokens):
             answered = self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
         else:
             image = _channels_last(embedding)

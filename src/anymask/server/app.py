@@ -15,10 +15,10 @@ import anymask
 from anymask.engine.store import Project
 from anymask.model import Sam
 from anymask.server import schemas
-from anymask.server.bench import Bench, TextModel
+from anymask.server.context import Context, TextModel
+from anymask.server.errors import add_handlers
 from anymask.server.folder import add_folders
-from anymask.server.refusals import add_handlers
-from anymask.server.routes import annotating, engine, export, images, info, masks, models
+from anymask.server.routes import annotating, engine, export, images, info, masks
 from anymask.server.routes.page import build_page
 from anymask.server.security import Guard
 from anymask.server.settings import Settings
@@ -50,7 +50,7 @@ def create_app(
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        bench = Bench(
+        context = Context(
             project=project,
             model=model,
             model_name=model_name,
@@ -58,15 +58,15 @@ def create_app(
             loop=asyncio.get_running_loop(),
             text=text,
         )
-        app.state.bench = bench
+        app.state.context = context
         stop = threading.Event()
-        scan = asyncio.create_task(asyncio.to_thread(add_folders, bench, folders, stop))
+        scan = asyncio.create_task(asyncio.to_thread(add_folders, context, folders, stop))
         try:
             yield
         finally:
             stop.set()
             await scan
-            bench.close()
+            context.close()
 
     app = _Application(
         title="anymask",
@@ -81,7 +81,7 @@ def create_app(
         code: {"model": schemas.Error, "description": word} for code, word in _ALWAYS.items()
     }
     api = APIRouter(prefix="/api", responses={**errors, 404: {"model": schemas.Error}})
-    for part in (info, images, annotating, masks, models, export, engine):
+    for part in (info, images, annotating, masks, export, engine):
         api.include_router(part.router)
     app.include_router(api)
     app.mount("/", build_page(settings.page), name="page")

@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
-from anymask.server.refusals import Refused
+from anymask.server.errors import ApiError
 
 MAX_STRUCTURE = 8 << 20
 """Bytes of a body outside of strings: numbers, brackets, commas, spaces."""
@@ -38,7 +38,7 @@ class JsonRoute(APIRoute):
     """A route whose JSON body, if it has one, becomes its model in a thread."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request; raises Refused (413) for a body of too many values."""
+        """Return what answers a request; raises ApiError (413) for a body of too many values."""
         handle = super().get_route_handler()
         model = None if self.body_field is None else self.body_field.field_info.annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
@@ -75,7 +75,7 @@ class _Parsed(Request):
 def parse(body: bytes, model: type[BaseModel]) -> BaseModel:
     """Return a body as its model.
 
-    Raises Refused (413) where it holds too many values, RequestValidationError where it is no JSON or not the model's.
+    Raises ApiError (413) where it holds too many values, RequestValidationError where it is no JSON or not the model's.
     """
     check_structure(body)
     try:
@@ -91,7 +91,7 @@ def parse(body: bytes, model: type[BaseModel]) -> BaseModel:
 
 
 def check_structure(body: bytes) -> None:
-    """Raise Refused (413) for JSON of more values than any honest client sends."""
+    """Raise ApiError (413) for JSON of more values than any honest client sends."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
     _check("strings", plain.count(b'"') // 2, MAX_STRINGS)
     outside = b"".join(plain.split(b'"')[::2])
@@ -101,7 +101,7 @@ def check_structure(body: bytes) -> None:
 
 def _check(what: str, number: int, limit: int) -> None:
     if number > limit:
-        raise Refused(413, f"the request holds {number:,} {what}; at most {limit:,} are taken at once")
+        raise ApiError(413, f"the request holds {number:,} {what}; at most {limit:,} are taken at once")
 
 
 def _is_json(request: Request) -> bool:

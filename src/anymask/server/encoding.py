@@ -20,8 +20,8 @@ from anymask.inference.embeddings import embedding_key
 from anymask.model import Sam
 from anymask.server import schemas
 from anymask.server.events import Events
-from anymask.server.pictures import file_state, read_pixels
-from anymask.server.refusals import Refused, without_folders
+from anymask.server.image_files import file_state, read_pixels
+from anymask.server.errors import ApiError, without_folders
 from anymask.server.worker import Priority, Worker
 
 logger = logging.getLogger("anymask.server")
@@ -79,7 +79,7 @@ class Encoding:
         )
 
     def request(self, image: StoredImage, priority: Priority) -> None:
-        """Have an image encoded, unless it is; raises Refused (429) if too many wait."""
+        """Have an image encoded, unless it is; raises ApiError (429) if too many wait."""
         with self._lock:
             before = self._states.get(image.id, ("new", None))
         if before[0] == "ready" and self._is_kept(image):
@@ -89,7 +89,7 @@ class Encoding:
             self._set(image.id, "waiting")
         try:
             future = self._worker.submit(f"encode {image.id}", "encode", lambda: self._work(image), priority)
-        except Refused:
+        except ApiError:
             if is_new:
                 self._set(image.id, *before)
             raise

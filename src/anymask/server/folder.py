@@ -13,10 +13,10 @@ from anymask.data.images import read_header
 from anymask.engine.store.images import NewImage
 from anymask.errors import AnymaskError, ImageError
 from anymask.server import schemas
-from anymask.server.pictures import SUFFIXES
+from anymask.server.image_files import SUFFIXES
 
 if TYPE_CHECKING:
-    from anymask.server.bench import Bench
+    from anymask.server.context import Context
 
 logger = logging.getLogger("anymask.server")
 
@@ -24,27 +24,27 @@ _TOGETHER = 200
 """Images that are added in one transaction."""
 
 
-def add_folders(bench: Bench, folders: Sequence[Path], stop: threading.Event) -> None:
+def add_folders(context: Context, folders: Sequence[Path], stop: threading.Event) -> None:
     """Add the images of folders that the project does not have yet, and tell of each; ends early if told to stop."""
     try:
-        known = bench.project.images.locations()
+        known = context.project.images.locations()
         for folder in folders:
             found: list[NewImage] = []
-            for image in _scan(folder.resolve(), known, bench.settings.max_pixels):
+            for image in _scan(folder.resolve(), known, context.settings.max_pixels):
                 if stop.is_set():
                     return
                 found.append(image)
                 if len(found) == _TOGETHER:
-                    _add(bench, found)
+                    _add(context, found)
                     found = []
-            _add(bench, found)
+            _add(context, found)
     except AnymaskError as error:
         logger.error("the folder's images could not be added: %s", error)
 
 
-def _add(bench: Bench, found: Sequence[NewImage]) -> None:
-    for image in bench.project.images.add(found):
-        bench.events.publish(schemas.ImageEvent(image=bench.encoding.describe(image)))
+def _add(context: Context, found: Sequence[NewImage]) -> None:
+    for image in context.project.images.add(found):
+        context.events.publish(schemas.ImageEvent(image=context.encoding.describe(image)))
 
 
 def _scan(folder: Path, known: set[str], max_pixels: int) -> Iterator[NewImage]:

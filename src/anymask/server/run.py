@@ -81,6 +81,6 @@ class Server(uvicorn.Server):
     def _let_go(self) -> None:
         if isinstance(self._app, Front):
             self._app.give_up()
-        bench = getattr(self._app.state, "bench", None)
-        if bench is not None:
-            bench.events.close()
+        context = getattr(self._app.state, "context", None)
+        if context is not None:
+            context.events.close()

@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from anymask.server.errors import ApiError
 from anymask.server.people import People
 from anymask.server.plain_pages import read_template
-from anymask.server.refusals import Refused
 from anymask.server.settings import Settings
 from anymask.server.tokens import Tokens, shown_token
 
@@ -97,19 +97,19 @@ class Guard:
             if answer is None:
                 await self.app(scope, body.receive, send_with_headers)
                 return
-        except Refused as error:
+        except ApiError as error:
             answer = error.response()
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise
-            answer = Refused(500, "the server made a mistake; its log says more").response()
+            answer = ApiError(500, "the server made a mistake; its log says more").response()
         finally:
             self._held -= body.size
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, path: str, limit: int) -> Response | None:
-        """Return the answer to a request that goes no further, or None; raises Refused."""
+        """Return the answer to a request that goes no further, or None; raises ApiError."""
         headers = Headers(scope=scope)
         self._check_host(headers)
         if self._tokens.are_demanded:
@@ -119,7 +119,7 @@ class Guard:
         _check_site(scope, headers)
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or len(length) > 18:
-            raise Refused(400, "the request's Content-Length is no number")
+            raise ApiError(400, "the request's Content-Length is no number")
         if int(length) > limit:
             raise _too_large(limit)
         return None
@@ -131,7 +131,7 @@ class Guard:
         found = _HOST.fullmatch(host.lower())
         own = {"127.0.0.1", "localhost", "[::1]", self.settings.host, f"[{self.settings.host}]"}
         if found is None or found["name"] not in own:
-            raise Refused(403, f"this server does not answer to the name {host[:80]!r}; open it as localhost")
+            raise ApiError(403, f"this server does not answer to the name {host[:80]!r}; open it as localhost")
 
     def _check_token(self, scope: Scope, path: str, headers: Headers) -> Response | None:
         """Let a token pass as a header or cookie; the address with it is answered with the cookie."""
@@ -156,7 +156,7 @@ class Guard:
             scope.setdefault("state", {})["person"] = person
             return None
         if path.startswith("/api/"):
-            refused = Refused(401, "the token is missing or wrong; open the address that `anymask serve` printed")
+            refused = ApiError(401, "the token is missing or wrong; open the address that `anymask serve` printed")
             response = refused.response()
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
@@ -211,7 +211,7 @@ def _check_site(scope: Scope, headers: Headers) -> None:
     site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
     is_reading = scope["method"] in _READING
     if site in ("cross-site", "same-site") and not (is_reading and mode == "navigate"):
-        raise Refused(403, "this request comes from a page of another site, which may not use this server")
+        raise ApiError(403, "this request comes from a page of another site, which may not use this server")
     origin = headers.get("origin")
     if (
         origin is not None
@@ -222,7 +222,7 @@ def _check_site(scope: Scope, headers: Headers) -> None:
             headers.get("x-forwarded-host", "").partition(",")[0].strip() or None,
         )
     ):
-        raise Refused(403, f"this request comes from {origin[:80]}, which may not write here")
+        raise ApiError(403, f"this request comes from {origin[:80]}, which may not write here")
 
 
 def _site_of(origin: str) -> str:
@@ -232,8 +232,8 @@ def _site_of(origin: str) -> str:
         return ""
 
 
-def _too_large(limit: int) -> Refused:
-    return Refused(413, f"the request is larger than the {limit / (1 << 20):g} MiB allowed here")
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the request is larger than the {limit / (1 << 20):g} MiB allowed here")
 
 
 def _port(scope: Scope) -> int:

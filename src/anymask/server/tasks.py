@@ -12,8 +12,8 @@ from anymask.engine.stages.assisted import SECOND
 from anymask.engine.store import Annotation, Conflict, Lease, LeaseLost, Outcome, Project, StoredImage
 from anymask.errors import AnymaskError
 from anymask.geometry.rle import RLE
-from anymask.server.bench import Bench
-from anymask.server.refusals import Refused
+from anymask.server.context import Context
+from anymask.server.errors import ApiError
 from anymask.server.worker import Priority
 
 MODEL = "model"
@@ -30,35 +30,35 @@ def suggested_stage(project: Project) -> str | None:
     return next((kind for kind in (SEMI_AUTOMATIC, ASSISTED) if counts.get(kind, {}).get("open")), None)
 
 
-def take(bench: Bench, stage: str | None, worker: str) -> tuple[Lease, StoredImage] | None:
+def take(context: Context, stage: str | None, worker: str) -> tuple[Lease, StoredImage] | None:
     """Lease the next image for a person and have it, and those that come after it, encoded; None without any.
 
     A lease that has expired is open to others, and counts as open here.
     """
-    project = bench.project
+    project = context.project
     seconds = project.settings.current().lease_seconds
     for kind in (stage,) if stage else (SEMI_AUTOMATIC, ASSISTED):
         lease = project.jobs.lease(kind, worker, seconds=seconds, tries=None)
         if lease is not None:
             image = project.images.get(lease.image_id)
             assert image is not None  # the jobs' foreign key
-            with suppress(Refused):  # too many wait: the page asks again
-                bench.encoding.request(image, Priority.now)
-            prepare(bench, kind)
+            with suppress(ApiError):  # too many wait: the page asks again
+                context.encoding.request(image, Priority.now)
+            prepare(context, kind)
             return lease, image
     return None
 
 
-def prepare(bench: Bench, kind: str | None) -> None:
+def prepare(context: Context, kind: str | None) -> None:
     """Have the images at the head of a queue encoded: one for each who works on it, and one more."""
     if kind is None:
         return
-    people = bench.project.jobs.counts(kind).get(kind, {}).get("leased", 0)
-    for image_id in bench.project.jobs.next_images(kind, min(1 + people, _MOST_AHEAD)):
-        image = bench.project.images.get(image_id)
+    people = context.project.jobs.counts(kind).get(kind, {}).get("leased", 0)
+    for image_id in context.project.jobs.next_images(kind, min(1 + people, _MOST_AHEAD)):
+        image = context.project.images.get(image_id)
         if image is not None:
-            with suppress(Refused, AnymaskError):
-                bench.encoding.request(image, Priority.next)
+            with suppress(ApiError, AnymaskError):
+                context.encoding.request(image, Priority.next)
 
 
 def checked(project: Project, lease: Lease) -> Lease:
@@ -69,23 +69,23 @@ def checked(project: Project, lease: Lease) -> Lease:
     raise LeaseLost(f"image {lease.image_id} is not {lease.worker}'s any more")
 
 
-def finish(bench: Bench, lease: Lease, spent: Outcome, *, second: Sequence[RLE] = ()) -> bool:
+def finish(context: Context, lease: Lease, spent: Outcome, *, second: Sequence[RLE] = ()) -> bool:
     """Note that an image is done, and what it took; False if that was noted before.
 
     What came of the masks is read from their versions. A `second` person's masks are kept apart. Raises LeaseLost, and
-    Refused (422).
+    ApiError (422).
     """
-    project = bench.project
+    project = context.project
     checked(project, lease)
     if lease.kind in JUDGED:
-        raise Refused(422, f"a {lease.kind} ends with a word on each mask, and this had none")
+        raise ApiError(422, f"a {lease.kind} ends with a word on each mask, and this had none")
     counts = {"added": len(second)} if lease.copy else judged(project, lease)
     hidden = (SECOND, second) if lease.copy else None
-    return project.jobs.finish(lease, replace(spent, model=bench.model_hash, **counts), hidden=hidden)
+    return project.jobs.finish(lease, replace(spent, model=context.model_hash, **counts), hidden=hidden)
 
 
 def finish_judged(
-    bench: Bench,
+    context: Context,
     lease: Lease,
     spent: Outcome,
     judgements: Sequence[Judgement],
@@ -95,23 +95,23 @@ def finish_judged(
 ) -> bool:
     """Note a reviewer's words on every mask of an image as of a revision; False if that was noted before.
 
-    Raises LeaseLost; Refused (422), and (412) where a mask has changed since; InputError, DataError.
+    Raises LeaseLost; ApiError (422), and (412) where a mask has changed since; InputError, DataError.
     """
-    project = bench.project
+    project = context.project
     checked(project, lease)
     if lease.kind not in JUDGED:
-        raise Refused(422, f"masks are judged in {' and '.join(JUDGED)}, not in {lease.kind}")
-    spent = replace(spent, model=bench.model_hash)
+        raise ApiError(422, f"masks are judged in {' and '.join(JUDGED)}, not in {lease.kind}")
+    spent = replace(spent, model=context.model_hash)
     try:
         return judge(project, lease, judgements, outcome=spent, revision=revision, added=added)
     except Conflict as error:
-        raise Refused(412, f"{error}; some masks were changed by others") from error
+        raise ApiError(412, f"{error}; some masks were changed by others") from error
 
 
 def judged(project: Project, lease: Lease) -> dict[str, int]:
     """Count what a person made of an image: prefilled masks confirmed, fixed and rejected, and masks added.
 
-    Raises Refused (422) where the second stage left prefilled masks that nobody has looked at.
+    Raises ApiError (422) where the second stage left prefilled masks that nobody has looked at.
     """
     prefilled: dict[str, Annotation] = {}
     for version in project.annotations.versions(lease.image_id):
@@ -125,7 +125,7 @@ def judged(project: Project, lease: Lease) -> dict[str, int]:
     ]
     waiting = sum(awaits(each) for each in now.values())
     if waiting and lease.kind == SEMI_AUTOMATIC:
-        raise Refused(422, f"{waiting} of the model's masks still wait for a word: confirm, fix or reject each")
+        raise ApiError(422, f"{waiting} of the model's masks still wait for a word: confirm, fix or reject each")
     looked_at = [each for each in mine if each.id in prefilled]
     fixed = sum(each.rle["counts"] != prefilled[each.id].rle["counts"] for each in looked_at)
     return {

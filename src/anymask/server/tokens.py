@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from http.cookies import CookieError, SimpleCookie
 
 from anymask.errors import InputError
+from anymask.server.errors import ApiError, too_many_requests
 from anymask.server.people import People
-from anymask.server.refusals import Refused, busy
 
 logger = logging.getLogger("anymask.server")
 
@@ -43,7 +43,7 @@ class Tokens:
     def check(self, token: str, address: str) -> tuple[bool, str | None]:
         """Return whether a token is right, and whose it is where it is a person's.
 
-        Raises Refused (429) for an address from which too many different wrong ones came.
+        Raises ApiError (429) for an address from which too many different wrong ones came.
         """
         home = _home(address)
         self._check_tries(home)
@@ -53,7 +53,7 @@ class Tokens:
             name = None if self._people is None else self._people.name_of(token)
         except InputError as error:
             logger.error("%s", error)
-            raise Refused(503, "the server's file of people cannot be read; its log says more") from error
+            raise ApiError(503, "the server's file of people cannot be read; its log says more") from error
         if name is None:
             self._note_wrong(home, token)
         return name is not None, name
@@ -67,7 +67,9 @@ class Tokens:
             del tried[digest]
         if len(tried) >= self._max_wrong:
             first = sorted(tried.values())[-self._max_wrong]
-            raise busy("too many wrong tokens came from your address", math.ceil(first + _WINDOW_SECONDS - now))
+            raise too_many_requests(
+                "too many wrong tokens came from your address", math.ceil(first + _WINDOW_SECONDS - now)
+            )
 
     def _note_wrong(self, home: str, token: str) -> None:
         """Count different tokens: a page that goes on asking with one that is no longer good counts once."""

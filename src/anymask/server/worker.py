@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from anymask.server.refusals import busy
+from anymask.server.errors import too_many_requests
 
 logger = logging.getLogger("anymask.server")
 
@@ -67,7 +67,7 @@ class Worker:
     def submit(self, key: str, kind: str, run: Callable[[], Any], priority: Priority = Priority.now) -> Future[Any]:
         """Queue a task; one of the same key that waits or runs is taken instead, its priority raised if need be.
 
-        Raises Refused (429) if the queue is full.
+        Raises ApiError (429) if the queue is full.
         """
         with self._changed:
             for task in (self._running, *self._waiting):
@@ -98,7 +98,9 @@ class Worker:
         youngest = [task for task in same if task.priority == last.priority][-1]
         if youngest.priority <= priority:
             left = sum(self._seconds[task.kind] for task in (self._running, *self._waiting) if task is not None)
-            raise busy(f"the model is busy: {len(same)} requests are waiting already, try again shortly", left / 2)
+            raise too_many_requests(
+                f"the model is busy: {len(same)} requests are waiting already, try again shortly", left / 2
+            )
         self._waiting.remove(youngest)
         youngest.future.cancel()
 

@@ -4,15 +4,15 @@ from anymask.prompts import SimulatedPrompts
 from anymask.task.losses import (
     LossConfig,
     MaskLoss,
+    ambiguous_targets,
     binary_cross_entropy,
     dice_loss,
     focal_loss,
     mask_loss,
     true_iou,
 )
-from anymask.task.nested import nested_truths
 from anymask.task.prompts import PromptConfig, correction_points, initial_prompts
-from anymask.task.rounds import PromptableDecoder, Round, RoundsConfig, round_schedule, simulate, taught_rounds
+from anymask.task.rounds import PromptableDecoder, Round, RoundsConfig, round_schedule, rounds_with_loss, simulate
 
 __all__ = [
     "LossConfig",
@@ -22,15 +22,15 @@ __all__ = [
     "Round",
     "RoundsConfig",
     "SimulatedPrompts",
+    "ambiguous_targets",
     "binary_cross_entropy",
     "correction_points",
     "dice_loss",
     "focal_loss",
     "initial_prompts",
     "mask_loss",
-    "nested_truths",
     "round_schedule",
+    "rounds_with_loss",
     "simulate",
-    "taught_rounds",
     "true_iou",
 ]

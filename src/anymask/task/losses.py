@@ -8,8 +8,9 @@ prompts scales it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,14 +25,17 @@ class LossConfig:
     `bce` is ours: a small network trained from nothing answers focal loss with empty masks, and needs
     cross-entropy first. `iou_on` says whose predicted IoU is regressed: that of the lowest-loss candidate
     (the paper, as we read it) or of every candidate, which teaches the ranking of the candidates sooner.
-    `nested` weighs the other right answers to an ambiguous point (`anymask.task.nested`); 0 is the paper.
+    `ambiguity` weighs the other right answers to an ambiguous point (`ambiguous_targets`); 0 is the paper.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"nested": "ambiguity"}
+    """Former keys of recipes, and what they are called now."""
 
     focal: float = 20.0
     dice: float = 1.0
     bce: float = 0.0
     iou: float = 1.0
-    nested: float = 0.0
+    ambiguity: float = 0.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
     iou_on: Literal["best", "all"] = "best"
@@ -135,7 +139,7 @@ def mask_loss(
     `present` the prompts that are real; the scalars are means over the present prompts, and 0 where there are
     none. `others` are further right answers to each prompt and which of them there are: truth and others are
     then given to different candidates, in the way that costs least, and the others' losses count
-    `config.nested` each; the logged scalars and the IoU remain the truth's.
+    `config.ambiguity` each; the logged scalars and the IoU remain the truth's.
     """
     if logits.shape[-2:] != truth.shape[-2:]:
         raise ValueError(f"the truth's grid {tuple(truth.shape[-2:])} is not the logits' {tuple(logits.shape[-2:])}")
@@ -168,10 +172,10 @@ def _right_answers(
     """The truth and the others beside it, and what each one's loss counts."""
     truths = truth[:, :, None]
     weights = torch.ones(truths.shape[:3], device=truth.device)
-    if others is None or not config.nested:
+    if others is None or not config.ambiguity:
         return truths, weights
     masks, there = others
-    return torch.cat((truths, masks), dim=2), torch.cat((weights, config.nested * there), dim=2)
+    return torch.cat((truths, masks), dim=2), torch.cat((weights, config.ambiguity * there), dim=2)
 
 
 def _mask_terms(logits: Tensor, truth: Tensor, valid: Tensor | None, config: LossConfig) -> dict[str, Tensor]:
@@ -262,3 +266,48 @@ def _mean_over_prompts(values: Tensor, present: Tensor | None) -> Tensor:
     if present is None:
         return values.mean()
     return torch.where(present, values, 0.0).sum() / present.sum().clamp(min=1)
+
+
+NUM_OTHERS = 2
+"""Right answers beside the one asked for: three candidates have no room for more."""
+
+_SAME_IOU = 0.9
+
+
+@torch.no_grad()
+def ambiguous_targets(
+    points: Float[Tensor, "b p 2"],
+    truth: Bool[Tensor, "b p h w"],
+    masks: Bool[Tensor, "b o h w"],
+    *,
+    image_size: int,
+    generator: torch.Generator,
+) -> tuple[Bool[Tensor, "b p 2 h w"], Bool[Tensor, "b p 2"]]:
+    """Two of the masks that hold each point and are not its truth, drawn at random, and which of the two there are.
+
+    The paper teaches a lone point's three candidates by the best of them alone, and leaves it to millions of images
+    that they come to mean whole, part and subpart (SAM, sec. 3). From few images they do not: here each of the masks
+    round the point may have a candidate of its own. O are the masks known of an image, h × w their grid.
+
+    Points are pixels (x, y) of the padded frame; a mask of IoU 0.9 or more with the truth counts as the truth.
+    """
+    height, width = masks.shape[-2:]
+    shortfall = max(NUM_OTHERS - masks.shape[1], 0)
+    masks = torch.nn.functional.pad(masks, (0, 0, 0, 0, 0, shortfall))
+    cells_per_pixel = points.new_tensor((width / image_size, height / image_size))
+    cell = ((points + 0.5) * cells_per_pixel).long()
+    column, row = cell[..., 0].clamp(0, width - 1), cell[..., 1].clamp(0, height - 1)
+    index_BOP = (row * width + column)[:, None].expand(-1, masks.shape[1], -1)
+    holds_BPO = masks.flatten(2).gather(2, index_BOP).transpose(1, 2)
+    answers = holds_BPO & (_iou(truth, masks) < _SAME_IOU)
+    order = torch.rand(answers.shape, generator=generator, device=answers.device).masked_fill(~answers, -1.0)
+    drawn = order.topk(NUM_OTHERS, dim=2)
+    image = torch.arange(len(masks), device=masks.device)[:, None, None]
+    return masks[image, drawn.indices], drawn.values >= 0
+
+
+def _iou(a: Bool[Tensor, "b p h w"], b: Bool[Tensor, "b o h w"]) -> Float[Tensor, "b p o"]:
+    flat_a, flat_b = a.flatten(2).float(), b.flatten(2).float()
+    intersection = flat_a @ flat_b.transpose(1, 2)
+    union = flat_a.sum(2)[:, :, None] + flat_b.sum(2)[:, None] - intersection
+    return intersection / union.clamp(min=1)

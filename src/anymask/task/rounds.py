@@ -6,9 +6,9 @@ prompts an image, M candidate masks a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,9 +26,12 @@ class RoundsConfig:
     there are no refinements. The defaults are the paper's eleven rounds.
     """
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"num_taught": "num_loss_rounds"}
+    """Former keys of recipes, and what they are called now."""
+
     num_corrections: int = 8
     num_refinements: int = 2
-    num_taught: int = 0
+    num_loss_rounds: int = 0
     """How many of the rounds after the first teach, drawn anew for each batch: the others are only played, for a third
     of the cost, so that a model meets long interactions cheaply. 0, and the paper, is all."""
     prompts: PromptConfig = field(default_factory=PromptConfig)
@@ -40,9 +43,10 @@ class RoundsConfig:
 
     def __post_init__(self) -> None:
         """Refuse more rounds that teach than there are."""
-        if not 0 <= self.num_taught < max(self.num_rounds, 1):
+        if not 0 <= self.num_loss_rounds < max(self.num_rounds, 1):
             raise ValueError(
-                f"num_taught is {self.num_taught} of {self.num_rounds - 1} rounds after the first; 0 is all of them"
+                f"num_loss_rounds is {self.num_loss_rounds} of {self.num_rounds - 1} rounds after the first; "
+                "0 is all of them"
             )
 
 
@@ -145,12 +149,12 @@ def round_schedule(config: RoundsConfig, generator: torch.Generator) -> tuple[bo
     return tuple(schedule + [False] * (corrections + refinements - len(schedule)))
 
 
-def taught_rounds(config: RoundsConfig, generator: torch.Generator) -> tuple[bool, ...]:
-    """Which of all rounds teach: the first, and `num_taught` of the others, drawn at random; 0 is every one."""
+def rounds_with_loss(config: RoundsConfig, generator: torch.Generator) -> tuple[bool, ...]:
+    """Which of all rounds teach: the first, and `num_loss_rounds` of the others, drawn at random; 0 is every one."""
     later = config.num_rounds - 1
-    if not config.num_taught:
+    if not config.num_loss_rounds:
         return (True,) * (1 + later)
-    drawn = torch.randperm(later, generator=generator, device=generator.device)[: config.num_taught].tolist()
+    drawn = torch.randperm(later, generator=generator, device=generator.device)[: config.num_loss_rounds].tolist()
     return (True, *(index in drawn for index in range(later)))
 
 

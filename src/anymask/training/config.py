@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -140,11 +141,14 @@ class CacheConfig:
 class RunConfig:
     """How long, how large, how often; `*_every` counts steps, and 0 is never."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"deep": "nested_mask_weight"}
+    """Former keys of recipes, and what they are called now."""
+
     steps: int
     batch_size: int = 16
     num_masks: int = 4
     """Masks drawn from each image; where it has fewer, they repeat."""
-    deep: float = 0.0
+    nested_mask_weight: float = 0.0
     """How much more often a mask is drawn for each mask that it lies within (`anymask.data.loader.BatchStream`)."""
     seed: int = 0
     device: str = "cpu"
@@ -168,7 +172,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse values that cannot be run with."""
         _at_least(self, 1, "steps", "batch_size", "num_masks", "processes", "save_every", "log_every")
-        _at_least(self, 0, "deep", "seed", "num_workers", "num_threads", "sheet_every")
+        _at_least(self, 0, "nested_mask_weight", "seed", "num_workers", "num_threads", "sheet_every")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

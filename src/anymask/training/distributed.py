@@ -128,12 +128,12 @@ def average_gradients(model: nn.Module, processes: Processes) -> None:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-    average(gradients, processes)
-    average([buffer for buffer in model.buffers() if buffer.is_floating_point()], processes)
+    average_across_processes(gradients, processes)
+    average_across_processes([buffer for buffer in model.buffers() if buffer.is_floating_point()], processes)
 
 
 @torch.no_grad()
-def average(tensors: list[Tensor], processes: Processes) -> None:
+def average_across_processes(tensors: list[Tensor], processes: Processes) -> None:
     """Replace tensors by their means over the processes, some MiB at a time."""
     if processes.count == 1:
         return

@@ -22,7 +22,7 @@ from anymask.model.image_encoder import ImageEncoderViT
 from anymask.training.config import OptimConfig, Recipe, RunConfig
 from anymask.training.distributed import (
     Processes,
-    average,
+    average_across_processes,
     average_gradients,
     is_sharded,
     join_processes,
@@ -107,7 +107,7 @@ def state_of(model: M, recipe: Plan, *, forward_methods: tuple[str, ...] = ("enc
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     if processes.count > 1 and processes.device != "cpu":
         model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    average = MovingAverage(model, recipe.optim.ema) if recipe.optim.ema else None
+    moving_average = MovingAverage(model, recipe.optim.ema) if recipe.optim.ema else None
     for encoder in (module for module in model.modules() if isinstance(module, ImageEncoderViT)):
         encoder.checkpointing = options.checkpointing
     plain = None
@@ -115,13 +115,15 @@ def state_of(model: M, recipe: Plan, *, forward_methods: tuple[str, ...] = ("enc
         if recipe.optim.kind == "muon":
             raise TrainingError("optim.kind 'muon' needs whole matrices; with run.sharding 'full' it must be 'adamw'")
         plain = copy.deepcopy(model) if processes.is_first else None
-        for shared in (model, *([] if average is None else [average.model])):
+        for shared in (model, *([] if moving_average is None else [moving_average.model])):
             shard(shared, processes, forward_methods)
     if options.compile and (found := dict(model.named_children()).get("image_encoder")) is not None:
         found.compile()
     generator = torch.Generator(processes.device)
     optimizer = build_optimizer(model, recipe.optim, getattr(torch, recipe.run.precision))
-    return TrainingState(model=model, optimizer=optimizer, average=average, generator=generator, plain=plain)
+    return TrainingState(
+        model=model, optimizer=optimizer, moving_average=moving_average, generator=generator, plain=plain
+    )
 
 
 def run(
@@ -142,25 +144,25 @@ def run(
     TrainingError before the first step on a loss or gradient that is not finite, and when memory runs out; what was
     saved stays.
     """
-    every = recipe.run
-    if every.num_threads:
-        torch.set_num_threads(every.num_threads)
-    processes = join_processes(every.device)
+    run_config = recipe.run
+    if run_config.num_threads:
+        torch.set_num_threads(run_config.num_threads)
+    processes = join_processes(run_config.device)
     if processes.device == "cpu":
         keep_freed_memory()
     state = objective.build()
     _resume(state, folder)
-    stream = batches(objective.stream(state.step), num_workers=every.num_workers)
+    stream = batches(objective.stream(state.step), num_workers=run_config.num_workers)
     folder.mkdir(parents=True, exist_ok=True)
     skipped: Counter[str] = Counter()
     with TrainingLog(folder, state.step) if processes.is_first else nullcontext() as log:
-        while state.step < every.steps:
+        while state.step < run_config.steps:
             began = clock()
             result = _step(state, recipe, stream, objective.step, skipped, processes)
             state.step += 1
             state.seconds += clock() - began
-            last = state.step == every.steps
-            if log is not None and (state.step % every.log_every == 0 or last):
+            last = state.step == run_config.steps
+            if log is not None and (state.step % run_config.log_every == 0 or last):
                 values = {f.name: float(getattr(result, f.name)) for f in dataclasses.fields(result)}
                 values["learning_rate"] = state.optimizer.param_groups[0]["lr"]
                 values["seconds"] = state.seconds
@@ -170,11 +172,11 @@ def run(
                     progress(state.step, values)
             due = [callback for period, callback in callbacks if period and (last or state.step % period == 0)]
             if due:
-                model = whole_model(averaged(state), state.plain, processes)
+                model = whole_model(averaged_model(state), state.plain, processes)
                 if log is not None:
                     for callback in due:
                         log.write(state.step, callback(model.eval(), state.step))
-            if state.step % every.save_every == 0 or last:
+            if state.step % run_config.save_every == 0 or last:
                 _save(state, folder, processes)
     return state
 
@@ -197,9 +199,9 @@ def _save(state: TrainingState[Any], folder: Path, processes: Processes) -> None
         state.save(folder / STATE)
 
 
-def averaged(state: TrainingState[M]) -> M:
+def averaged_model(state: TrainingState[M]) -> M:
     """Return the model to be used: the moving average, or the model itself where there is none."""
-    return state.model if state.average is None else state.average.model
+    return state.model if state.moving_average is None else state.moving_average.model
 
 
 def _step(
@@ -232,7 +234,7 @@ def _step(
     names = [f.name for f in dataclasses.fields(kind)]
     result = kind(**{name: torch.stack([getattr(r, name) for r in results]).mean() for name in names})
     average_gradients(model, processes)
-    average([getattr(result, name) for name in names], processes)
+    average_across_processes([getattr(result, name) for name in names], processes)
     norm = whole(torch.nn.utils.clip_grad_norm_(model.parameters(), optim.clip_norm))
     if not torch.isfinite(norm + result.loss):  # the only wait for the device in a step
         raise TrainingError(
@@ -241,8 +243,8 @@ def _step(
             "good state"
         )
     state.optimizer.step()
-    if state.average is not None:
-        state.average.update(model, state.step)
+    if state.moving_average is not None:
+        state.moving_average.update(model, state.step)
     return result
 
 

@@ -22,7 +22,7 @@ from anymask.data.cache import ImageCache
 from anymask.data.loader import BatchStream, Source
 from anymask.data.open import open_data
 from anymask.data.sample import SampleSet
-from anymask.data.tar_places import is_url
+from anymask.data.tar_access import is_url
 from anymask.errors import DataError
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks
@@ -45,7 +45,7 @@ def build_stream(recipe: Recipe, *, start: int = 0) -> BatchStream:
         mask_size=4 * config.embedding_size,
         seed=recipe.run.seed,
         start=start * recipe.optim.accumulate,
-        deep=recipe.run.deep,
+        nested_mask_weight=recipe.run.nested_mask_weight,
         fit=config.fit,
         rank=processes.rank,
         count=processes.count,

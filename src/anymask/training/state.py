@@ -32,7 +32,7 @@ class TrainingState(Generic[M]):
 
     model: M
     optimizer: torch.optim.Optimizer
-    average: MovingAverage[M] | None
+    moving_average: MovingAverage[M] | None
     generator: torch.Generator
     step: int = 0
     plain: M | None = None
@@ -59,7 +59,7 @@ class TrainingState(Generic[M]):
         values: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.model.state_dict(),
+            "average": None if self.moving_average is None else self.moving_average.model.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -84,8 +84,8 @@ class TrainingState(Generic[M]):
             values = torch.load(path, map_location="cpu", weights_only=True)
             self.model.load_state_dict(values["model"])
             self.optimizer.load_state_dict(values["optimizer"])
-            if self.average is not None:
-                self.average.model.load_state_dict(values["average"] or values["model"])
+            if self.moving_average is not None:
+                self.moving_average.model.load_state_dict(values["average"] or values["model"])
             self.step, self.seconds = values["step"], values["seconds"]
         except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -161,8 +161,8 @@ def load_sharded(state: TrainingState[Any], path: Path) -> None:
         set_state_dict(
             state.model, state.optimizer, model_state_dict=values["model"], optim_state_dict=moments["optimizer"]
         )
-        if state.average is not None:
-            set_model_state_dict(state.average.model, values["average"])
+        if state.moving_average is not None:
+            set_model_state_dict(state.moving_average.model, values["average"])
     except (CheckpointException, RuntimeError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"the training state {path} does not fit this recipe, or is damaged ({str(error).splitlines()[0]}); "
@@ -178,8 +178,8 @@ def _values(state: TrainingState[nn.Module]) -> dict[str, Any]:
     model, optimizer = get_state_dict(state.model, state.optimizer)
     progress = {"step": torch.tensor(state.step), "seconds": torch.tensor(state.seconds, dtype=torch.float64)}
     values: dict[str, Any] = {"model": model, "optimizer": optimizer, "progress": progress}
-    if state.average is not None:
-        values["average"] = get_model_state_dict(state.average.model)
+    if state.moving_average is not None:
+        values["average"] = get_model_state_dict(state.moving_average.model)
     return values
 
 

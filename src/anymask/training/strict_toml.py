@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import re
 import tomllib
@@ -14,6 +15,8 @@ from typing import Any, Literal, TypeVar
 
 from anymask.errors import RecipeError
 
+_LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Keys = tuple[str | int, ...]
 """Where a value stands: names of tables and keys, and numbers in arrays of tables."""
@@ -23,7 +26,7 @@ def read_strictly(path: str | Path, kind: type[T]) -> T:
     """Read a TOML file as a dataclass, whose fields may be numbers, text, literals, tuples and dataclasses.
 
     A ValueError of a dataclass's own checks counts as wrong too; it belongs to the key that its message begins
-    with, if any. Raises RecipeError.
+    with, if any. Keys of former names are taken, and told of in the log. Raises RecipeError.
     """
     path = Path(path)
     try:
@@ -53,6 +56,8 @@ def _build(kind: Any, values: Any, keys: Keys) -> Any:
     if not isinstance(values, dict):
         raise _Wrong(keys, f"{_name(keys)} must be a table, not {values!r}")
     fields = {f.name: f for f in dataclasses.fields(kind)}
+    written = _former_keys(kind, values, keys)
+    values = {written.get(key, key): value for key, value in values.items()}
     hints = typing.get_type_hints(kind)
     for key in values:
         if key not in fields:
@@ -66,8 +71,22 @@ def _build(kind: Any, values: Any, keys: Keys) -> Any:
     try:
         return kind(**arguments)
     except ValueError as error:
-        place = next((key for key in values if str(error).startswith(f"{key} ")), None)
+        former = {new: old for old, new in written.items()}
+        place = next((former.get(key, key) for key in values if str(error).startswith(f"{key} ")), None)
         raise _Wrong(keys if place is None else (*keys, place), f"{_name(keys)}: {error}".lstrip(": ")) from None
+
+
+def _former_keys(kind: Any, values: dict[str, Any], keys: Keys) -> dict[str, str]:
+    """Return, by the former names of keys that are given, what they are called now, and say so in the log.
+
+    A dataclass tells its former keys as `RENAMED`. A key under both names is refused.
+    """
+    found = {old: new for old, new in getattr(kind, "RENAMED", {}).items() if old in values}
+    for old, new in found.items():
+        if new in values:
+            raise _Wrong((*keys, old), f"{_name((*keys, old))} is the former name of {new}: give one of them")
+        _LOG.warning("%s is called %s now; the former name will go", _name((*keys, old)), _name((*keys, new)))
+    return found
 
 
 def _convert(hint: Any, value: Any, keys: Keys) -> Any:

@@ -17,19 +17,19 @@ from typing import Any, TypeAlias
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import check_folder, make_folder, write_text_atomic
 from anymask.data.open import open_sets
-from anymask.data.sample import AnnotatedSet, SampleSet, signature
+from anymask.data.sample import AnnotatedSet, SampleSet, fingerprint
 from anymask.errors import MissingPackageError
 from anymask.evaluation import all_report
 from anymask.evaluation.all_report import Pictures
-from anymask.evaluation.cases import first_ious, look, pick, same_masks
 from anymask.evaluation.coco.instances import InstanceResult, evaluate_instances
 from anymask.evaluation.coco.proposals import ProposalConfig, ProposalResult, evaluate_proposals, model_proposer
 from anymask.evaluation.coco.text_to_mask import TextConfig, TextResult, WordSegmenter, evaluate_text
 from anymask.evaluation.coco.truth import CocoTruth
 from anymask.evaluation.edges.bsds import list_images
 from anymask.evaluation.edges.protocol import Detector, EdgeConfig, EdgeResult, evaluate_edges
-from anymask.evaluation.journal import Journal
+from anymask.evaluation.examples import collect_examples, first_ious, same_masks, select_masks
 from anymask.evaluation.protocol import Segmenter
+from anymask.evaluation.result_log import ResultLog
 from anymask.evaluation.sampling import TruthSet, open_truths
 from anymask.evaluation.single_point import (
     ModelSegmenter,
@@ -45,17 +45,19 @@ from anymask.inference.answers import channels_of
 from anymask.inference.edges import EdgeOptions, Edges
 from anymask.inference.instances import Instances, read_detections
 from anymask.model import Sam
-from anymask.workflows.evaluation_pictures import draw_case, evaluation_plots
+from anymask.workflows.evaluation_pictures import draw_example, evaluation_plots
 
 OnProgress: TypeAlias = Callable[[str, int, int], None]
 """Told what is measured, how many images are done, and of how many."""
 
 
-def set_journal(output: Path | None, label: str, name: str, kind: str, settings: Mapping[str, Any]) -> Journal | None:
+def open_result_log(
+    output: Path | None, label: str, name: str, kind: str, settings: Mapping[str, Any]
+) -> ResultLog | None:
     """Open the journal in which a stopped run on a data set goes on, in an `output` folder; none without one."""
     if output is None:
         return None
-    return Journal(output / "journal" / f"{label.replace(' ', '-')}-{name}-{kind}.jsonl", settings)
+    return ResultLog(output / "journal" / f"{label.replace(' ', '-')}-{name}-{kind}.jsonl", settings)
 
 
 def play_all(
@@ -70,8 +72,8 @@ def play_all(
     outcomes = {}
     told = f"{label} {segmenter.refinement}"
     for name, images in sets.items():
-        journal = set_journal(output, label, name, config.first, settings(told, images, config))
-        outcomes[name] = evaluate_set(segmenter, name, images, config, progress=progress, journal=journal)
+        result_log = open_result_log(output, label, name, config.first, settings(told, images, config))
+        outcomes[name] = evaluate_set(segmenter, name, images, config, progress=progress, result_log=result_log)
     return outcomes
 
 
@@ -88,9 +90,9 @@ def propose_all(
     propose = model_proposer(model, points_per_side)
     results = []
     for name, truth in truths.items():
-        fixed = {"protocol": "proposals", "model": label, "points": points_per_side, "images": truth.signature()}
-        journal = set_journal(output, label, name, "proposals", {**fixed, "limits": config.limits})
-        results.append(evaluate_proposals(propose, name, truth, config, progress=progress, journal=journal))
+        fixed = {"protocol": "proposals", "model": label, "points": points_per_side, "images": truth.fingerprint()}
+        result_log = open_result_log(output, label, name, "proposals", {**fixed, "limits": config.limits})
+        results.append(evaluate_proposals(propose, name, truth, config, progress=progress, result_log=result_log))
     return results
 
 
@@ -109,12 +111,12 @@ def segment_all(
     """Evaluate a model on a detector's boxes; with an `output` folder, a journal lets a stopped run go on."""
     boxes = read_detections(detections)
     truths = CocoTruth.open(annotations, images, channels=channels_of(model))
-    files = {"images": truths.signature(), "boxes": signature(detections)}
+    files = {"images": truths.fingerprint(), "boxes": fingerprint(detections)}
     fixed = {"protocol": "instances", "model": label, "refinements": refinements, **files}
-    journal = set_journal(output, label, annotations.stem, "instances", fixed)
+    result_log = open_result_log(output, label, annotations.stem, "instances", fixed)
     segment = Instances(model, refinements=refinements).segment
     return evaluate_instances(
-        segment, annotations.stem, truths, boxes, max_images=limit, progress=progress, journal=journal
+        segment, annotations.stem, truths, boxes, max_images=limit, progress=progress, result_log=result_log
     )
 
 
@@ -132,9 +134,9 @@ def ask_all(
     """
     results = []
     for name, truth in truths.items():
-        fixed = {"protocol": "text", "images": truth.signature(), "template": config.template, **answered_by}
-        journal = set_journal(output, str(answered_by["model"]), name, "text", fixed)
-        results.append(evaluate_text(prepare, name, truth, config, progress=progress, journal=journal))
+        fixed = {"protocol": "text", "images": truth.fingerprint(), "template": config.template, **answered_by}
+        result_log = open_result_log(output, str(answered_by["model"]), name, "text", fixed)
+        results.append(evaluate_text(prepare, name, truth, config, progress=progress, result_log=result_log))
     return results
 
 
@@ -174,7 +176,7 @@ class AllConfig:
     """Annotations and a detector's boxes, for instances."""
     edges: Path | None = None
     """BSDS500's own data/, for edges."""
-    num_cases: int = 6
+    num_examples: int = 6
     """How many of the best, middling and worst masks are drawn."""
 
 
@@ -213,8 +215,8 @@ def evaluate_all(
         instances={} if config.boxes is None else runs.instances(*config.boxes),
         edges={} if config.edges is None else runs.edges(config.edges),
         plots=[(png, "") for png in drawn.values()],
-        cases=_cases(runs.sets, outcomes, runs.segmenters(), config.single_point, config.num_cases)
-        if config.num_cases
+        examples=_draw_extremes(runs.sets, outcomes, runs.segmenters(), config.single_point, config.num_examples)
+        if config.num_examples
         else {},
     )
     make_folder(output)
@@ -356,7 +358,7 @@ def _part(config: SinglePointConfig) -> str:
     return f"{images}, {masks}, drawn with seed {config.seed}"
 
 
-def _cases(
+def _draw_extremes(
     sets: Mapping[str, Mapping[str, SampleSet]],
     outcomes: Mapping[str, Mapping[str, SetOutcome]],
     segmenters: Mapping[str, Callable[[], Segmenter]],
@@ -370,15 +372,15 @@ def _cases(
     names = [name for name in outcomes if same_masks(outcomes[name], next(iter(outcomes.values())))]
     values = first_ious(outcomes[names[0]])
     wanted = {
-        f"Best of each set after one click: {names[0]}": pick(values, "best", count),
-        f"Middling of each set after one click: {names[0]}": pick(values, "middle", count),
-        f"Worst of each set after one click: {names[0]}": pick(values, "worst", count),
+        f"Best of each set after one click: {names[0]}": select_masks(values, "best", count),
+        f"Middling of each set after one click: {names[0]}": select_masks(values, "middle", count),
+        f"Worst of each set after one click: {names[0]}": select_masks(values, "worst", count),
     }
     if len(names) > 1:
         other = first_ious(outcomes[names[1]])
         gain = {name: other[name] - values[name] for name in values}
-        wanted[f"Where {names[1]} gains most over {names[0]}"] = pick(gain, "best", count)
-        wanted[f"Where {names[1]} loses most against {names[0]}"] = pick(gain, "worst", count)
+        wanted[f"Where {names[1]} gains most over {names[0]}"] = select_masks(gain, "best", count)
+        wanted[f"Where {names[1]} loses most against {names[0]}"] = select_masks(gain, "worst", count)
     places = [place for part in wanted.values() for place in part]
-    seen = iter(look(places, sets, outcomes, {name: segmenters[name] for name in names}, config))
-    return {title: [draw_case(next(seen)) for _ in part] for title, part in wanted.items()}
+    seen = iter(collect_examples(places, sets, outcomes, {name: segmenters[name] for name in names}, config))
+    return {title: [draw_example(next(seen)) for _ in part] for title, part in wanted.items()}

@@ -277,7 +277,7 @@ def fingerprint(start: Sam, data: FinetuneSets, config: FinetuneConfig) -> str:
     """Return what tells one run from another: model, channels, data and settings, but for the number of steps."""
     settings = dataclasses.asdict(config)
     settings["run"].pop("steps")
-    sets = [files.signature() for files in (data.new, *data.old)]
+    sets = [files.fingerprint() for files in (data.new, *data.old)]
     text = json.dumps([model_hash(start), start.channels, settings, sets], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -19,7 +19,7 @@ from anymask.errors import DataError, InputError, PromptError
 from anymask.evaluation.coco.report import text_to_dict, text_to_markdown
 from anymask.evaluation.coco.text_to_mask import Named, TextConfig, evaluate_text
 from anymask.evaluation.coco.truth import CocoTruth, TruthSet
-from anymask.evaluation.journal import Journal
+from anymask.evaluation.result_log import ResultLog
 from anymask.evaluation.sampling import open_truths
 from anymask.geometry import rle
 
@@ -179,13 +179,17 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     path = _write(tmp_path, 0)
     known = _answers(json.loads(path.read_text()), 0)
     whole = evaluate_text(known, "things", CocoTruth.open(path))
-    journal = tmp_path / "journal.jsonl"
-    first = evaluate_text(known, "things", CocoTruth.open(path), journal=Journal(journal, {}))
-    journal.write_text("\n".join(journal.read_text().splitlines()[:6]))  # five of ten images, the last cut short
+    result_log = tmp_path / "result_log.jsonl"
+    first = evaluate_text(known, "things", CocoTruth.open(path), result_log=ResultLog(result_log, {}))
+    result_log.write_text("\n".join(result_log.read_text().splitlines()[:6]))  # five of ten images, the last cut short
     known.asked.clear()
     heard: list[tuple[str, int, int]] = []
     again = evaluate_text(
-        known, "things", CocoTruth.open(path), journal=Journal(journal, {}), progress=lambda *told: heard.append(told)
+        known,
+        "things",
+        CocoTruth.open(path),
+        result_log=ResultLog(result_log, {}),
+        progress=lambda *told: heard.append(told),
     )
     assert whole == first == again and heard == [("things", n, 10) for n in range(1, 11)]
     assert {number for number, _ in known.asked} <= set(range(5, 11))

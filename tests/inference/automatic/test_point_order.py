@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anymask.geometry import points
-from anymask.inference.automatic.point_order import Foretold, coarse_to_fine
+from anymask.inference.automatic.point_order import SkipRule, coarse_to_fine
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 8, 16, 32])
@@ -43,41 +43,41 @@ def line() -> np.ndarray:
     return np.stack([(np.arange(7) + 0.5) / 7, np.full(7, 0.5)], axis=1)
 
 
-def asks(foretold: Foretold, *given: int, blank: bool = True) -> list[bool]:
-    return (~foretold(np.array(given), 1.1 / 7, blank=blank)).tolist()
+def asks(skip_rule: SkipRule, *given: int, empty: bool = True) -> list[bool]:
+    return (~skip_rule(np.array(given), 1.1 / 7, empty=empty)).tolist()
 
 
 def test_a_mask_that_two_neighbours_give_foretells_the_point_between(line: np.ndarray) -> None:
-    foretold = Foretold(line)
-    assert asks(foretold, 1) == [True]
-    foretold.add(0, row(0, 1, 2), np.array([9]), near=True)
-    assert asks(foretold, 1) == [True]
-    foretold.add(2, row(0, 1, 2), np.array([9]), near=True)
-    assert asks(foretold, 1, 3) == [False, True]
+    skip_rule = SkipRule(line)
+    assert asks(skip_rule, 1) == [True]
+    skip_rule.add(0, row(0, 1, 2), np.array([9]), borderline=True)
+    assert asks(skip_rule, 1) == [True]
+    skip_rule.add(2, row(0, 1, 2), np.array([9]), borderline=True)
+    assert asks(skip_rule, 1, 3) == [False, True]
 
 
 def test_a_gap_between_masks_is_asked_about(line: np.ndarray) -> None:
-    foretold = Foretold(line)
+    skip_rule = SkipRule(line)
     for point in (0, 2):
-        foretold.add(point, row(0, 2), np.array([9]), near=True)
-    assert asks(foretold, 1) == [True]
+        skip_rule.add(point, row(0, 2), np.array([9]), borderline=True)
+    assert asks(skip_rule, 1) == [True]
 
 
 def test_a_part_that_one_neighbour_alone_knows_is_asked_about(line: np.ndarray) -> None:
     whole, part = row(0, 1, 2, 3, 4), row(2, 3)
-    foretold = Foretold(line)
-    foretold.add(0, whole, np.array([20]), near=True)
-    foretold.add(2, np.concatenate([whole, part]), np.array([20, 5]), near=True)
-    foretold.add(4, whole, np.array([20]), near=True)
-    assert asks(foretold, 1, 3) == [True, True]
-    foretold.add(3, np.concatenate([whole, part]), np.array([20, 5]), near=True)
-    assert asks(foretold, 1) == [False]
+    skip_rule = SkipRule(line)
+    skip_rule.add(0, whole, np.array([20]), borderline=True)
+    skip_rule.add(2, np.concatenate([whole, part]), np.array([20, 5]), borderline=True)
+    skip_rule.add(4, whole, np.array([20]), borderline=True)
+    assert asks(skip_rule, 1, 3) == [True, True]
+    skip_rule.add(3, np.concatenate([whole, part]), np.array([20, 5]), borderline=True)
+    assert asks(skip_rule, 1) == [False]
 
 
 def test_a_place_without_masks_is_skipped_where_allowed_and_nothing_came_near(line: np.ndarray) -> None:
-    foretold = Foretold(line)
+    skip_rule = SkipRule(line)
     for point in (0, 2):
-        foretold.add(point, np.zeros((0, 7), bool), np.zeros(0, np.int64), near=False)
-    foretold.add(4, np.zeros((0, 7), bool), np.zeros(0, np.int64), near=True)
-    assert asks(foretold, 1, 3) == [False, True]
-    assert asks(foretold, 1, blank=False) == [True]
+        skip_rule.add(point, np.zeros((0, 7), bool), np.zeros(0, np.int64), borderline=False)
+    skip_rule.add(4, np.zeros((0, 7), bool), np.zeros(0, np.int64), borderline=True)
+    assert asks(skip_rule, 1, 3) == [False, True]
+    assert asks(skip_rule, 1, empty=False) == [True]

@@ -68,7 +68,7 @@ def test_rounds_are_the_sum_of_their_prompts() -> None:
 
 def test_rounds_that_are_only_played_cost_a_third() -> None:
     first, second, third = (prompt_flops(VIT, n, has_mask=n > 2, num_prompts=5) for n in (2, 3, 4))
-    rounds = RoundsConfig(num_corrections=2, num_refinements=0, num_taught=1)
+    rounds = RoundsConfig(num_corrections=2, num_refinements=0, num_loss_rounds=1)
     assert rounds_flops(VIT, rounds, 5) == first + (second + third) * (3 + 1) // 6
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from anymask.data.loader import Batch
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
-from anymask.task import LossConfig, RoundsConfig, mask_loss, simulate, taught_rounds
+from anymask.task import LossConfig, RoundsConfig, mask_loss, rounds_with_loss, simulate
 from anymask.training.objectives.sam import preprocess, sam_step
 
 ROUNDS = RoundsConfig(num_corrections=2, num_refinements=1)
@@ -79,11 +79,11 @@ def test_round_by_round_is_the_gradient_of_the_mean_over_rounds(model: Sam) -> N
 
 
 def test_rounds_that_are_only_played_leave_no_gradient(model: Sam) -> None:
-    batch, rounds = make_batch(), RoundsConfig(num_corrections=3, num_refinements=0, num_taught=1)
+    batch, rounds = make_batch(), RoundsConfig(num_corrections=3, num_refinements=0, num_loss_rounds=1)
 
     def at_once() -> None:
         embedding, drawn = model.encode(preprocess(model, batch)), generator()
-        taught = taught_rounds(rounds, drawn)
+        has_loss = rounds_with_loss(rounds, drawn)
 
         def decoder(prompts):  # type: ignore[no-untyped-def]
             return model.decode(embedding, Prompts(points=prompts.points, labels=prompts.labels, masks=prompts.masks))
@@ -95,7 +95,7 @@ def test_rounds_that_are_only_played_leave_no_gradient(model: Sam) -> None:
             mask_loss(t.logits, t.iou, batch.masks, LossConfig(), candidates=t.candidates, valid=batch.valid).total
             for t in played
         ]
-        sum(loss for loss, teaches in zip(losses, taught, strict=True) if teaches).div(2).backward()
+        sum(loss for loss, with_loss in zip(losses, has_loss, strict=True) if with_loss).div(2).backward()
 
     def by_round() -> None:
         sam_step(model, batch, rounds=rounds, loss=LossConfig(), generator=generator())

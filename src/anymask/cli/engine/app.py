@@ -73,7 +73,7 @@ def init(
 ) -> None:
     """Make a project: a folder, a database, and a model that helps at first."""
     engine_stages.need_packages()
-    from anymask.engine.project_model import take_up
+    from anymask.engine.project_model import set_project_model
     from anymask.engine.store import EngineSettings, init_project, open_project
 
     settings = EngineSettings().replace(_settings(values or []))
@@ -81,7 +81,7 @@ def init(
     made = init_project(folder, url=database)
     with open_project(made, exclusive=False) as project:
         project.settings.replace(settings)
-        stored = take_up(project, loaded, trigger=f"the first: {model}")
+        stored = set_project_model(project, loaded, trigger=f"the first: {model}")
     typer.echo(f"project  {made}\nmodel    {model} ({stored.hash})")
 
 

@@ -70,7 +70,7 @@ def everything(
         points_per_side=points_per_side,
         boxes=boxes,
         edges=edges,
-        num_cases=num_cases,
+        num_examples=num_cases,
     )
     models = {
         name: partial(open_model, path, offline=offline, device=device, runtime="auto")

@@ -30,7 +30,7 @@ from anymask.data.readers.coco_document import (
     read_document,
 )
 from anymask.data.readers.file_names import FileIndex
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, sample_indices, signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, fingerprint, sample_indices
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import polygons, rle
 
@@ -109,9 +109,9 @@ class CocoFiles:
         """Return where the image can be read; raises DataError where it is not there."""
         return self._names.find(self._images[index].file_name)
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return signature(self.path, [self._path(image) for image in self._images], stated(self.channels))
+        return fingerprint(self.path, [self._path(image) for image in self._images], stated(self.channels))
 
     def annotations(self, index: int) -> Annotations:
         """Return what the file says of an image; raises DataError or ImageError."""

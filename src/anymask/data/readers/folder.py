@@ -19,7 +19,7 @@ from anymask.data.channels import ChannelMapping, read_bands, read_mapped, state
 from anymask.data.images import read_header
 from anymask.data.listing import list_images
 from anymask.data.readers.mask_pictures import read_map, read_separate
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, fingerprint
 from anymask.errors import DataError
 from anymask.geometry import rle
 
@@ -62,10 +62,10 @@ class FolderFiles:
         """Return the image's path."""
         return self._pairs[index][0]
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
         masks = [sorted(found.iterdir()) if found and found.is_dir() else found for _, found in self._pairs]
-        return signature([image for image, _ in self._pairs], masks, stated(self.channels))
+        return fingerprint([image for image, _ in self._pairs], masks, stated(self.channels))
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random.

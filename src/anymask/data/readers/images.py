@@ -12,7 +12,7 @@ import numpy as np
 
 from anymask.data.cache import ImageCache
 from anymask.data.images import read_image
-from anymask.data.sample import AnnotatedSet, Sample, signature
+from anymask.data.sample import AnnotatedSet, Sample, fingerprint
 from anymask.errors import DataError
 
 
@@ -27,7 +27,7 @@ class ImageSet(Protocol):
         """Return an image's name."""
         ...
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images do."""
         ...
 
@@ -50,9 +50,9 @@ class ListedImages:
         """Return the image's path."""
         return str(self._paths[index])
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images do."""
-        return signature(self._paths)
+        return fingerprint(self._paths)
 
     def image_bytes(self, index: int) -> bytes:
         """Return the encoded image; raises DataError."""
@@ -73,9 +73,9 @@ class UnlabelledView:
         """Return the image's name in the set."""
         return self.files.key(index)
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return self.files.signature()
+        return self.files.fingerprint()
 
     def image_bytes(self, index: int) -> bytes:
         """Return the encoded image; raises DataError."""
@@ -99,9 +99,9 @@ class JoinedImages:
         files, place = self._place(index)
         return files.key(place)
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images do."""
-        return signature([each.signature() for each in self.sets])
+        return fingerprint([each.fingerprint() for each in self.sets])
 
     def image_bytes(self, index: int) -> bytes:
         """Return the encoded image; raises DataError."""
@@ -134,9 +134,9 @@ class Pictures:
         """Return an image's name."""
         return self.files.key(index)
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return self.files.signature()
+        return self.files.fingerprint()
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image; raises AnymaskError for one that is broken."""

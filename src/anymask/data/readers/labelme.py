@@ -24,7 +24,7 @@ from anymask.data.images import read_header, read_image
 from anymask.data.json_files import as_whole, read_json
 from anymask.data.listing import is_hidden, list_images
 from anymask.data.readers.file_names import FileIndex
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, sample_indices, signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, fingerprint, sample_indices
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import polygons, rle
 
@@ -94,10 +94,10 @@ class LabelMeFiles:
         document = self._documents[index]
         return document.image or _embedded(document.path, read_json(document.path))
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their shapes do."""
         paths = [[document.path, document.image or ""] for document in self._documents]
-        return signature(paths, stated(self.channels))
+        return fingerprint(paths, stated(self.channels))
 
     def annotations(self, index: int) -> Annotations:
         """Return the regions of an image's file; raises DataError or ImageError."""

@@ -18,7 +18,7 @@ from anymask.data.channels import ChannelMapping, read_bands, read_mapped, state
 from anymask.data.images import read_header, read_image
 from anymask.data.json_files import as_number, parse_json
 from anymask.data.listing import list_images
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, Skipped, sample_indices, signature
+from anymask.data.sample import AnnotatedMask, Annotations, Sample, Skipped, fingerprint, sample_indices
 from anymask.errors import DataError
 from anymask.geometry import polygons, rle
 
@@ -64,9 +64,9 @@ class PairFiles:
         """Return the image's path."""
         return self._pairs[index][0]
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return signature(self._pairs, stated(self.channels))
+        return fingerprint(self._pairs, stated(self.channels))
 
     def annotations(self, index: int) -> Annotations:
         """Return what the JSON says of the image; raises DataError or ImageError."""

@@ -17,8 +17,8 @@ from anymask.data.files import cache_folder
 from anymask.data.images import read_header
 from anymask.data.listing import IMAGE_SUFFIXES
 from anymask.data.readers.pairs import parse_sample, read_annotations
-from anymask.data.sample import Annotations, Sample, Skipped, signature
-from anymask.data.tar_places import LocalTar, Range, RemoteTar, kept_index, read_index, tar_place, write_index
+from anymask.data.sample import Annotations, Sample, Skipped, fingerprint
+from anymask.data.tar_access import LocalTar, Range, RemoteTar, kept_index, read_index, tar_place, write_index
 from anymask.errors import AnymaskError, DataError
 
 _LOG = logging.getLogger(__name__)
@@ -90,9 +90,9 @@ class TarFiles:
             raise DataError(f"{self.key(index)} has no JSON")
         return self.tars[member.tar].read(member.json)
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return signature([tar.identity() for tar in self.tars])
+        return fingerprint([tar.identity() for tar in self.tars])
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random."""

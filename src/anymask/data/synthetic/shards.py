@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from anymask.data.files import make_folder
-from anymask.data.sample import Sample, sample_indices, signature
+from anymask.data.sample import Sample, fingerprint, sample_indices
 from anymask.data.synthetic.scene import generate
 from anymask.data.synthetic.stage import SceneConfig
 from anymask.data.writers.sa1b import write_tar
@@ -88,9 +88,9 @@ class GeneratedScenes:
         """Return the scene's name."""
         return f"scene-{self.seed}-{index:05d}"
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return signature(self.count, self.seed, repr(self.config))
+        return fingerprint(self.count, self.seed, repr(self.config))
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Make a scene, and keep all of its masks or `max_masks` of them drawn at random."""

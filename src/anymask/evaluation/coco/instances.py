@@ -14,7 +14,7 @@ from anymask.data.sample import Skipped
 from anymask.errors import DataError
 from anymask.evaluation.coco.average_precision import PrecisionScores, PrecisionTally, Scored, judge
 from anymask.evaluation.coco.truth import CocoTruth
-from anymask.evaluation.journal import Journal, measured
+from anymask.evaluation.result_log import ResultLog, measured
 from anymask.inference.instances import Detection, ImageId, Instance
 
 BoxSegmenter = Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Detection]], Sequence[Instance]]
@@ -42,13 +42,13 @@ def evaluate_instances(
     *,
     max_images: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-    journal: Journal | None = None,
+    result_log: ResultLog | None = None,
 ) -> InstanceResult:
     """Evaluate the masks of boxes on every image, or the first `max_images` by id, an image in memory at a time.
 
-    Images without a box count as well, what is on them being missed. Boxes without an area and those of images that
-    are not in the file are left out and counted. Images that a journal has are not done again. Raises DataError where
-    no detection is of any image of the file.
+    Images without a box count as well, what is on them being missed. Boxes without an area and those of images that are
+    not in the file are left out and counted. Images that the log has are not done again. Raises DataError where no
+    detection is of any image of the file.
     """
     ids = {truths.entry(index).id for index in range(len(truths))}
     strange = sum(len(boxes) for image_id, boxes in detections.items() if image_id not in ids)
@@ -68,7 +68,7 @@ def evaluate_instances(
         masks = [Scored(mask=i.rle, category=i.detection.category_id, score=i.detection.score) for i in found]
         return {"boxes": len(found), "judged": judge(masks, truth), "left_out": truth.left_out}
 
-    for index, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
+    for index, record in measured(name, truths, chosen, measure, skipped, progress=progress, result_log=result_log):
         tally.add(record["judged"])
         num_boxes += record["boxes"]
         left_out.update(record["left_out"])

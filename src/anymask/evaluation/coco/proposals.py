@@ -18,7 +18,7 @@ from anymask.data.sample import Skipped
 from anymask.errors import InputError
 from anymask.evaluation.coco.matching import AREAS, THRESHOLDS, iou, match, outside
 from anymask.evaluation.coco.truth import Truth, TruthSet
-from anymask.evaluation.journal import Journal, measured
+from anymask.evaluation.result_log import ResultLog, measured
 from anymask.evaluation.sampling import draw_images, seeded
 from anymask.geometry.rle import RLE
 from anymask.inference import AutomaticMasks, AutomaticOptions
@@ -117,11 +117,11 @@ def evaluate_proposals(
     config: ProposalConfig | None = None,
     *,
     progress: Callable[[str, int, int], None] | None = None,
-    journal: Journal | None = None,
+    result_log: ResultLog | None = None,
 ) -> ProposalResult:
     """Evaluate proposals on one data set, an image in memory at a time; what cannot be read is skipped and counted.
 
-    `progress` hears the set, its images done and their number. Images that a journal has are not done again. Raises
+    `progress` hears the set, its images done and their number. Images that the log has are not done again. Raises
     DataError where no image can be used.
     """
     config, skipped, left_out = config or ProposalConfig(), Skipped(), Counter(truths.left_out)
@@ -136,7 +136,7 @@ def evaluate_proposals(
         counts = count_found(propose(image), truth, truths.frequency, config.limits)
         return {"truths": counts.truths.tolist(), "found": counts.found.tolist(), "left_out": truth.left_out}
 
-    for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
+    for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, result_log=result_log):
         total += RecallCounts(**{part: np.array(record[part], np.int64) for part in ("truths", "found")})
         left_out.update(record["left_out"])
     found = total.average_recall()

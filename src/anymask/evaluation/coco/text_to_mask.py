@@ -20,7 +20,7 @@ from anymask.data.sample import Skipped
 from anymask.errors import DataError, InputError, PromptError
 from anymask.evaluation.coco.average_precision import PrecisionScores, PrecisionTally, Scored, judge
 from anymask.evaluation.coco.truth import Truth, TruthSet
-from anymask.evaluation.journal import Journal, measured
+from anymask.evaluation.result_log import ResultLog, measured
 from anymask.evaluation.sampling import draw_images, seeded
 from anymask.geometry import rle
 
@@ -104,12 +104,12 @@ def evaluate_text(
     config: TextConfig | None = None,
     *,
     progress: Callable[[str, int, int], None] | None = None,
-    journal: Journal | None = None,
+    result_log: ResultLog | None = None,
 ) -> TextResult:
     """Evaluate words on one data set, an image in memory at a time; what cannot be read is skipped and counted.
 
     Names with a crowd on an image are not asked alone there. `progress` hears the set, its images done and their
-    number. Images that a journal has are not done again. Raises DataError where classes have no names, two the same
+    number. Images that the log has are not done again. Raises DataError where classes have no names, two the same
     one, or no image can be used.
     """
     config, skipped = config or TextConfig(), Skipped()
@@ -122,7 +122,7 @@ def evaluate_text(
         image, truth = truths.read(index)
         return {**_ask(prepare(image), truth, phrases), "left_out": truth.left_out}
 
-    for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, journal=journal):
+    for _, record in measured(name, truths, chosen, measure, skipped, progress=progress, result_log=result_log):
         rows += record["phrases"]
         is_precise = is_precise and record["judged"] is not None
         tally.add(record["judged"] or {})

@@ -70,7 +70,7 @@ class TruthSet(Protocol):
         """Return an image's name."""
         ...
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their annotations do."""
         ...
 
@@ -112,9 +112,9 @@ class CocoTruth:
         """Return the image's name in the file."""
         return self.entry(index).file_name
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the file or the images do."""
-        return self.files.signature()
+        return self.files.fingerprint()
 
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
         """Read an image and its annotations; raises DataError or ImageError."""
@@ -164,9 +164,9 @@ class SampleTruth:
         """Return an image's name."""
         return self.images.key(index)
 
-    def signature(self) -> str:
+    def fingerprint(self) -> str:
         """Return what changes where the images or their masks do."""
-        return self.images.signature()
+        return self.images.fingerprint()
 
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
         """Read an image and its masks, empty ones left out and counted; raises AnymaskError."""

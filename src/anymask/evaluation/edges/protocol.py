@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 
 from anymask.data.files import make_folder, remove_abandoned, write_text_atomic
 from anymask.data.images import read_image
-from anymask.data.sample import signature
+from anymask.data.sample import fingerprint
 from anymask.errors import DataError, InputError
 from anymask.evaluation.edges.baselines import BASELINES, THRESHOLDS, above
 from anymask.evaluation.edges.bsds import BsdsImage, list_images, read_boundaries, require_scipy
@@ -192,4 +192,4 @@ class _Kept:
         return self._folder / f"{image.name}.json"
 
     def _of(self, image: BsdsImage) -> dict[str, Any]:
-        return {**self._settings, "files": signature(image.image, image.truth)}
+        return {**self._settings, "files": fingerprint(image.image, image.truth)}

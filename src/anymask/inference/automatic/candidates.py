@@ -19,7 +19,7 @@ from anymask.geometry import boxes, masks
 from anymask.geometry.crops import Box
 from anymask.inference.answers import EncodedImage, chunk_size
 from anymask.inference.automatic.options import AutomaticOptions
-from anymask.inference.automatic.point_order import NEAR, Foretold, coarse_to_fine
+from anymask.inference.automatic.point_order import BORDERLINE, SkipRule, coarse_to_fine
 from anymask.inference.automatic.upsampling import LogitWindow, cut_window, inner_box, num_samples, outer_box
 from anymask.inference.runtimes import runtime_of
 from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
@@ -59,19 +59,21 @@ def find_candidates(
         for start in range(0, len(points), size):
             yield _ask(model, image, grid, np.arange(start, min(start + size, len(points))), options).candidates
         return
-    foretold = Foretold(points)
+    skip_rule = SkipRule(points)
     for depth, level in enumerate(coarse_to_fine(points)):
         waiting = np.zeros(0, np.int64)
         for start in range(0, len(level.points), size):
             chunk = level.points[start : start + size]
-            # What is far between says nothing about small things: points are taken for blank from the third level on.
-            waiting = np.concatenate([waiting, chunk[~foretold(chunk, level.reach, blank=depth > 1)]])
+            # What is far between says nothing about small things: points are taken for empty from the third level on.
+            waiting = np.concatenate([waiting, chunk[~skip_rule(chunk, level.reach, empty=depth > 1)]])
             while waiting.size >= size or (waiting.size and start + size >= len(level.points)):
                 asked, waiting = waiting[:size], waiting[size:]
                 answers = _ask(model, image, grid, asked, options)
                 for point in asked.tolist():
                     own = answers.points == point
-                    foretold.add(point, answers.inside[own], answers.areas[own], near=point in answers.near)
+                    skip_rule.add(
+                        point, answers.inside[own], answers.areas[own], borderline=point in answers.borderline
+                    )
                 yield answers.candidates
 
 
@@ -92,7 +94,7 @@ class _Answers:
     """Which points of the grid lie in each; nothing unless adaptive."""
     areas: Int[np.ndarray, " k"]
     """In samples."""
-    near: set[int]
+    borderline: set[int]
     """Points one of whose masks, confident or not, came near the thresholds; unless adaptive, only confident ones."""
 
 
@@ -123,7 +125,7 @@ def _ask(
     predicted, num_masks = iou[0].float().flatten(), iou.shape[-1]
     least_iou, least = options.thresholds
     least_iou = least_iou if least_iou > 0 else -math.inf
-    kept = torch.nonzero(predicted > least_iou - (NEAR if options.adaptive else 0))
+    kept = torch.nonzero(predicted > least_iou - (BORDERLINE if options.adaptive else 0))
     logits_KHW = logits[0].flatten(0, 1)[kept[:, 0]].float()
     seen = logits_KHW[:, : grid.rows, : grid.columns]
     stability = masks.stability_score_torch(seen, MASK_THRESHOLD, options.stability_score_offset)
@@ -153,7 +155,7 @@ def _ask(
         points=owners[confident],
         inside=inside,
         areas=numbers[confident, 1],
-        near=set(owners[scores[:, 1] >= least - NEAR].tolist()),
+        borderline=set(owners[scores[:, 1] >= least - BORDERLINE].tolist()),
     )
 
 

@@ -1,10 +1,10 @@
 """In which order a grid's points are asked, and which of them need not be asked any more.
 
-A point is foretold where all its neighbours that were asked are *settled*: either nothing they answered came near
+A point is skipped where all its neighbours that were asked are *resolved*: either nothing they answered came near
 the thresholds, or every confident mask they gave was given by another point too. In the second case the point must
 also lie in the smallest mask of one of them, so that gaps between objects are still asked about. A part that only one
-point reveals leaves this point unsettled, and so all around it is asked. A model whose answers differ from point to
-point foretells only where it is sure of nothing.
+point reveals leaves this point unresolved, and so all around it is asked. A model whose answers differ from point to
+point skips only where it is sure of nothing.
 
 Masks are seen here only by the grid's points that lie in them.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-NEAR = 0.02
+BORDERLINE = 0.02
 """A score that falls short of its threshold by no more than this is near it."""
 _SAME = 0.8
 """IoU, counted in points, from which two masks are one."""
@@ -62,14 +62,14 @@ def coarse_to_fine(points: Float[np.ndarray, "n 2"]) -> list[Level]:
     return levels
 
 
-class Foretold:
+class SkipRule:
     """What the points asked so far say about the others."""
 
     def __init__(self, points: Float[np.ndarray, "n 2"]) -> None:
         count = len(points)
         self._points = points
         self._asked = np.zeros(count, bool)
-        self._blank = np.zeros(count, bool)
+        self._empty = np.zeros(count, bool)
         """Asked, and nothing came near the thresholds."""
         self._smallest = np.full(count, -1)
         """The smallest mask around each point that it gave itself."""
@@ -79,12 +79,14 @@ class Foretold:
         self._givers: list[set[int]] = []
         """The points that gave each mask."""
 
-    def add(self, point: int, inside: Bool[np.ndarray, "m n"], areas: Int[np.ndarray, " m"], *, near: bool) -> None:
+    def add(
+        self, point: int, inside: Bool[np.ndarray, "m n"], areas: Int[np.ndarray, " m"], *, borderline: bool
+    ) -> None:
         """Take in a point's confident masks: the points inside each, and its area.
 
-        `near` says whether any of its masks, confident or not, came near the thresholds.
+        `borderline` says whether any of its masks, confident or not, came near the thresholds.
         """
-        self._asked[point], self._blank[point] = True, not near
+        self._asked[point], self._empty[point] = True, not borderline
         known = [self._index(row) for row in inside]
         for index in known:
             self._givers[index].add(point)
@@ -92,25 +94,25 @@ class Foretold:
         if around.size:
             self._smallest[point] = known[int(around[np.argmin(areas[around])])]
 
-    def __call__(self, points: Int[np.ndarray, " k"], reach: float, *, blank: bool) -> Bool[np.ndarray, " k"]:
-        """Say which of these points need not be asked; unless `blank`, only those in masks."""
+    def __call__(self, points: Int[np.ndarray, " k"], reach: float, *, empty: bool) -> Bool[np.ndarray, " k"]:
+        """Say which of these points need not be asked; unless `empty`, only those in masks."""
         apart = np.abs(self._points[points][:, None] - self._points[None]).max(axis=-1)
         near = (apart <= reach) & self._asked
-        unsettled, giving = self._states()
-        calm = near.any(axis=1) & ~(near & unsettled).any(axis=1)
+        unresolved, giving = self._states()
+        calm = near.any(axis=1) & ~(near & unresolved).any(axis=1)
         in_masks = (near & giving).any(axis=1)
         own = np.flatnonzero(self._smallest >= 0)
         covered = (near[:, own] & (self._rows[self._smallest[own]][:, points].T > 0)).any(axis=1)
-        return np.asarray(calm & np.where(in_masks, covered, blank))
+        return np.asarray(calm & np.where(in_masks, covered, empty))
 
     def _states(self) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-        """Return which points are unsettled, and which gave masks."""
+        """Return which points are unresolved, and which gave masks."""
         giving, alone = np.zeros_like(self._asked), np.zeros_like(self._asked)
         for givers in self._givers:
             giving[list(givers)] = True
             if len(givers) == 1:
                 alone[list(givers)] = True
-        return alone | (self._asked & ~giving & ~self._blank), giving
+        return alone | (self._asked & ~giving & ~self._empty), giving
 
     def _index(self, inside: Bool[np.ndarray, " n"]) -> int:
         """Return which distinct mask this is, if need be a new one."""

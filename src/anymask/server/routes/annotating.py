@@ -11,25 +11,25 @@ from fastapi.responses import Response
 
 from anymask.engine.store import Annotation, Change, Conflict, Delete, Provenance, Put, State
 from anymask.server import schemas
-from anymask.server.bench import AtBench, OfImage, Person
 from anymask.server.bodies import JsonRoute
-from anymask.server.refusals import Refused
+from anymask.server.context import AtContext, OfImage, Person
+from anymask.server.errors import ApiError
 
 router = APIRouter(route_class=JsonRoute)
 
 
 @router.get("/images/{id}/annotations", response_model=schemas.Annotations)
 def list_annotations(
-    bench: AtBench, image: OfImage, revision: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None
+    context: AtContext, image: OfImage, revision: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None
 ) -> Response:
     """Return an image's annotations: as they are, or as they were at an earlier revision."""
-    found = _told(bench.project.annotations.state(image.id, revision))
+    found = _told(context.project.annotations.state(image.id, revision))
     return Response(found.model_dump_json(), media_type="application/json")
 
 
 @router.post("/images/{id}/changes", responses={409: {"model": schemas.AnnotationsConflict}})
 def change_annotations(
-    bench: AtBench, image: OfImage, change_set: schemas.ChangeSet, person: Person
+    context: AtContext, image: OfImage, change_set: schemas.ChangeSet, person: Person
 ) -> schemas.Revised:
     """Change an image's annotations; when this is answered the change is on the disk.
 
@@ -39,15 +39,15 @@ def change_annotations(
     changes: list[Change] = [
         change.stored() if isinstance(change, schemas.Put) else Delete(id=change.id) for change in change_set.changes
     ]
-    store = bench.project.annotations
+    store = context.project.annotations
     if person is not None:
         changes = signed(changes, person, store.state(image.id).annotations)
     try:
         revision = store.change(image.id, change_set.base_revision, change_set.client, changes)
     except Conflict as error:
-        raise Refused(409, str(error), details=_told(store.state(image.id)).model_dump()) from error
+        raise ApiError(409, str(error), details=_told(store.state(image.id)).model_dump()) from error
     event = schemas.AnnotationsEvent(id=str(image.id), revision=revision, client=change_set.client)
-    bench.events.publish(event)
+    context.events.publish(event)
     return schemas.Revised(revision=revision)
 
 
@@ -77,23 +77,25 @@ def _signed(new: Annotation, person: str, before: Annotation | None) -> Annotati
 
 
 @router.get("/classes")
-def list_classes(bench: AtBench) -> schemas.Classes:
+def list_classes(context: AtContext) -> schemas.Classes:
     """Return the project's classes."""
-    return schemas.Classes.model_validate(bench.project.classes.current())
+    return schemas.Classes.model_validate(context.project.classes.current())
 
 
 @router.post("/classes/id")
-def fresh_class(bench: AtBench) -> schemas.FreshClass:
+def fresh_class(context: AtContext) -> schemas.FreshClass:
     """Give an id for a new class, to be put into the list of classes."""
-    return schemas.FreshClass(id=bench.project.classes.fresh_id())
+    return schemas.FreshClass(id=context.project.classes.fresh_id())
 
 
 @router.put("/classes", responses={409: {"model": schemas.ClassesConflict}})
-def replace_classes(bench: AtBench, new: schemas.NewClasses) -> schemas.Revised:
+def replace_classes(context: AtContext, new: schemas.NewClasses) -> schemas.Revised:
     """Replace the list of classes."""
     try:
-        revision = bench.project.classes.replace(new.base_revision, new.client, [each.stored() for each in new.classes])
+        revision = context.project.classes.replace(
+            new.base_revision, new.client, [each.stored() for each in new.classes]
+        )
     except Conflict as error:
-        raise Refused(409, str(error), details=list_classes(bench).model_dump(mode="json")) from error
-    bench.events.publish(schemas.ClassesEvent(revision=revision, client=new.client))
+        raise ApiError(409, str(error), details=list_classes(context).model_dump(mode="json")) from error
+    context.events.publish(schemas.ClassesEvent(revision=revision, client=new.client))
     return schemas.Revised(revision=revision)

@@ -16,8 +16,8 @@ from anymask.engine import formats
 from anymask.engine.store import StoredImage
 from anymask.errors import AnymaskError
 from anymask.server import schemas
-from anymask.server.bench import AtBench, Bench
-from anymask.server.refusals import Refused
+from anymask.server.context import AtContext, Context
+from anymask.server.errors import ApiError
 
 logger = logging.getLogger("anymask.server")
 router = APIRouter()
@@ -43,7 +43,7 @@ _ANY_FILE: dict[int | str, dict[str, Any]] = {
 
 @router.get("/export", response_class=Response, responses={**_ANY_FILE, 404: {"model": schemas.Error}})
 def export(
-    bench: AtBench,
+    context: AtContext,
     format: Annotated[Format, Query()],
     ids: Annotated[
         str, Query(pattern=r"^([1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*)?$", description="of images; none: all of them")
@@ -55,13 +55,13 @@ def export(
     values: Annotated[Literal["instance", "class"], Query(description="labels: what a pixel says")] = "instance",
 ) -> Response:
     """Send annotations in a format of choice; a zip if they take more than one file."""
-    images = _chosen(bench, ids)
-    project = bench.project
+    images = _chosen(context, ids)
+    project = context.project
     scratch = TemporaryDirectory(dir=project.cache)
     files = formats.write_items(
         format,
         project.classes.current().classes,
-        formats.project_items(project, images, read_pixels=bench.pixels),
+        formats.project_items(project, images, read_pixels=context.pixels),
         formats.FormatOptions(polygons=polygons, tolerance=tolerance, values=values),
         scratch=Path(scratch.name),
     )
@@ -96,15 +96,15 @@ def _broken_off(error: Exception) -> str | None:
     return f"This export ended early: {error}\n"
 
 
-def _chosen(bench: Bench, ids: str) -> list[StoredImage]:
-    """Return the images of the ids, all without any; raises Refused (404)."""
-    images = bench.project.images.all()
+def _chosen(context: Context, ids: str) -> list[StoredImage]:
+    """Return the images of the ids, all without any; raises ApiError (404)."""
+    images = context.project.images.all()
     if not ids:
         return images
     known = {str(image.id): image for image in images}
     missing = [id for id in ids.split(",") if id not in known]
     if missing:
-        raise Refused(404, f"there is no image {missing[0]} in this project")
+        raise ApiError(404, f"there is no image {missing[0]} in this project")
     return [known[id] for id in dict.fromkeys(ids.split(","))]
 
 

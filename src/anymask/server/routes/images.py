@@ -19,10 +19,9 @@ from anymask.engine.store.images import NewImage
 from anymask.errors import ImageError, InputError
 from anymask.samples import SAMPLES, sample_path
 from anymask.server import schemas
-from anymask.server.bench import AtBench, Bench, OfImage
-from anymask.server.pictures import as_jpeg, check_upload, media_type, thumbnail, write_durably
-from anymask.server.refusals import Refused
-from anymask.server.sending import send_file
+from anymask.server.context import AtContext, Context, OfImage
+from anymask.server.errors import ApiError
+from anymask.server.image_files import as_jpeg, check_upload, media_type, send_file, thumbnail, write_durably
 from anymask.server.worker import Priority
 
 router = APIRouter(prefix="/images")
@@ -57,9 +56,9 @@ _UPLOAD_SCHEMA = {
 
 
 @router.get("")
-def list_images(bench: AtBench) -> schemas.Images:
+def list_images(context: AtContext) -> schemas.Images:
     """Return all images of the project."""
-    return schemas.Images(images=[bench.encoding.describe(image) for image in bench.project.images.all()])
+    return schemas.Images(images=[context.encoding.describe(image) for image in context.project.images.all()])
 
 
 @router.post(
@@ -68,7 +67,7 @@ def list_images(bench: AtBench) -> schemas.Images:
     openapi_extra=_UPLOAD_SCHEMA,
     responses={code: {"model": schemas.Error} for code in (400, 413, 415, 429)},
 )
-async def add_image(request: Request, bench: AtBench) -> schemas.Image:
+async def add_image(request: Request, context: AtContext) -> schemas.Image:
     """Take in an image: an uploaded file, or a sample photograph by name. It is on the disk when this is answered."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -76,39 +75,39 @@ async def add_image(request: Request, bench: AtBench) -> schemas.Image:
     elif kind == "application/json":
         name, data = _sample(await request.body())
     else:
-        raise Refused(415, "an image comes as multipart/form-data in a field `file`, or as JSON that names a sample")
-    return await bench.decode(lambda: _add(bench, name, data))
+        raise ApiError(415, "an image comes as multipart/form-data in a field `file`, or as JSON that names a sample")
+    return await context.decode(lambda: _add(context, name, data))
 
 
 @router.get("/{id}/file", response_class=Response, responses=_PICTURE)
-async def image_file(request: Request, bench: AtBench, image: OfImage) -> Response:
+async def image_file(request: Request, context: AtContext, image: OfImage) -> Response:
     """Send an image as the model sees it: the file where every browser shows that, else a JPEG."""
     try:
-        path, kind = await bench.decode(lambda: _kind(bench, image))
+        path, kind = await context.decode(lambda: _kind(context, image))
     except ImageError as error:
         raise _gone(image, error) from error
     if kind is not None:
         return send_file(request, path, kind)
-    shown = bench.made_path("shown", image)
-    await _made(bench, image, shown, as_jpeg)
+    shown = context.made_path("shown", image)
+    await _made(context, image, shown, as_jpeg)
     return send_file(request, shown, "image/jpeg")
 
 
 @router.get("/{id}/thumbnail", response_class=Response, responses=_PICTURE)
-async def image_thumbnail(request: Request, bench: AtBench, image: OfImage) -> Response:
+async def image_thumbnail(request: Request, context: AtContext, image: OfImage) -> Response:
     """Send a small JPEG, its long side at most 256 pixels."""
-    path = bench.made_path("thumbnails", image)
-    await _made(bench, image, path, thumbnail)
+    path = context.made_path("thumbnails", image)
+    await _made(context, image, path, thumbnail)
     return send_file(request, path, "image/jpeg")
 
 
 @router.post("/{id}/encode", status_code=202, responses={429: {"model": schemas.Error}})
 def encode_image(
-    bench: AtBench, image: OfImage, priority: Annotated[Literal["now", "next"], Query()] = "now"
+    context: AtContext, image: OfImage, priority: Annotated[Literal["now", "next"], Query()] = "now"
 ) -> schemas.Image:
     """Have an image encoded if it is not: the one that is open now, or one that will be opened next."""
-    bench.encoding.request(image, Priority[priority])
-    return bench.encoding.describe(image)
+    context.encoding.request(image, Priority[priority])
+    return context.encoding.describe(image)
 
 
 @router.get(
@@ -128,12 +127,12 @@ def encode_image(
         409: {"model": schemas.Error},
     },
 )
-def image_embedding(bench: AtBench, image: OfImage) -> Response:
+def image_embedding(context: AtContext, image: OfImage) -> Response:
     """Send an image's embedding: float16, little-endian arrays in C order, compressed on the way."""
-    packed = bench.encoding.packed(image)
+    packed = context.encoding.packed(image)
     if packed is None:
-        raise Refused(409, f"image {image.id} is not encoded yet; ask for it and wait until its state is ready")
-    shapes = bench.model.embedding_shapes()
+        raise ApiError(409, f"image {image.id} is not encoded yet; ask for it and wait until its state is ready")
+    shapes = context.model.embedding_shapes()
     headers = {
         "Content-Encoding": "gzip",
         "X-Shape": ";".join(f"{name}={','.join(map(str, shape))}" for name, shape in shapes.items()),
@@ -142,10 +141,10 @@ def image_embedding(bench: AtBench, image: OfImage) -> Response:
     return Response(packed, media_type="application/octet-stream", headers=headers)
 
 
-def _kind(bench: Bench, image: StoredImage) -> tuple[FilePath, str | None]:
+def _kind(context: Context, image: StoredImage) -> tuple[FilePath, str | None]:
     """Return where an image lies, and the type under which every browser shows it as the model sees it, if any."""
-    path = bench.path(image)
-    return path, media_type(read_header(path)) if bench.model.channels is None else None
+    path = context.path(image)
+    return path, media_type(read_header(path)) if context.model.channels is None else None
 
 
 async def _uploaded(request: Request) -> tuple[str, bytes]:
@@ -154,7 +153,7 @@ async def _uploaded(request: Request) -> tuple[str, bytes]:
         match fields:
             case [("file", UploadFile() as file)]:
                 return _clean(file.filename or ""), await file.read()
-    raise Refused(422, "one image was expected, in a field called `file`")
+    raise ApiError(422, "one image was expected, in a field called `file`")
 
 
 def _sample(body: bytes) -> tuple[str, bytes]:
@@ -162,9 +161,9 @@ def _sample(body: bytes) -> tuple[str, bytes]:
         choice = schemas.SampleChoice.model_validate_json(body)
         path = sample_path(choice.sample)
     except ValidationError as error:
-        raise Refused(422, 'a sample is named as {"sample": NAME}') from error
+        raise ApiError(422, 'a sample is named as {"sample": NAME}') from error
     except InputError as error:
-        raise Refused(422, str(error)) from error
+        raise ApiError(422, str(error)) from error
     return path.name, path.read_bytes()
 
 
@@ -175,31 +174,31 @@ def _clean(name: str) -> str:
     return shown[-_LONGEST_NAME:] or "image"
 
 
-def _add(bench: Bench, name: str, data: bytes) -> schemas.Image:
+def _add(context: Context, name: str, data: bytes) -> schemas.Image:
     """Check, write, and only then note an image; its file's name is ours."""
-    header, pixels = check_upload(data, bench.settings.max_pixels)
+    header, pixels = check_upload(data, context.settings.max_pixels)
     location = f"images/{uuid.uuid4().hex}.{header.format.lower()}"
-    path = bench.project.path(location)
+    path = context.project.path(location)
     write_durably(path, data)
     try:
         size = (pixels.shape[0], pixels.shape[1])
-        image = bench.project.images.add([NewImage(name=name, location=location, size=size)])[0]
+        image = context.project.images.add([NewImage(name=name, location=location, size=size)])[0]
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    if bench.model.channels is None:
-        _write(bench.made_path("thumbnails", image), thumbnail(pixels))
-    described = bench.encoding.describe(image)
-    bench.events.publish(schemas.ImageEvent(image=described))
+    if context.model.channels is None:
+        _write(context.made_path("thumbnails", image), thumbnail(pixels))
+    described = context.encoding.describe(image)
+    context.events.publish(schemas.ImageEvent(image=described))
     return described
 
 
-async def _made(bench: Bench, image: StoredImage, path: FilePath, make: Callable[..., bytes]) -> None:
+async def _made(context: Context, image: StoredImage, path: FilePath, make: Callable[..., bytes]) -> None:
     """Make a picture from an image, unless it is there."""
     if path.is_file():
         return
     try:
-        await bench.decode(lambda: _write(path, make(bench.pixels(image))))
+        await context.decode(lambda: _write(path, make(context.pixels(image))))
     except ImageError as error:
         raise _gone(image, error) from error
 
@@ -209,6 +208,6 @@ def _write(path: FilePath, data: bytes) -> None:
     write_bytes_atomic(path, data)
 
 
-def _gone(image: StoredImage, error: ImageError) -> Refused:
+def _gone(image: StoredImage, error: ImageError) -> ApiError:
     reason = str(error).rpartition(": ")[2]
-    return Refused(404, f"the file of image {image.id}, {image.name}, cannot be read: {reason}")
+    return ApiError(404, f"the file of image {image.id}, {image.name}, cannot be read: {reason}")

@@ -15,37 +15,37 @@ from anymask.inference.automatic.options import PRESETS, AutomaticOptions
 from anymask.inference.automatic.tree import build_tree
 from anymask.inference.words.detector import DETECTOR
 from anymask.server import schemas
-from anymask.server.bench import AtBench, Bench, OfImage
 from anymask.server.bodies import JsonRoute
-from anymask.server.refusals import Refused, busy
+from anymask.server.context import AtContext, Context, OfImage
+from anymask.server.errors import ApiError, too_many_requests
 
 router = APIRouter(route_class=JsonRoute, prefix="/images/{id}")
 T = TypeVar("T")
 
 
 @router.post("/everything", responses={429: {"model": schemas.Error}})
-async def everything(bench: AtBench, image: OfImage, wanted: schemas.EverythingRequest) -> schemas.Everything:
+async def everything(context: AtContext, image: OfImage, wanted: schemas.EverythingRequest) -> schemas.Everything:
     """Find everything on an image; it waits its turn behind images to be encoded."""
     if wanted.preset not in PRESETS:
-        raise Refused(422, f"there is no preset {wanted.preset[:60]!r}; there are {', '.join(PRESETS)}")
+        raise ApiError(422, f"there is no preset {wanted.preset[:60]!r}; there are {', '.join(PRESETS)}")
     chosen = {name: value for name, value in wanted.model_dump(exclude={"preset"}).items() if value is not None}
     options = AutomaticOptions.preset(wanted.preset, **chosen)
-    return await _searched(bench, f"everything {image.id} {options}", lambda: _everything(bench, image, options))
+    return await _searched(context, f"everything {image.id} {options}", lambda: _everything(context, image, options))
 
 
 @router.post("/text", responses={429: {"model": schemas.Error}, 501: {"model": schemas.Error}})
-async def text(bench: AtBench, image: OfImage, wanted: schemas.TextRequest) -> schemas.Texts:
+async def text(context: AtContext, image: OfImage, wanted: schemas.TextRequest) -> schemas.Texts:
     """Find what words say."""
-    model = bench.text
+    model = context.text
     if model is None:
-        raise Refused(
+        raise ApiError(
             501,
             "words need a detector, which is not on this machine: pip install 'anymask[text]' and "
             f"`hf download {DETECTOR}` fetch one, or start `anymask serve --detector FOLDER`",
         )
 
     def find() -> schemas.Texts:
-        found = model.find(bench.pixels(image), wanted.phrases, wanted.box_threshold)
+        found = model.find(context.pixels(image), wanted.phrases, wanted.box_threshold)
         records = []
         for mask, score, phrase in found:
             stored = rle.encode(mask)
@@ -56,22 +56,22 @@ async def text(bench: AtBench, image: OfImage, wanted: schemas.TextRequest) -> s
             )
         return schemas.Texts(records=records)
 
-    return await _searched(bench, f"text {image.id} {wanted}", find)
+    return await _searched(context, f"text {image.id} {wanted}", find)
 
 
-async def _searched(bench: Bench, key: str, work: Callable[[], T]) -> T:
+async def _searched(context: Context, key: str, work: Callable[[], T]) -> T:
     """Run on the model's thread, at most so many at a time."""
-    future = bench.worker.submit(key, "search", work)
+    future = context.worker.submit(key, "search", work)
     try:
         return await asyncio.wrap_future(future)
     except asyncio.CancelledError:
         if future.cancelled():  # by the server, not by who asked
-            raise busy("the server is closing", 5) from None
+            raise too_many_requests("the server is closing", 5) from None
         raise
 
 
-def _everything(bench: Bench, image: StoredImage, options: AutomaticOptions) -> schemas.Everything:
-    records = AutomaticMasks(bench.model, options).generate(bench.pixels(image))
+def _everything(context: Context, image: StoredImage, options: AutomaticOptions) -> schemas.Everything:
+    records = AutomaticMasks(context.model, options).generate(context.pixels(image))
     parents = build_tree([record.rle for record in records]).parents.tolist()
     return schemas.Everything(
         records=[

@@ -51,7 +51,7 @@ from anymask.server.schemas.searching import (
     TextRequest,
     Texts,
 )
-from anymask.server.schemas.wire import Error, Rle, Wire
+from anymask.server.schemas.wire import ApiModel, Error, Rle
 
 __all__ = [
     "MAX_CHANGES",
@@ -59,6 +59,7 @@ __all__ = [
     "Annotations",
     "AnnotationsConflict",
     "AnnotationsEvent",
+    "ApiModel",
     "ChangeSet",
     "Class",
     "Classes",
@@ -103,7 +104,6 @@ __all__ = [
     "TextRecord",
     "TextRequest",
     "Texts",
-    "Wire",
     "Work",
     "WorkEvent",
 ]

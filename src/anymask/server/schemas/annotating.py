@@ -12,7 +12,7 @@ from anymask.engine.store import Class as StoredClass
 from anymask.engine.store import Provenance as StoredProvenance
 from anymask.engine.store import Put as StoredPut
 from anymask.engine.store.names import MAX_CLASSES
-from anymask.server.schemas.wire import ClassId, Identifier, Label, Revision, Rle, Wire
+from anymask.server.schemas.wire import ApiModel, ClassId, Identifier, Label, Revision, Rle
 
 MAX_CHANGES = 5000
 _MAX_PROMPTS = 256 << 10
@@ -20,7 +20,7 @@ _MAX_PROMPTS = 256 << 10
 Source = Literal["click", "box", "brush", "everything", "text", "import"]
 
 
-class Provenance(Wire):
+class Provenance(ApiModel):
     """Where a mask of a data engine's project comes from: who made it, in which stage, and what it took."""
 
     stored_as = StoredProvenance
@@ -37,7 +37,7 @@ class Provenance(Wire):
     """Of the brush."""
 
 
-class Annotation(Wire):
+class Annotation(ApiModel):
     """One object on an image."""
 
     stored_as = StoredAnnotation
@@ -72,7 +72,7 @@ class Annotation(Wire):
         return prompts
 
 
-class Annotations(Wire):
+class Annotations(ApiModel):
     """The annotations of an image as of a revision, in the order in which they were first made."""
 
     revision: Revision
@@ -85,7 +85,7 @@ class AnnotationsConflict(Annotations):
     error: str
 
 
-class Put(Wire):
+class Put(ApiModel):
     """Add an annotation, or replace it by a new version."""
 
     op: Literal["put"]
@@ -96,14 +96,14 @@ class Put(Wire):
         return StoredPut(annotation=self.annotation.stored())
 
 
-class Delete(Wire):
+class Delete(ApiModel):
     """Delete an annotation."""
 
     op: Literal["delete"]
     id: Identifier
 
 
-class ChangeSet(Wire):
+class ChangeSet(ApiModel):
     """Changes that belong together: all are made, or none."""
 
     base_revision: Revision
@@ -114,13 +114,13 @@ class ChangeSet(Wire):
     ]
 
 
-class Revised(Wire):
+class Revised(ApiModel):
     """The revision after a change, which is on the disk."""
 
     revision: Revision
 
 
-class Class(Wire):
+class Class(ApiModel):
     """A class of objects."""
 
     stored_as = StoredClass
@@ -131,14 +131,14 @@ class Class(Wire):
     """The key that picks it."""
 
 
-class Classes(Wire):
+class Classes(ApiModel):
     """The project's classes as of a revision."""
 
     revision: Revision
     classes: Annotated[list[Class], Field(strict=False)]
 
 
-class FreshClass(Wire):
+class FreshClass(ApiModel):
     """An id for a new class: no class of the project ever had it, and nobody else is given it."""
 
     id: ClassId
@@ -150,7 +150,7 @@ class ClassesConflict(Classes):
     error: str
 
 
-class NewClasses(Wire):
+class NewClasses(ApiModel):
     """A list to take the place of the one of `base_revision`."""
 
     base_revision: Revision

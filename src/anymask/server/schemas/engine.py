@@ -9,7 +9,7 @@ from pydantic import Field
 from anymask.engine.quality import Judgement as EngineJudgement
 from anymask.server.schemas.annotating import MAX_CHANGES, Annotation
 from anymask.server.schemas.images import Image
-from anymask.server.schemas.wire import LARGEST, Identifier, Label, Revision, Rle, Wire
+from anymask.server.schemas.wire import LARGEST, ApiModel, Identifier, Label, Revision, Rle
 
 Stage = Literal["assisted", "semi-automatic", "review", "check"]
 """Those in which people work; the last two say a word on every mask."""
@@ -18,7 +18,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 _Short = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-class Lease(Wire):
+class Lease(ApiModel):
     """An image that is somebody's for now; `token` shows that it is."""
 
     job: Annotated[int, Field(ge=1, le=LARGEST)]
@@ -30,7 +30,7 @@ class Lease(Wire):
     """Somebody else has the same image, to see whether both agree: its masks come with `Finished` alone."""
 
 
-class Summary(Wire):
+class Summary(ApiModel):
     """Sums over finished images, and what follows from them."""
 
     images: int
@@ -49,7 +49,7 @@ class Summary(Wire):
     added: int
 
 
-class Queue(Wire):
+class Queue(ApiModel):
     """How many images of a stage are in each state."""
 
     open: int = 0
@@ -59,7 +59,7 @@ class Queue(Wire):
     quarantined: int = 0
 
 
-class Work(Wire):
+class Work(ApiModel):
     """What there is to do for people, and by which rules."""
 
     queues: dict[Stage, Queue]
@@ -73,21 +73,21 @@ class Work(Wire):
     lease_seconds: float
 
 
-class Statistics(Wire):
+class Statistics(ApiModel):
     """Of one person and of all, in a stage."""
 
     mine: Summary
     all: Summary
 
 
-class NextRequest(Wire):
+class NextRequest(ApiModel):
     """Who asks for an image, of which stage; None takes the suggested one."""
 
     worker: Label
     stage: Stage | None = None
 
 
-class Task(Wire):
+class Task(ApiModel):
     """An image to be annotated."""
 
     lease: Lease
@@ -95,27 +95,27 @@ class Task(Wire):
     statistics: Statistics
 
 
-class Next(Wire):
+class Next(ApiModel):
     """The next image, or None where there is none now; and what is left."""
 
     task: Task | None
     work: Work
 
 
-class Held(Wire):
+class Held(ApiModel):
     """Whether an image is still the person's."""
 
     held: bool
 
 
-class SkipRequest(Wire):
+class SkipRequest(ApiModel):
     """An image to be left out, and why."""
 
     lease: Lease
     reason: Label
 
 
-class FinishRequest(Wire):
+class FinishRequest(ApiModel):
     """An image that is done, and what it took; what came of the masks is found in the store."""
 
     lease: Lease
@@ -126,7 +126,7 @@ class FinishRequest(Wire):
     """Of an image that is somebody's second alone: they are kept apart."""
 
 
-class Judgement(Wire):
+class Judgement(ApiModel):
     """A person's word on a mask: a fix brings it as it should be, a rejection has a reason."""
 
     stored_as = EngineJudgement
@@ -136,7 +136,7 @@ class Judgement(Wire):
     reason: Label | None = None
 
 
-class JudgedRequest(Wire):
+class JudgedRequest(ApiModel):
     """An image of a review or a check that is done: a word on each of its masks, and what that took."""
 
     lease: Lease
@@ -150,7 +150,7 @@ class JudgedRequest(Wire):
     """Objects that had no mask."""
 
 
-class Finished(Wire):
+class Finished(ApiModel):
     """What an image came to."""
 
     counted: bool
@@ -158,7 +158,7 @@ class Finished(Wire):
     statistics: Statistics
 
 
-class ModelVersion(Wire):
+class ModelVersion(ApiModel):
     """A model that the project had, has, or refused."""
 
     id: int
@@ -172,7 +172,7 @@ class ModelVersion(Wire):
     is_current: bool
 
 
-class SetAside(Wire):
+class SetAside(ApiModel):
     """An image that was skipped or put in quarantine."""
 
     image: str
@@ -183,7 +183,7 @@ class SetAside(Wire):
     reason: str | None
 
 
-class AtWork(Wire):
+class AtWork(ApiModel):
     """Who has which image now; machines too."""
 
     worker: str | None
@@ -191,7 +191,7 @@ class AtWork(Wire):
     image_id: int
 
 
-class Moment(Wire):
+class Moment(ApiModel):
     """What was finished in a stretch of time in one stage."""
 
     at: float
@@ -206,14 +206,14 @@ class Moment(Wire):
     clicks: int
 
 
-class History(Wire):
+class History(ApiModel):
     """What was finished over time, in stretches of `width` seconds; those without anything are left out."""
 
     width: float
     moments: list[Moment]
 
 
-class Check(Wire):
+class Check(ApiModel):
     """How good the masks of a sample are; shares from 0 to 1."""
 
     pairs: int
@@ -222,7 +222,7 @@ class Check(Wire):
     rejected: int
 
 
-class Review(Wire):
+class Review(ApiModel):
     """What reviewers said of the masks that they saw."""
 
     accepted: int
@@ -232,7 +232,7 @@ class Review(Wire):
     """Why masks were rejected, the most frequent first."""
 
 
-class Agreement(Wire):
+class Agreement(ApiModel):
     """How far two people agree on the same images."""
 
     images: int
@@ -240,7 +240,7 @@ class Agreement(Wire):
     mean_iou: float
 
 
-class Quality(Wire):
+class Quality(ApiModel):
     """What is known of how good the masks are."""
 
     check: Check
@@ -249,7 +249,7 @@ class Quality(Wire):
     honeypots: dict[str, float]
 
 
-class Status(Wire):
+class Status(ApiModel):
     """Where a project stands."""
 
     project: str

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from anymask.server.schemas.images import Image
-from anymask.server.schemas.wire import Revision, Wire
+from anymask.server.schemas.wire import ApiModel, Revision
 
 
-class HelloEvent(Wire):
+class HelloEvent(ApiModel):
     """The first of every stream: whatever was known before may be out of date, and should be asked for again.
 
     A page of another project or model than these has to be loaded anew: the server was started again meanwhile.
@@ -21,14 +21,14 @@ class HelloEvent(Wire):
     model_hash: str
 
 
-class ImageEvent(Wire):
+class ImageEvent(ApiModel):
     """An image is new, or its state has changed."""
 
     type: Literal["image"] = "image"
     image: Image
 
 
-class ProgressEvent(Wire):
+class ProgressEvent(ApiModel):
     """How far an image's encoding is, 0 to 1."""
 
     type: Literal["progress"] = "progress"
@@ -36,7 +36,7 @@ class ProgressEvent(Wire):
     fraction: float
 
 
-class AnnotationsEvent(Wire):
+class AnnotationsEvent(ApiModel):
     """Someone changed an image's annotations."""
 
     type: Literal["annotations"] = "annotations"
@@ -45,7 +45,7 @@ class AnnotationsEvent(Wire):
     client: str
 
 
-class ClassesEvent(Wire):
+class ClassesEvent(ApiModel):
     """Someone changed the classes."""
 
     type: Literal["classes"] = "classes"
@@ -53,7 +53,7 @@ class ClassesEvent(Wire):
     client: str
 
 
-class WorkEvent(Wire):
+class WorkEvent(ApiModel):
     """Somebody took, finished or skipped an image of a queue."""
 
     type: Literal["work"] = "work"

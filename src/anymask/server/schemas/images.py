@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from anymask.geometry.frames import Fit
-from anymask.server.schemas.wire import Revision, Wire
+from anymask.server.schemas.wire import ApiModel, Revision
 
 ImageState = Literal["new", "waiting", "encoding", "ready", "failed"]
 
 
-class Model(Wire):
+class Model(ApiModel):
     """The model that encodes images, and the sizes that its decoder needs to know."""
 
     name: str
@@ -27,14 +27,14 @@ class Model(Wire):
     mask_size: int
 
 
-class Limits(Wire):
+class Limits(ApiModel):
     """What an uploaded image may be at most."""
 
     bytes: int
     pixels: int
 
 
-class Info(Wire):
+class Info(ApiModel):
     """What the page has to know first."""
 
     version: str
@@ -55,7 +55,7 @@ class Info(Wire):
     """Whether this is a data engine's project: people get images from queues."""
 
 
-class Image(Wire):
+class Image(ApiModel):
     """An image of the project and how far its encoding is."""
 
     id: str
@@ -69,13 +69,13 @@ class Image(Wire):
     num_annotations: int
 
 
-class Images(Wire):
+class Images(ApiModel):
     """All images, in the order in which they were added."""
 
     images: list[Image]
 
 
-class SampleChoice(Wire):
+class SampleChoice(ApiModel):
     """A sample photograph to be added."""
 
     sample: str

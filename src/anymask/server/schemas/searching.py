@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from anymask.server.schemas.wire import LARGEST, Bbox, Label, Rle, Wire
+from anymask.server.schemas.wire import LARGEST, ApiModel, Bbox, Label, Rle
 
 
-class EverythingRequest(Wire):
+class EverythingRequest(ApiModel):
     """How to look for everything: a preset, and what shall differ from it."""
 
     preset: str = "fast"
@@ -20,7 +20,7 @@ class EverythingRequest(Wire):
     min_mask_region_area: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
 
 
-class EverythingRecord(Wire):
+class EverythingRecord(ApiModel):
     """One mask found."""
 
     rle: Rle
@@ -32,20 +32,20 @@ class EverythingRecord(Wire):
     """The place in the list of the smallest mask that holds this one."""
 
 
-class Everything(Wire):
+class Everything(ApiModel):
     """All masks found."""
 
     records: list[EverythingRecord]
 
 
-class TextRequest(Wire):
+class TextRequest(ApiModel):
     """Words for what to look for."""
 
     phrases: Annotated[list[Label], Field(min_length=1, max_length=20)]
     box_threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
 
 
-class TextRecord(Wire):
+class TextRecord(ApiModel):
     """One object found by words."""
 
     rle: Rle
@@ -54,7 +54,7 @@ class TextRecord(Wire):
     phrase: str
 
 
-class Texts(Wire):
+class Texts(ApiModel):
     """All objects found by words."""
 
     records: list[TextRecord]

@@ -21,7 +21,7 @@ Label = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x0
 Bbox = Annotated[list[int], Field(min_length=4, max_length=4, description="x, y, width, height in pixels")]
 
 
-class Wire(BaseModel):
+class ApiModel(BaseModel):
     """No unknown fields, no numbers as text, no infinity.
 
     `model_validate` takes the store's dataclasses as they are, by the names of their fields; `stored` is the way back.
@@ -34,7 +34,7 @@ class Wire(BaseModel):
     def stored(self) -> Any:
         """Return it as `stored_as` has it, with all models in it; the store checks what only it can know."""
         return type(self).stored_as(
-            **{name: value.stored() if isinstance(value, Wire) else value for name, value in self}
+            **{name: value.stored() if isinstance(value, ApiModel) else value for name, value in self}
         )
 
     @model_validator(mode="before")
@@ -51,7 +51,7 @@ class Error(BaseModel):
     error: str
 
 
-class Rle(Wire):
+class Rle(ApiModel):
     """A mask as COCO's compressed run lengths."""
 
     stored_as = dict

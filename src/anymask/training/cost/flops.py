@@ -86,8 +86,8 @@ def rounds_flops(config: SamConfig, rounds: RoundsConfig, num_prompts: int) -> i
     model = empty_model(config)
     first = _decoding_flops(model, _FIRST_TOKENS, False, num_prompts)
     later = sum(_decoding_flops(model, n, True, num_prompts) for n in points)
-    num_taught = rounds.num_taught or len(points)
-    return first + (later * (len(points) + 2 * num_taught) // (3 * len(points)) if points else 0)
+    num_loss_rounds = rounds.num_loss_rounds or len(points)
+    return first + (later * (len(points) + 2 * num_loss_rounds) // (3 * len(points)) if points else 0)
 
 
 def mae_flops(config: SamConfig, mae: MaeConfig) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from anymask.task import LossConfig, PromptConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
 from anymask.training.finetuning.embedded import EmbeddedBatch, EmbeddedStream, EmbeddedViews, Progress
 from anymask.training.finetuning.lora import LoraConfig, add_lora, merge_lora
-from anymask.training.loop import Objective, averaged, run, state_of
+from anymask.training.loop import Objective, averaged_model, run, state_of
 from anymask.training.objectives.sam import StepResult, sam_step
 from anymask.training.state import TrainingState
 
@@ -140,7 +140,7 @@ def finetune(
         progress=progress,
         clock=clock,
     )
-    return _finished(model, averaged(state), config.mode)
+    return _finished(model, averaged_model(state), config.mode)
 
 
 def train_step(
@@ -209,11 +209,11 @@ def _on_embeddings(
         )
         done += len(files) * count
         views.append((made, weight))
-    every = config.run
+    run_config = config.run
 
     def open_stream(start: int) -> EmbeddedStream:
         return EmbeddedStream(
-            views, batch_size=every.batch_size, num_masks=every.num_masks, seed=every.seed, start=start
+            views, batch_size=run_config.batch_size, num_masks=run_config.num_masks, seed=run_config.seed, start=start
         )
 
     def build() -> TrainingState[Sam]:
@@ -226,7 +226,7 @@ def _on_embeddings(
 
 def _on_images(model: Sam, new: SampleSet, old: Sequence[SampleSet], config: FinetuneConfig) -> tuple[Streams, Build]:
     """Train the encoder too, on images varied anew each time."""
-    every = config.run
+    run_config = config.run
     sources = [
         Source(files=files, weight=weight, transforms=config.transforms)
         for files, weight in _weighted(new, old, config.replay)
@@ -235,11 +235,11 @@ def _on_images(model: Sam, new: SampleSet, old: Sequence[SampleSet], config: Fin
     def open_stream(start: int) -> BatchStream:
         return BatchStream(
             sources,
-            batch_size=every.batch_size,
-            num_masks=every.num_masks,
+            batch_size=run_config.batch_size,
+            num_masks=run_config.num_masks,
             image_size=model.image_size,
             mask_size=model.mask_size,
-            seed=every.seed,
+            seed=run_config.seed,
             start=start,
             fit=model.config.fit,
         )
@@ -248,7 +248,7 @@ def _on_images(model: Sam, new: SampleSet, old: Sequence[SampleSet], config: Fin
         trained = copy.deepcopy(model)
         if config.mode == "lora":
             trained.requires_grad_(False)
-            add_lora(trained.image_encoder, config.lora, seed=every.seed)
+            add_lora(trained.image_encoder, config.lora, seed=run_config.seed)
             trained.mask_decoder.requires_grad_(True)
         else:
             trained.requires_grad_(True)

@@ -16,7 +16,15 @@ from torch.nn import functional as F
 
 from anymask.data.loader import Batch
 from anymask.model import Embedding, Sam
-from anymask.task import LossConfig, RoundsConfig, SimulatedPrompts, mask_loss, nested_truths, simulate, taught_rounds
+from anymask.task import (
+    LossConfig,
+    RoundsConfig,
+    SimulatedPrompts,
+    ambiguous_targets,
+    mask_loss,
+    rounds_with_loss,
+    simulate,
+)
 from anymask.task.prompts import no_prompts
 from anymask.training.config import Recipe
 from anymask.training.loop import Callback, Objective, new_state, run
@@ -71,11 +79,11 @@ def sam_step(
             embedding = model.encode(preprocess(model, batch))
     encoded = embedding.tensors()
     shared = {name: tensor.detach().requires_grad_(train_encoder) for name, tensor in encoded.items()}
-    taught = taught_rounds(rounds, generator)
-    teaches = iter(taught)
+    has_loss = rounds_with_loss(rounds, generator)
+    with_loss = iter(has_loss)
 
     def decoder(prompts: SimulatedPrompts) -> tuple[Tensor, Tensor]:
-        with autocast, torch.set_grad_enabled(next(teaches)):
+        with autocast, torch.set_grad_enabled(next(with_loss)):
             logits, iou = model.decode(Embedding.from_tensors(shared), replace(prompts, text=text))
         return logits, iou
 
@@ -89,14 +97,14 @@ def sam_step(
         first=None if text is None else no_prompts(batch.masks),
         generator=generator,
     )
-    share = scale / sum(taught)
+    share = scale / sum(has_loss)
     parts: list[Tensor] = []
     ious: list[Tensor] = []
     for turn in played:
         others = None
-        if loss.nested and turn.index == 0 and text is None and rounds.prompts.point > 0:
+        if loss.ambiguity and turn.index == 0 and text is None and rounds.prompts.point > 0:
             clicks = turn.prompts.points[:, :, 0]
-            masks, there = nested_truths(
+            masks, there = ambiguous_targets(
                 clicks, batch.masks, batch.known, image_size=model.image_size, generator=generator
             )
             others = masks, there & turn.prompts.single[..., None]
@@ -109,7 +117,7 @@ def sam_step(
             valid=batch.valid,
             others=others,
         )
-        if taught[turn.index]:
+        if has_loss[turn.index]:
             (result.total * share).backward()
             parts.append(torch.stack([result.total.detach(), result.focal, result.dice, result.bce, result.iou]))
         if turn.index == 0:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from anymask.data.files import make_folder, write_text_atomic
-from anymask.data.sample import signature
+from anymask.data.sample import fingerprint
 from anymask.errors import DataError
 
 Range = tuple[int, int]
@@ -37,7 +37,7 @@ class LocalTar:
 
     def identity(self) -> str:
         """Name this state of the tar: its file's name, size and time of change."""
-        return signature(self.path)
+        return fingerprint(self.path)
 
     def open(self) -> Any:
         """Open the file."""

@@ -25,7 +25,7 @@ _FOLDERS = re.compile(r"(?<![^\s'\"(\[=,;:])(?<!:/)/(?:[^/\n:'\"]+/)+(?=[^\s/])"
 """The folders of an absolute path, with spaces in them or not; not those of an address, such as http://a/b."""
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """A request that is answered with an error; `details` go into the answer beside the sentence."""
 
     def __init__(
@@ -43,22 +43,22 @@ class Refused(Exception):
         return JSONResponse({"error": self.sentence, **self.details}, self.status, headers)
 
 
-def busy(sentence: str, seconds: float) -> Refused:
+def too_many_requests(sentence: str, seconds: float) -> ApiError:
     """Return the refusal of one who should come again in so many seconds."""
-    return Refused(429, sentence, retry_after=max(1, round(seconds)))
+    return ApiError(429, sentence, retry_after=max(1, round(seconds)))
 
 
 def add_handlers(app: FastAPI) -> None:
     """Answer every exception that a route may raise with its sentence."""
     from fastapi.exceptions import RequestValidationError  # not above: the page is served before there are routes
 
-    @app.exception_handler(Refused)
-    def _refused(_: Request, error: Refused) -> JSONResponse:
+    @app.exception_handler(ApiError)
+    def _refused(_: Request, error: ApiError) -> JSONResponse:
         return error.response()
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return Refused(422, _first_of(error)).response()
+        return ApiError(422, _first_of(error)).response()
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -70,7 +70,7 @@ def add_handlers(app: FastAPI) -> None:
     def _anymask(_: Request, error: AnymaskError) -> JSONResponse:
         if isinstance(error, OutputError):
             logger.error("%s", error)
-        return Refused(_FULL if isinstance(error, OutputError) else 422, without_folders(str(error))).response()
+        return ApiError(_FULL if isinstance(error, OutputError) else 422, without_folders(str(error))).response()
 
     @app.exception_handler(OSError)
     def _file(_: Request, error: OSError) -> JSONResponse:
@@ -79,7 +79,7 @@ def add_handlers(app: FastAPI) -> None:
         # tempfile tries to write to each folder, and says of full ones that there is none.
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "temporary directory" in str(error)
         word = "the server's disk is full" if full else "the server cannot read or write a file; its log says more"
-        return Refused(_FULL if full else 500, word).response()
+        return ApiError(_FULL if full else 500, word).response()
 
 
 def without_folders(text: str) -> str:

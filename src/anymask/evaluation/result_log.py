@@ -22,7 +22,7 @@ class Keyed(Protocol):
         ...
 
 
-class Journal:
+class ResultLog:
     """Results by image in a file of JSON lines, the first of which holds what they all depend on.
 
     A file of other settings, or that is none of ours, is begun anew; a line that a crash cut short is dropped. Raises
@@ -92,22 +92,23 @@ def measured(
     skipped: Skipped,
     *,
     progress: Callable[[str, int, int], None] | None = None,
-    journal: Journal | None = None,
+    result_log: ResultLog | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Yield each chosen image's index and what `measure` makes of it, in values that JSON holds, an image at a time.
 
-    What a journal has is not measured again, and what is measured is kept there. Images that cannot be used are added
-    to `skipped`; `progress` hears the set, its images done and their number. Raises DataError where none can be used.
+    What the log has is not measured again, and what is measured is kept there. Images that cannot be used are
+    added to `skipped`; `progress` hears the set, its images done and their number. Raises DataError where none can be
+    used.
     """
-    kept = {} if journal is None else dict(journal.read())
+    kept = {} if result_log is None else dict(result_log.read())
     for done, index in enumerate(chosen, start=1):
         key = images.key(index)
         try:
             record = kept.pop(key, None)
             if record is None:
                 record = measure(index)
-                if journal is not None:
-                    journal.append(key, record)
+                if result_log is not None:
+                    result_log.append(key, record)
             yield index, record
         except AnymaskError as error:
             skipped.add(key, error)

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from anymask.errors import AnymaskError, InputError
 from anymask.model import Sam
-from anymask.server.parts import PARTS, Exporter
+from anymask.server.decoder_files import PARTS, Exporter
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_parts_that_came_with_the_package_are_not_exported(
     for part in PARTS:
         (tmp_path / f"{part}.onnx").write_bytes(b"ready-made")
     hashes: list[str] = []
-    monkeypatch.setattr("anymask.server.parts.find_prebuilt", lambda model: hashes.append(model) or tmp_path)
+    monkeypatch.setattr("anymask.server.decoder_files.find_prebuilt", lambda model: hashes.append(model) or tmp_path)
     client = make_client(export_at_start=True)
     assert client.get("/api/models/prompt.onnx").content == b"ready-made"
     assert asked == [] and hashes == [client.get("/api/info").json()["model"]["hash"]]
@@ -72,7 +72,7 @@ def test_the_other_process_says_what_failed(smoke_sam: Sam, tmp_path: Path) -> N
 @pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="the packages that export are not here")
 def test_the_real_exporter(client: TestClient) -> None:
-    client.app.state.bench.parts.make().result(timeout=300)  # type: ignore[attr-defined]
+    client.app.state.context.parts.make().result(timeout=300)  # type: ignore[attr-defined]
     for part in PARTS:
         answer = client.get(f"/api/models/{part}.onnx")
         assert answer.status_code == 200, answer.text

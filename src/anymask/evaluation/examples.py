@@ -21,7 +21,7 @@ Order = Literal["best", "middle", "worst"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Case:
+class Example:
     """One mask, the first click on it, and what each segmenter made of that."""
 
     set_name: str
@@ -32,7 +32,7 @@ class Case:
     ious: dict[str, float]
 
 
-def pick(values: Mapping[str, Float[np.ndarray, " n"]], order: Order, count: int) -> list[tuple[str, int]]:
+def select_masks(values: Mapping[str, Float[np.ndarray, " n"]], order: Order, count: int) -> list[tuple[str, int]]:
     """Return (set, mask) of the most extreme values, from each set in turn so that all sets are seen.
 
     The middle is what lies nearest to the set's median. Ties go to the first.
@@ -62,33 +62,33 @@ def same_masks(one: Mapping[str, SetOutcome], other: Mapping[str, SetOutcome]) -
     return one.keys() == other.keys() and all(np.array_equal(one[name].places, other[name].places) for name in one)
 
 
-def look(
+def collect_examples(
     places: Sequence[tuple[str, int]],
     sets: Mapping[str, Mapping[str, SampleSet]],
     outcomes: Mapping[str, Mapping[str, SetOutcome]],
     segmenters: Mapping[str, Callable[[], Segmenter]],
     config: SinglePointConfig,
-) -> list[Case]:
+) -> list[Example]:
     """Play the first click of some masks, at their centre, again for every segmenter; return what came of it.
 
     `sets` and `outcomes`, of the same masks, are by segmenter, then by set: segmenters may see an image in colours of
     their own, and it is shown in the first's. A segmenter is made when its turn comes, so that one is held at a time.
     """
-    cases: list[Case] = []
+    examples: list[Example] = []
     for segmenter_name, make in segmenters.items():
         segmenter, played = make(), outcomes[segmenter_name]
         for number, (name, mask) in enumerate(places):
             index, place = played[name].places[mask].tolist()
             sample = draw_sample(sets[segmenter_name][name], index, config)
-            if number == len(cases):
+            if number == len(examples):
                 point = points.centre(sample.masks[place])
                 assert point is not None  # as `draw_sample` leaves empty masks out
                 truth = sample.masks[place].copy()
-                cases.append(Case(set_name=name, image=sample.image, truth=truth, point=point, masks={}, ious={}))
-            case = cases[number]
-            case.masks[segmenter_name] = _after_one_click(segmenter.prepare(sample.image), case.point)
-            case.ious[segmenter_name] = float(played[name].outcome.clicks[mask, 0])
-    return cases
+                examples.append(Example(set_name=name, image=sample.image, truth=truth, point=point, masks={}, ious={}))
+            example = examples[number]
+            example.masks[segmenter_name] = _after_one_click(segmenter.prepare(sample.image), example.point)
+            example.ious[segmenter_name] = float(played[name].outcome.clicks[mask, 0])
+    return examples
 
 
 def _after_one_click(image: PreparedImage, point: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
@@ -98,9 +98,9 @@ def _after_one_click(image: PreparedImage, point: tuple[int, int]) -> Bool[np.nd
     return mask
 
 
-def look_at(
+def draw_examples(
     segmenter: Segmenter, name: str, sets: Mapping[str, SampleSet], count: int, min_area: int, seed: int
-) -> Iterator[Case]:
+) -> Iterator[Example]:
     """Yield up to `count` masks of each set, drawn by `seed`, one an image, with a segmenter's answer to one click.
 
     Masks of fewer than `min_area` pixels, and images that cannot be read, are left out.
@@ -123,6 +123,6 @@ def look_at(
             assert point is not None
             mask = _after_one_click(segmenter.prepare(sample.image), point)
             iou = float(iou_with(mask[None], truth)[0])
-            yield Case(
+            yield Example(
                 set_name=set_name, image=sample.image, truth=truth, point=point, masks={name: mask}, ious={name: iou}
             )

@@ -1,4 +1,4 @@
-"""A data set's signature: the same while nothing changes, another where an image or a mask does."""
+"""A data set's fingerprint: the same while nothing changes, another where an image or a mask does."""
 
 from __future__ import annotations
 
@@ -65,33 +65,33 @@ KINDS: dict[str, tuple[Callable[[Path], SampleSet], tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_it_changes_with_each_file(folder: Path, kind: str) -> None:
     opened, files = KINDS[kind]
-    seen = {opened(folder).signature()}
-    assert seen == {opened(folder).signature()}
+    seen = {opened(folder).fingerprint()}
+    assert seen == {opened(folder).fingerprint()}
     tar = next((folder / "tars").glob("*.tar")).name
     for number, name in enumerate(files, start=2):
         _touch(folder / name.format(tar=tar))
-        seen.add(opened(folder).signature())
+        seen.add(opened(folder).fingerprint())
         assert len(seen) == number
 
 
 def test_it_changes_with_the_channels_and_the_part(folder: Path) -> None:
     mapping = ChannelMapping.parse("0:0..9")
-    assert FolderFiles([folder]).signature() != FolderFiles([folder], channels=mapping).signature()
-    assert PairFiles(folder / "pairs").signature() != PairFiles(folder / "pairs", channels=mapping).signature()
+    assert FolderFiles([folder]).fingerprint() != FolderFiles([folder], channels=mapping).fingerprint()
+    assert PairFiles(folder / "pairs").fingerprint() != PairFiles(folder / "pairs", channels=mapping).fingerprint()
     plain, mapped = (CocoTruth.open(folder / "coco.json", folder / "images", channels=c) for c in (None, mapping))
-    assert plain.signature() != mapped.signature()
+    assert plain.fingerprint() != mapped.fingerprint()
     scenes = GeneratedScenes(3, SceneConfig(size=64))
-    assert Subset(scenes, [0, 1]).signature() != Subset(scenes, [0, 2]).signature()
-    assert SampleTruth(scenes).signature() == scenes.signature()
+    assert Subset(scenes, [0, 1]).fingerprint() != Subset(scenes, [0, 2]).fingerprint()
+    assert SampleTruth(scenes).fingerprint() == scenes.fingerprint()
 
 
 def test_what_is_in_memory_or_generated_has_one_of_its_content() -> None:
     one, other = (GeneratedScenes(2, SceneConfig(size=64), seed=seed) for seed in (0, 1))
-    assert one.signature() == GeneratedScenes(2, SceneConfig(size=64)).signature() != other.signature()
+    assert one.fingerprint() == GeneratedScenes(2, SceneConfig(size=64)).fingerprint() != other.fingerprint()
     sample = one.sample(0)
     flipped = Sample(key=sample.key, image=sample.image, masks=~sample.masks)
     assert (
-        InMemorySamples([sample]).signature()
-        == InMemorySamples([one.sample(0)]).signature()
-        != InMemorySamples([flipped]).signature()
+        InMemorySamples([sample]).fingerprint()
+        == InMemorySamples([one.sample(0)]).fingerprint()
+        != InMemorySamples([flipped]).fingerprint()
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from fastapi import Request
+from fastapi.responses import FileResponse, Response
 from jaxtyping import UInt8
 
 from anymask.data.files import write_bytes_atomic
@@ -17,7 +19,7 @@ from anymask.engine.store import Project, StoredImage
 from anymask.errors import ImageError
 from anymask.inference.answers import read
 from anymask.model import Sam
-from anymask.server.refusals import Refused
+from anymask.server.errors import ApiError
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jp2", ".ppm")
@@ -77,20 +79,20 @@ def read_pixels(project: Project, image: StoredImage, model: Sam, *, max_pixels:
 
 
 def check_upload(data: bytes, max_pixels: int) -> tuple[Header, UInt8[np.ndarray, "h w 3"]]:
-    """Decode what was uploaded; raises Refused: 415 not an image, 413 too many pixels, 422 damaged."""
+    """Decode what was uploaded; raises ApiError: 415 not an image, 413 too many pixels, 422 damaged."""
     if not data:
-        raise Refused(422, "the upload is empty: 0 bytes where an image was expected")
+        raise ApiError(422, "the upload is empty: 0 bytes where an image was expected")
     try:
         header = read_header(data, max_pixels=_NO_LIMIT)
     except ImageError as error:
-        raise Refused(415, "the upload is no image; JPEG, PNG, WebP, TIFF and the like are taken") from error
+        raise ApiError(415, "the upload is no image; JPEG, PNG, WebP, TIFF and the like are taken") from error
     height, width = header.size
     if height * width > max_pixels:
-        raise Refused(413, f"the image has {width}×{height} pixels; at most {max_pixels:,} are taken, make it smaller")
+        raise ApiError(413, f"the image has {width}×{height} pixels; at most {max_pixels:,} are taken, make it smaller")
     try:
         return header, read_image(data, max_pixels=max_pixels)
     except ImageError as error:
-        raise Refused(422, f"the upload cannot be read: {str(error).partition(': ')[2] or error}") from error
+        raise ApiError(422, f"the upload cannot be read: {str(error).partition(': ')[2] or error}") from error
 
 
 def media_type(header: Header) -> str | None:
@@ -131,3 +133,16 @@ def write_durably(path: Path, data: bytes) -> None:
                 raise
         finally:
             os.close(handle)
+
+
+def send_file(request: Request, path: Path, kind: str) -> Response:
+    """Send a file, or word that it is the one that the browser has; raises ApiError (404) if it is gone."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ApiError(404, f"{path.name} is gone") from error
+    tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type=kind, headers=headers, stat_result=status)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from anymask.data.sample import Sample
-from anymask.evaluation.cases import first_ious, look, look_at, pick, same_masks
+from anymask.evaluation.examples import collect_examples, draw_examples, first_ious, same_masks, select_masks
 from anymask.evaluation.protocol import Reply, Request
 from anymask.evaluation.single_point import SinglePointConfig, evaluate_set
 
@@ -49,24 +49,26 @@ class Window:
 
 def test_extremes_are_picked_from_each_set_in_turn() -> None:
     values = {"a": np.array([0.1, 0.9, 0.5]), "b": np.array([0.95, 0.2])}
-    assert pick(values, "best", 3) == [("b", 0), ("a", 1), ("a", 2)]
-    assert pick(values, "worst", 2) == [("a", 0), ("b", 1)]
-    assert pick(values, "middle", 1) == [("a", 2)]
-    assert len(pick(values, "best", 99)) == 5
-    assert pick({}, "best", 3) == []
+    assert select_masks(values, "best", 3) == [("b", 0), ("a", 1), ("a", 2)]
+    assert select_masks(values, "worst", 2) == [("a", 0), ("b", 1)]
+    assert select_masks(values, "middle", 1) == [("a", 2)]
+    assert len(select_masks(values, "best", 99)) == 5
+    assert select_masks({}, "best", 3) == []
 
 
 @pytest.mark.parametrize("max_masks", [None, 2])
 def test_what_is_shown_is_what_was_measured(max_masks: int | None) -> None:
     config = SinglePointConfig(clicks=(1,), max_clicks=1, max_masks=max_masks)
     outcomes = {"squares": evaluate_set(Window(), "squares", Squares(), config)}
-    everything = pick(first_ious(outcomes), "best", 99)
-    cases = look(everything, {"window": {"squares": Squares()}}, {"window": outcomes}, {"window": Window}, config)
-    assert len(cases) == len(outcomes["squares"].outcome.box)
-    for case in cases:
-        mask = case.masks["window"]
-        assert (mask & case.truth).sum() / (mask | case.truth).sum() == pytest.approx(case.ious["window"])
-    assert [c.ious["window"] for c in cases] == sorted((c.ious["window"] for c in cases), reverse=True)
+    everything = select_masks(first_ious(outcomes), "best", 99)
+    examples = collect_examples(
+        everything, {"window": {"squares": Squares()}}, {"window": outcomes}, {"window": Window}, config
+    )
+    assert len(examples) == len(outcomes["squares"].outcome.box)
+    for example in examples:
+        mask = example.masks["window"]
+        assert (mask & example.truth).sum() / (mask | example.truth).sum() == pytest.approx(example.ious["window"])
+    assert [c.ious["window"] for c in examples] == sorted((c.ious["window"] for c in examples), reverse=True)
 
 
 def test_a_segmenter_is_shown_images_in_its_own_colours() -> None:
@@ -86,8 +88,8 @@ def test_a_segmenter_is_shown_images_in_its_own_colours() -> None:
     outcomes = {"squares": evaluate_set(Window(), "squares", Squares(), config)}
     sets = {"one": {"squares": Squares()}, "two": {"squares": Dark()}}
     segmenters = {"one": Window, "two": Noting}
-    (case,) = look([("squares", 1)], sets, {"one": outcomes, "two": outcomes}, segmenters, config)
-    assert Noting.seen == [101] and case.image[0, 0, 0] == 1 and set(case.masks) == {"one", "two"}
+    (example,) = collect_examples([("squares", 1)], sets, {"one": outcomes, "two": outcomes}, segmenters, config)
+    assert Noting.seen == [101] and example.image[0, 0, 0] == 1 and set(example.masks) == {"one", "two"}
 
 
 def test_masks_are_the_same_where_images_and_their_masks_are() -> None:
@@ -99,7 +101,7 @@ def test_masks_are_the_same_where_images_and_their_masks_are() -> None:
 
 
 def test_masks_to_rate_are_large_enough_and_one_an_image() -> None:
-    drawn = list(look_at(Window(), "window", {"squares": Squares()}, 3, 15 * 15, 0))
+    drawn = list(draw_examples(Window(), "window", {"squares": Squares()}, 3, 15 * 15, 0))
     assert len(drawn) == 2  # images 2 and 3 alone have a square that large
-    assert all(case.truth.sum() >= 225 for case in drawn)
-    assert len({int(case.image[0, 0, 0]) for case in drawn}) == 2
+    assert all(example.truth.sum() >= 225 for example in drawn)
+    assert len({int(example.image[0, 0, 0]) for example in drawn}) == 2
