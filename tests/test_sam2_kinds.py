@@ -26,6 +26,7 @@ from anymask.engine.store import Annotation, NewImage, Put, init_project, open_p
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.geometry import rle
 from anymask.inference import PLAIN, AutomaticMasks, EmbeddingCache, Predictor, Prompt
+from anymask.inference.acceleration import accelerate
 from anymask.inference.automatic.tiled import TiledMasks
 from anymask.model import Sam
 from anymask.task import LossConfig, RoundsConfig
@@ -33,6 +34,8 @@ from anymask.training.config import OptimConfig, RunConfig
 from anymask.training.finetuning.finetune import FinetuneConfig, Mode, finetune
 from anymask.training.finetuning.lora import LoraConfig
 from anymask.training.objectives.sam import sam_step
+from anymask.training.cost.flops import encoder_flops, rounds_flops
+from anymask.training.cost.footprint import needed_bytes
 from sam2_models import ENCODERS, small
 
 SIZE = (60, 90)
@@ -206,6 +209,20 @@ def test_masks_of_nothing_are_told(model: Sam) -> None:
         scores.append(found.object_score)
         assert_allclose(found.logits, predictor_of(model).predict(points=[(30, 40)]).logits, rtol=1e-4, atol=1e-4)
     assert scores[0] > 0 > scores[1]
+
+
+def test_what_training_costs_is_told(model: Sam) -> None:
+    assert needed_bytes(model, FinetuneConfig(mode="lora")) > 1 << 20
+    assert encoder_flops(model.config) > 1e6
+    assert rounds_flops(model.config, RoundsConfig(num_corrections=2, num_refinements=1), 4) > 1e6
+
+
+@pytest.mark.filterwarnings("ignore")  # of processors without such products
+def test_the_encoder_may_compute_in_half_precision(model: Sam) -> None:
+    exact = predictor_of(model).predict(points=[(30, 40)])
+    halved = predictor_of(accelerate(copy.deepcopy(model), encoder_dtype=torch.bfloat16)).predict(points=[(30, 40)])
+    assert (halved.masks == exact.masks).mean() > 0.9
+    assert_allclose(halved.scores, exact.scores, atol=0.1)
 
 
 def test_other_sizes_are_one_option_away(model: Sam, tmp_path: Path) -> None:

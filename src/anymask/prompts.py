@@ -43,6 +43,8 @@ class Prompts:
     text: Float[Tensor, "b p ct"] | None = None
     padded: bool | None = None
     """Whether some points may be ABSENT; None looks, which on a GPU waits for the device."""
+    has_padding: bool = False
+    """Whether whoever made them has seen to the NOT_A_POINT that the model wants; False looks, as above."""
 
     @classmethod
     def build(

@@ -15,7 +15,7 @@ import torch
 from anymask.export.onnx import export_onnx
 from anymask.export.parts import PartName
 from anymask.export.verify import open_exported, verify
-from anymask.inference import PLAIN, Masks, Predictor
+from anymask.inference import PLAIN, Masks, Predictor, Prompt
 from anymask.inference.runtimes.figures import open_graphs
 from anymask.inference.runtimes.graphs import PARTS as GRAPHS
 from anymask.inference.runtimes.runtime import Runtime
@@ -122,7 +122,9 @@ def test_the_object_score_comes_through_the_runtime(exported: Exported, monkeypa
         predictor = Predictor(model, refinement=PLAIN)
         predictor.set_image(picture)
         first = predictor.predict(points=[(30, 40)])
-        return [first, predictor.predict(points=[(30, 40), (90, 20)], labels=[1, 0], mask=first.logits[0])]
+        again = predictor.predict(points=[(30, 40), (90, 20)], labels=[1, 0], mask=first.logits[0])
+        boxes = predictor.predict_many([Prompt(box=(5, 5, 60, 50)), Prompt(points=[(9, 9)], box=(5, 5, 60, 50))])
+        return [first, again, *boxes]
 
     expected = ask()
     graphs = open_graphs(exported.folder, dict.fromkeys(GRAPHS, "onnxruntime"), threads=1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from anymask.checkpoints.key_map import SHARED
+from anymask.checkpoints.key_map import SHARED, TIED
 from anymask.checkpoints.tensors import State
 from anymask.checkpoints.wrapped import log_extras
 from anymask.errors import CheckpointError
@@ -61,10 +61,10 @@ def image_state(state: State) -> State:
 
 
 def joined_state(state: State) -> State:
-    """Undo `image_state` for a state by transformers' names."""
+    """Undo `image_state` for a state by transformers' names; positions stand in it twice, as it does not tie them."""
     rows = [state[f"{_POINTS}.{i}"] for i in range(_NUM_POINTS)]
     rest = {name: tensor for name, tensor in state.items() if not name.startswith(f"{_POINTS}.")}
-    return rest | {_POINTS: torch.cat(rows)}
+    return rest | {_POINTS: torch.cat(rows), TIED: rest[SHARED].clone()}
 
 
 def parse_config(values: Mapping[str, Any]) -> SamConfig:

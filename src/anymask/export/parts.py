@@ -137,6 +137,7 @@ class MetaDecoder(nn.Module):
             masks=inputs["mask_input"].transpose(0, 1),
             has_mask=inputs["has_mask_input"][None] > 0,
             padded=False,
+            has_padding=True,
         )
         embedding = Embedding.from_tensors(
             {ours: inputs[theirs] for ours, theirs in _META_NAMES.items() if theirs in inputs}
@@ -214,6 +215,7 @@ def _prompts(inputs: Inputs, *, padded: bool, masked: bool) -> Prompts:
         masks=inputs["mask_input"][None] if masked else None,
         has_mask=inputs["has_mask_input"][None] > 0 if masked else None,
         padded=padded,
+        has_padding=True,  # which is the caller's to see to
     )
 
 

@@ -307,7 +307,8 @@ def _both(x: Float[Tensor, "b c h w"], first: nn.Conv2d, second: nn.Conv2d) -> F
     """Apply two 1×1 convolutions as the one that they amount to."""
     assert first.bias is not None and second.bias is not None
     outer = second.weight.flatten(1)
-    weight, bias = outer @ first.weight.flatten(1), F.linear(first.bias, outer, second.bias)
+    inner, offset = first.weight.flatten(1).to(outer.dtype), first.bias.to(outer.dtype)  # the encoder's may be coarser
+    weight, bias = outer @ inner, F.linear(offset, outer, second.bias)
     return product(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 

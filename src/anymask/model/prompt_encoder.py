@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -94,18 +94,17 @@ class PromptEncoder(nn.Module):
 
     def forward(self, prompts: Prompts) -> EncodedPrompts:
         """Encode prompts; absent points are marked, not dropped, so that prompts of any length share a batch."""
-        points, labels, padded = prompts.points, prompts.labels, prompts.padded
-        if self.pads_boxes and not torch.compiler.is_exporting():  # a graph's caller adds the token
-            points, labels, padded = _with_padding(points, labels, padded)
-        tokens = self._points(points, labels)
-        absent = labels == PointLabel.ABSENT
+        if self.pads_boxes:
+            prompts = with_padding(prompts)
+        tokens = self._points(prompts.points, prompts.labels)
+        absent = prompts.labels == PointLabel.ABSENT
         if prompts.text is not None:
             text = prompts.text.to(tokens.dtype)
             if self.text_projection is not None:
                 text = self.text_projection(text)
             tokens = torch.cat([tokens, text[:, :, None]], 2)
             absent = torch.cat([absent, absent.new_zeros(*absent.shape[:2], 1)], 2)
-        padded = bool(absent.any()) if padded is None else padded
+        padded = bool(absent.any()) if prompts.padded is None else prompts.padded
         present = ~absent if padded else None
         return EncodedPrompts(tokens=tokens, present=present, dense=self._dense(prompts))
 
@@ -128,11 +127,19 @@ class PromptEncoder(nn.Module):
         return torch.where(prompts.has_mask[:, :, None, None, None], dense, none)
 
 
-def _with_padding(points: Tensor, labels: Tensor, padded: bool | None) -> tuple[Tensor, Tensor, bool | None]:
+def with_padding(prompts: Prompts) -> Prompts:
     """Add NOT_A_POINT to prompts that lack it, and, where only some do, ABSENT to the rest."""
+    if prompts.has_padding:
+        return prompts
+    points, labels = prompts.points, prompts.labels
     lacking = ~(labels == PointLabel.NOT_A_POINT).any(2, keepdim=True)
     if not bool(lacking.any()):
-        return points, labels, padded
+        return replace(prompts, has_padding=True)
     label = torch.where(lacking, int(PointLabel.NOT_A_POINT), int(PointLabel.ABSENT))
-    points = torch.cat([points, points.new_zeros(*points.shape[:2], 1, 2)], 2)
-    return points, torch.cat([labels, label.to(labels.dtype)], 2), padded if bool(lacking.all()) else True
+    return replace(
+        prompts,
+        points=torch.cat([points, points.new_zeros(*points.shape[:2], 1, 2)], 2),
+        labels=torch.cat([labels, label.to(labels.dtype)], 2),
+        padded=prompts.padded if bool(lacking.all()) else True,
+        has_padding=True,
+    )

@@ -19,9 +19,9 @@ from anymask.inference.answers import encode
 from anymask.inference.embeddings import embedding_key
 from anymask.model import Sam
 from anymask.server import schemas
+from anymask.server.errors import ApiError, without_folders
 from anymask.server.events import Events
 from anymask.server.image_files import file_state, read_pixels
-from anymask.server.errors import ApiError, without_folders
 from anymask.server.worker import Priority, Worker
 
 logger = logging.getLogger("anymask.server")

@@ -18,6 +18,7 @@ from anymask.inference.runtimes.engines import Array, Graph
 from anymask.inference.runtimes.graphs import Part
 from anymask.model import Answer, Embedding, Prompts, Sam
 from anymask.model.embedding_tensors import flatten
+from anymask.model.prompt_encoder import with_padding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,6 +47,8 @@ class Runtime:
     def answer(self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None) -> Answer:
         """Answer prompts about one image, as `Sam.answer` does."""
         graph = self.graphs.get("click" if prompts.points.shape[1] == 1 else "batch")
+        if graph is not None and self.model.config.pads_boxes:
+            prompts = with_padding(prompts)
         if graph is None or embedding.side is None or prompts.text is not None or prompts.padded is not False:
             return self.model.answer(embedding, prompts, multimask=multimask)
         candidates = {True: slice(1, None), False: slice(0, 1), None: slice(None)}[multimask]

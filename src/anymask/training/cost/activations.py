@@ -63,6 +63,7 @@ def round_bytes(config: SamConfig, num_prompts: int, points: int, precision: tor
             labels=torch.ones(1, num_prompts, points, dtype=torch.long),
             masks=torch.empty(1, num_prompts, 4 * side, 4 * side),
             padded=False,
+            has_padding=True,
         )
         features = torch.empty(1, config.width, side, side, dtype=precision, requires_grad=True)
         return kept_bytes(lambda: model.decode(Embedding(features=features), asked), _storages(model))

@@ -67,7 +67,8 @@ def _decoding_flops(model: Sam, points: int, has_mask: bool, num_prompts: int) -
     with torch.device("meta"):
         masks = torch.empty(1, num_prompts, model.mask_size, model.mask_size) if has_mask else None
         labels = torch.empty(1, num_prompts, points, dtype=torch.long)
-        asked = Prompts(points=torch.empty(1, num_prompts, points, 2), labels=labels, masks=masks, padded=False)
+        places = torch.empty(1, num_prompts, points, 2)
+        asked = Prompts(points=places, labels=labels, masks=masks, padded=False, has_padding=True)
         features = torch.empty(1, model.config.width, model.embedding_size, model.embedding_size)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.eval().decode(Embedding(features=features), asked)
