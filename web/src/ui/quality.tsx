@@ -7,6 +7,7 @@ import type { AppContext } from "./commands";
 import { count, percent } from "./format";
 import { reasonName } from "./judgement";
 import { Figure, QueueBar } from "./queue";
+import { Text } from "./text";
 
 interface StatusProps {
   readonly context: AppContext;
@@ -69,7 +70,11 @@ function Card({ context, work, status, stage, children }: StatusProps & { stage:
       </h2>
       <p class="hint">{app.t(`${stage}About` as "reviewAbout")}</p>
       <QueueBar context={context} queue={queue} />
-      {!queue && <p class="hint">{app.t(stage === "review" ? "noReview" : "noCheck")}</p>}
+      {!queue && (
+        <p class="hint">
+          <Text>{app.t(stage === "review" ? "noReview" : "noCheck")}</Text>
+        </p>
+      )}
       {children}
     </article>
   );
