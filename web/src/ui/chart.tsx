@@ -1,4 +1,4 @@
-/** Small charts in SVG: bars that are stacked, or lines, over time; each value can be pointed at. */
+/** Small charts over time in SVG: stacked bars or lines, whose values show under the pointer. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";

@@ -1,4 +1,4 @@
-/** The data engine at a glance: its three stages as one flow, time, people, models, and what needs somebody. */
+/** The data engine at a glance: its three stages, time, people, models, and images that need attention. */
 
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";

@@ -1,4 +1,4 @@
-/** How good the masks are: reviews and checks that one can begin, agreement between people, honeypots. */
+/** How good the masks are: reviews and checks to begin, agreement between people, honeypots. */
 
 import type { ComponentChildren } from "preact";
 import type { Stage, Status } from "../api/types";
@@ -43,7 +43,7 @@ export function Quality(props: StatusProps) {
   );
 }
 
-/** A queue in which every mask gets a word. */
+/** A queue in which every mask gets a verdict. */
 function Card({ context, work, status, stage, children }: StatusProps & { stage: Stage; children: ComponentChildren }) {
   const { app } = context;
   const queue = status.queues[stage];

@@ -1,4 +1,4 @@
-/** What is going on: how far the picture is, whether all is saved, what went wrong and what to do. */
+/** Status over the picture: progress, whether all is saved, notices, zoom. */
 
 import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
