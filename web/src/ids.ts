@@ -1,4 +1,4 @@
-/** Names for what is made here. */
+/** Identifiers of what is made in the page. */
 
 /** Return 128 random bits in hexadecimal; `crypto.randomUUID` is only there over https and on localhost. */
 export function newId(): string {

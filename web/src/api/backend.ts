@@ -38,7 +38,7 @@ export class ApiError extends Error {
   }
 }
 
-/** The annotations, or classes, changed elsewhere since: these are the present ones. */
+/** The annotations or classes changed elsewhere; `present` is their state now. */
 export class Conflict<T> extends Error {
   constructor(readonly present: T) {
     super("changed elsewhere");
@@ -54,15 +54,15 @@ export interface ModelFiles {
   readonly encodes: boolean;
 }
 
-/** The queues of a data engine's project. What is another's by now throws ApiError with status 409. */
+/** The queues of a data engine's project. All throw ApiError with status 409 once somebody else has the picture. */
 export interface Engine {
   work(): Promise<Plan>;
   next(worker: string, stage: Stage | null): Promise<{ readonly task: Task | null; readonly work: Plan }>;
-  /** False once the picture is another's. */
+  /** False once somebody else has the picture. */
   renew(lease: Lease): Promise<boolean>;
-  /** `masks` are those of a picture that is somebody's second alone. */
+  /** `masks` are given for a second opinion alone, whose masks are not on the server. */
   finish(lease: Lease, effort: Effort, masks: readonly RLE[]): Promise<Statistics>;
-  /** The same of a picture whose masks were judged; status 412 where one of them has changed since. */
+  /** Finish a picture whose masks were judged; throws ApiError with status 412 if one of them has changed since. */
   judge(lease: Lease, effort: Effort, judged: Judged): Promise<Statistics>;
   skip(lease: Lease, reason: string): Promise<Plan>;
   giveBack(lease: Lease): Promise<Plan>;
@@ -88,7 +88,7 @@ export interface Backend {
   annotations(id: string): Promise<Annotations>;
   /** Return the new revision once the change is safe. Throws Conflict<Annotations>. */
   change(id: string, base: number, client: string, changes: readonly Operation[]): Promise<number>;
-  /** From now on keep what is done on a picture in this browser alone; null ends it. */
+  /** Keep annotations of a picture in this browser from now on; null keeps them on the server again. */
   keepLocally(id: string, local: LocalDraft | null): void;
   classes(): Promise<Classes>;
   /** Return an id for a new class, which no class of the project ever had. */
@@ -99,6 +99,6 @@ export interface Backend {
   everything(id: string): Promise<FoundMask[] | null>;
   text(id: string, phrases: readonly string[]): Promise<FoundMask[]>;
   download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }>;
-  /** Call back at every event until the returned function is called. */
+  /** Call `receive` at every event until the returned function is called. */
   listen(receive: (event: ServerEvent) => void): () => void;
 }

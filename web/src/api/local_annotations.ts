@@ -1,4 +1,4 @@
-/** Annotations kept in this browser's database, changed by the server's rules. */
+/** Annotations in this browser's database, with revisions and conflicts as on the server. */
 
 import { Conflict } from "./backend";
 import type { Database } from "./database";
@@ -15,7 +15,7 @@ export class LocalAnnotations {
     await this.database.delete("annotations", key);
   }
 
-  /** Begin with masks to be judged, or go on with what was said of them before. */
+  /** Begin with masks to be judged, or go on with the verdicts from before. */
   async toJudge(key: string, stored: readonly Annotation[]): Promise<Annotations> {
     const { revision, annotations } = await this.get(key);
     const next = { revision, annotations: masksToJudge(stored, annotations) };
@@ -38,7 +38,7 @@ export class LocalAnnotations {
   }
 }
 
-/** The masks to judge, as the server has them, with what was said of them before; what was said of others is dropped. */
+/** The masks to judge, as the server has them, with their verdicts from before; verdicts on others are dropped. */
 export function masksToJudge(stored: readonly Annotation[], kept: readonly Annotation[]): Annotation[] {
   const known = new Map(kept.map((annotation) => [annotation.id, annotation]));
   const masks = stored.map((annotation): Annotation => {

@@ -51,7 +51,7 @@ export class ServerBackend implements Backend {
   private readonly localAnnotations: LocalAnnotations;
   private readonly localDrafts = new Map<string, LocalDraft>();
   private project = "";
-  /** What this page was loaded from: a server that has another by now refuses all that is asked. */
+  /** Headers that name the project and model the page was loaded from; a server with others refuses its requests. */
   private loaded: Record<string, string> = {};
   /** `root` ends in a slash. The token, if any, was put into a cookie when the page was opened with it. */
   constructor(
@@ -187,7 +187,7 @@ export class ServerBackend implements Backend {
   }
 }
 
-/** A change without what is for this browser alone. */
+/** A change without the verdict, which stays in this browser. */
 function sent(change: Operation): Operation {
   if (change.op === "delete" || !change.annotation.verdict) return change;
   const { verdict: _, ...annotation } = change.annotation;
@@ -201,7 +201,7 @@ async function failure(response: Response): Promise<ApiError> {
     const body = (await response.json()) as { error?: string };
     if (body.error) message = body.error;
   } catch {
-    // Not JSON: the status has to do.
+    // Not JSON: the status must do.
   }
   return new ApiError(response.status, message, Number.isFinite(retry) && retry > 0 ? retry : null);
 }

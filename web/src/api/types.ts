@@ -1,4 +1,4 @@
-/** What page and backend say to each other: the server's own types (`npm run types`, from openapi.json), a little narrower. */
+/** Types of page and backend: the server's own (`npm run types`, from openapi.json), a little narrower. */
 
 import type { RLE } from "../geometry/rle";
 
@@ -26,18 +26,18 @@ export type Annotation = Readonly<Required<Omit<Schemas["Annotation"], "rle" | "
   readonly rle: RLE;
   readonly provenance?: Provenance | null;
   readonly prompts: Readonly<Record<string, unknown>> | null;
-  /** Of a mask to be judged: what was said of it so far. Never sent. */
+  /** The verdict so far on a mask to be judged; never sent. */
   readonly verdict?: Verdict;
 };
 export interface Verdict {
   readonly is: "open" | Schemas["Judgement"]["verdict"];
-  /** The mask as it came. */
+  /** Run lengths of the mask as it came. */
   readonly seen: string;
-  /** How sure the model was of it. */
+  /** Predicted IoU, 0 to 1; null for a mask without one. */
   readonly score: number | null;
-  /** Of a rejection. */
+  /** Why the mask was rejected. */
   readonly reason?: string;
-  /** Of a rejection, too: the mask had been fixed before. */
+  /** Whether a rejected mask had been fixed before. */
   readonly wasFixed?: boolean;
 }
 export type Source = Annotation["source"];

@@ -1,4 +1,4 @@
-/** The face of whatever answers prompts, and the shape of its answers. */
+/** The interface of whatever answers prompts, and the shape of its answers. */
 
 import type { EmbeddingData } from "../api/types";
 import type { Size } from "../geometry/frames";
@@ -14,9 +14,9 @@ export interface Answer {
 }
 
 export interface Decoder {
-  /** What runs it, for the curious: "WebGPU", "WASM × 4". */
+  /** What runs the model, such as "WebGPU" or "WASM × 4". */
   readonly device: string;
-  /** Run the part that is needed once an image. */
+  /** Run the part of the decoder that is needed once per image. */
   prepare(embedding: EmbeddingData, original: Size): Promise<unknown>;
   /** Answer a prompt on a prepared image: three masks for a lone point, else one. */
   decode(image: unknown, prompt: ModelPrompt): Promise<Answer>;

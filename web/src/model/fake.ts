@@ -1,4 +1,4 @@
-/** A decoder without a model, of the same face: discs around points and ellipses in boxes. For development and tests. */
+/** A stand-in decoder without a model, for development and tests: discs around points, ellipses in boxes. */
 
 import type { EmbeddingData } from "../api/types";
 import { resizedSize, type Size } from "../geometry/frames";

@@ -142,7 +142,7 @@ function inputOf({ image_size, mask_size, fit, pads_boxes }: Sidecar): ModelInpu
   return { imageSize: image_size, maskSize: mask_size, fit, padsBoxes: pads_boxes };
 }
 
-/** Of tensors by name, those that a graph takes. */
+/** Return those of the named tensors that a graph takes. */
 function taken({ inputNames }: InferenceSession, tensors: Tensors): Tensors {
   return Object.fromEntries(Object.entries(tensors).filter(([name]) => inputNames.includes(name)));
 }

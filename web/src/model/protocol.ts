@@ -1,4 +1,4 @@
-/** What the page and its worker say to each other. */
+/** The messages between the page and its worker. */
 
 import type { ModelFiles } from "../api/backend";
 import type { EmbeddingData, FoundMask } from "../api/types";
@@ -9,12 +9,12 @@ import type { RLE } from "../geometry/rle";
 import type { Answer } from "./decoder";
 import type { ModelPrompt } from "./prompt";
 
-/** What the page has to know of a model to ask it. */
+/** What the page needs to know about a model in order to ask it. */
 export interface ModelInput {
   readonly imageSize: number;
   readonly maskSize: number;
   readonly fit: Fit;
-  /** Whether a prompt with a box ends with a point that is none, as others do. */
+  /** Whether a prompt with a box ends with a padding point, as prompts without one do. */
   readonly padsBoxes: boolean;
 }
 
@@ -25,13 +25,13 @@ export interface LoadedModel extends ModelInput {
 /** Every request the worker answers, with its reply. */
 export interface Calls {
   load: { ask: ModelInput & { files: ModelFiles }; reply: LoadedModel };
-  /** Make an image the one that prompts are about; embedding null: encode the picture. */
+  /** Set the image that prompts are about; with a null embedding, encode the picture. */
   image: {
     ask: { id: string; original: Size; embedding: EmbeddingData | null; picture: ImageBitmap | null };
     reply: null;
   };
   has: { ask: { id: string }; reply: boolean };
-  /** Answer a prompt; `refines`: as the package does, which asks twice about first clicks and boxes. */
+  /** Answer a prompt; `refines`: ask twice about first clicks and boxes, as the package does. */
   decode: {
     ask: { id: string; prompt: ModelPrompt; original: Size; imageSize: number; fit: Fit; refines: boolean };
     reply: Answer & { milliseconds: number };

@@ -24,7 +24,7 @@ interface Question {
   readonly prompt: Prompt;
 }
 interface Asked extends Question {
-  /** A hover is answered at once, by the decoder's first word; a click or a box as the package answers it. */
+  /** Whether to refine the answer, as the package does for clicks and boxes; a hover gets the decoder's first answer. */
   readonly refines: boolean;
 }
 

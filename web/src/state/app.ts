@@ -1,4 +1,4 @@
-/** The whole page's state, wired together; the user interface calls its parts and shows their signals. */
+/** The state of the whole page, wired together; the user interface calls its parts and shows their signals. */
 
 import { effect, signal, untracked } from "@preact/signals";
 import type { Backend, Engine } from "../api/backend";

@@ -1,4 +1,4 @@
-/** How things look: settings that the browser remembers, and the colour and coverage of each mask. */
+/** Appearance: settings that the browser remembers, and the colour and coverage of each mask. */
 
 import { type Signal, signal } from "@preact/signals";
 import type { Annotation, ClassInfo } from "../api/types";
@@ -51,10 +51,10 @@ export function colorOf(
   return found ? fromHex(found.color) : UNCLASSED;
 }
 
-/** The colour of a new class: apart from those of the first masks. */
+/** The colour of a new class, unlike those of the first masks. */
 export const classColor = (number: number): string => toHex(paletteColor(number + 3));
 
-/** A signal that outlives the page. */
+/** A signal whose value the browser remembers. */
 export function persisted<T>(name: string, initial: T): Signal<T> {
   const key = `anymask-${name}`;
   let value = initial;

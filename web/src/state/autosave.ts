@@ -1,5 +1,5 @@
 /**
- * Every change kept twice: in this browser at once, on the server as soon as it answers.
+ * Every change is kept twice: in this browser at once, on the server as soon as it answers.
  *
  * One image's changes are sent in order, one request at a time; what gathers meanwhile goes together. A change leaves
  * the journal only when the server has acknowledged it, so that neither a reload nor a crash of either side loses it.
@@ -28,7 +28,7 @@ interface Queue {
   kept: Promise<void>;
 }
 
-/** Of one request; the server takes 5000. */
+/** Changes per request; the server takes 5000. */
 const MOST_CHANGES = 4000;
 
 export class Autosave {
@@ -40,7 +40,7 @@ export class Autosave {
     private readonly backend: Pick<Backend, "change">,
     private readonly journal: Journal,
     private readonly client: string,
-    /** Told when what is stored differs from what the page shows. */
+    /** Called when what is stored differs from what the page shows. */
     private readonly rebased: (image: string, result: Rebased) => void,
     private readonly newId: () => string,
   ) {}
@@ -158,7 +158,7 @@ export class Autosave {
     queue.failures += 1;
     const failure = queue.failures;
     void queue.kept.then(() => {
-      // Said when the page may be closed without loss, and not after a later attempt has gone through.
+      // Only once the journal holds the changes, and not after a later attempt has succeeded.
       if (queue.failures === failure) this.state.value = state;
     });
     queue.timer = setTimeout(() => {

@@ -6,7 +6,7 @@ import type { Classes, ClassInfo } from "../api/types";
 import { mergeClasses } from "./rebase";
 import { failureOf, type SaveState } from "./save_state";
 
-/** A list on its way: as the server had it, and as it became. */
+/** An unsaved list: as the server had it, and as it is now. */
 export interface ClassEdit {
   readonly base: readonly ClassInfo[];
   readonly ours: readonly ClassInfo[];

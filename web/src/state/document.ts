@@ -6,7 +6,7 @@ import type { PromptPoint } from "../model/prompt";
 import type { Candidates } from "../model/session";
 import type { StringKey } from "../i18n/language";
 
-/** The mask being made: all that was asked so far, the answer, and which of its masks goes on. */
+/** The mask being made: all prompts so far, the answer, and which of its candidates is chosen. */
 export interface Draft {
   readonly points: readonly PromptPoint[];
   readonly box: Box | null;
@@ -14,7 +14,7 @@ export interface Draft {
   readonly boxAfter?: number;
   readonly answer: Candidates;
   readonly chosen: number;
-  /** The mask, one that is being judged, whose place this one takes. */
+  /** Id of the judged mask that this one replaces. */
   readonly replaces?: string | null;
 }
 
@@ -98,7 +98,7 @@ export function redo({
   return { history: { past: [...past, next], future: future.slice(0, -1) }, changes: next.changes, of: next };
 }
 
-/** What the server must be told of a change to an annotation. */
+/** The operation that tells the server of a change to an annotation. */
 export function operation({ id, after }: Pick<AnnotationChange, "id" | "after">): Operation {
   return after ? { op: "put", annotation: after } : { op: "delete", id };
 }

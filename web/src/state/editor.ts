@@ -15,7 +15,7 @@ import type { App } from "./app";
 import type { AnnotationChange, Change, Draft } from "./document";
 import { shapeOf } from "./appearance";
 
-/** The mask under the pointer, before any click. */
+/** The mask under the pointer before any click. */
 export interface Preview {
   readonly at: ImagePoint;
   readonly answer: Candidates;
@@ -27,16 +27,16 @@ export class Editor {
   /** The box being dragged. */
   readonly dragged = signal<Box | null>(null);
   readonly stroke = signal<{ readonly stroke: Stroke; readonly target: Annotation | null } | null>(null);
-  /** Rises with every change of the stroke's pixels. */
+  /** Increases with every change of the stroke's pixels. */
   readonly strokeTick = signal(0);
-  /** The cursor of those who use keys alone. */
+  /** The cursor that keys move. */
   readonly cursor = signal<ImagePoint | null>(null);
   readonly boxCorner = signal<ImagePoint | null>(null);
   readonly decodeMs = signal<number | null>(null);
-  /** What the candidates to walk through are of: the draft, or else the preview. */
+  /** The draft, or else the preview, whose candidates can be walked through. */
   readonly shown = computed(() => this.app.store.document.value.draft ?? this.preview.value);
 
-  /** The rank, 0 whole to 2 subpart, that was walked to; null: the surest. */
+  /** The rank that was walked to, 0 (whole) to 2 (subpart); null takes the one with the best score. */
   private level: number | null = null;
   private line: Promise<unknown> = Promise.resolve();
   private hovered: ImagePoint | null = null;
@@ -252,7 +252,7 @@ export class Editor {
     return replaced ? instead(replaced, fresh.after) : fresh;
   }
 
-  /** Make the simplified outline the selected mask. */
+  /** Replace the selected mask by its simplified outline. */
   applyPolygon(): void {
     const target = this.app.masks.selected.peek();
     if (!target) return;
@@ -290,7 +290,7 @@ export class Editor {
   }
 }
 
-/** One mask in the place of another, whose name and class it keeps. */
+/** Replace a mask by another; name and class stay. */
 function instead(before: Annotation, { rle, score, source, prompts }: Annotation) {
   return { id: before.id, before, after: { ...before, rle, score, source, prompts } };
 }

@@ -1,4 +1,4 @@
-/** Waiting until an image is encoded; the news comes as events and as answers, in no order. */
+/** Waiting until an image is encoded; its state arrives by events and by answers, in any order. */
 
 import type { Signal } from "@preact/signals";
 import { ApiError } from "../api/backend";
@@ -7,7 +7,7 @@ import type { ImageInfo } from "../api/types";
 const FIRST_WAIT = 250;
 const LONGEST_WAIT = 4000;
 
-/** A list of images with one as it is now. */
+/** Return a list of images with one of them replaced or added. */
 export function learned(images: readonly ImageInfo[], image: ImageInfo): readonly ImageInfo[] {
   const known = images.some(({ id }) => id === image.id);
   return known ? images.map((old) => (old.id === image.id ? image : old)) : [...images, image];

@@ -1,4 +1,4 @@
-/** Changes on their way, kept in this browser's database under the tab that made them, and taken over from tabs gone. */
+/** Unsaved changes in this browser's database, by tab; those of closed tabs are taken over. */
 
 import type { Database } from "../api/database";
 import { newId } from "../ids";
@@ -12,14 +12,14 @@ export interface KeptDraft {
   readonly draft: Draft;
 }
 
-/** What did not get saved. */
+/** Changes that were not saved. */
 export interface Recovered {
-  /** By image. */
+  /** Changes by image id. */
   readonly changes: Map<string, Pending[]>;
   readonly classes: readonly ClassEdit[];
 }
 
-/** In the place of an image's id. */
+/** Key of the class list, in place of an image's id. */
 const CLASSES = "classes";
 const CLIENT = "anymask-client";
 const lockOf = (client: string) => `anymask-tab-${client}`;
@@ -29,7 +29,7 @@ export class TabJournal implements Journal, ClassJournal {
     private readonly database: Database,
     /** Its id: another project may be served at the same address, with image ids of its own. */
     readonly project: string,
-    /** The model that answers prompts; what another answered is no draft to go on with. */
+    /** Hash of the model that answers prompts; a draft of another model is not continued. */
     private readonly model: string,
     /** This tab's name; it outlives a reload but not the tab. */
     readonly client: string,
@@ -59,7 +59,7 @@ export class TabJournal implements Journal, ClassJournal {
     else await this.database.delete("journal", this.key(CLASSES));
   }
 
-  /** Return what this tab before a reload, and tabs that are gone, did not get saved; it is now this tab's. */
+  /** Return what this tab before a reload, and closed tabs, did not save; it now belongs to this tab. */
   async recover(): Promise<Recovered> {
     const live = await liveTabs();
     const changes = new Map<string, Pending[]>();

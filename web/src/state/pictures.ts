@@ -19,7 +19,7 @@ const MEGABYTE = 2 ** 20;
 
 export class Pictures {
   readonly list = signal<readonly ImageInfo[]>([]);
-  /** By image, how much of its encoding is done, 0 to 1. */
+  /** Share of each image's encoding that is done, 0 to 1. */
   readonly progress = signal<ReadonlyMap<string, number>>(new Map());
   readonly picture = signal<Picture | null>(null);
   /** The image that is shown, with its masks. */
@@ -27,7 +27,7 @@ export class Pictures {
   /** The image that prompts can be asked about. */
   readonly promptable = signal<string | null>(null);
   readonly problem = signal<{ readonly image: string; readonly message: string } | null>(null);
-  /** Rises whenever a picture is opened, the same one anew too. */
+  /** Increases whenever a picture is opened, the same one again included. */
   readonly opened = signal(0);
   readonly image = computed(() => {
     const { image } = this.store.document.value;
@@ -36,10 +36,10 @@ export class Pictures {
   readonly size = computed<Size | null>(() =>
     this.image.value ? [this.image.value.height, this.image.value.width] : null,
   );
-  /** Its id; null where none is open. */
+  /** Id of the open picture; null where none is open. */
   openId: string | null = null;
   private readonly lastId;
-  /** Changes that a page before this one did not get saved, by image. */
+  /** Changes by image that an earlier page did not save. */
   private recovered = new Map<string, Pending[]>();
   /** Images whose masks were fetched. */
   private readonly loaded = new Set<string>();
@@ -115,7 +115,7 @@ export class Pictures {
     if (next) this.show(next.id);
   }
 
-  /** Show this picture alone, opened anew also where it is open, with no way back to the one before. */
+  /** Show this picture alone, reopened if it is open; the history begins anew. */
   showAlone(image: ImageInfo, draft: Draft | null): void {
     this.loaded.delete(image.id);
     this.list.value = [image];

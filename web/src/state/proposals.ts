@@ -19,7 +19,7 @@ export interface Proposal extends FoundMask {
   readonly id: string;
 }
 
-/** Points a side, where the page itself looks for everything. */
+/** Points per side of the grid, where the page itself looks for everything. */
 const GRID = 16;
 
 export class Proposals {
@@ -49,7 +49,7 @@ export class Proposals {
     });
   }
 
-  /** Find what some phrases name, commas between them. */
+  /** Find what phrases name; commas separate them. */
   async findWords(words: string): Promise<void> {
     const phrases = words
       .split(",")

@@ -1,4 +1,4 @@
-/** Who made a mask, in which stage, with what, and what it took; and sums of it, as the server makes them. */
+/** Who made a mask, in which stage, with which model and effort; and rates of it, computed as the server does. */
 
 import type { Annotation, Effort, Provenance, Stage, Summary } from "../api/types";
 import type { Change } from "./document";
@@ -13,7 +13,7 @@ export interface Maker {
   readonly model: string | null;
 }
 
-/** Whether a mask waits for a person's word: it is to be judged, or the model's. */
+/** Whether a mask waits for a person's verdict: it is to be judged, or prefilled by the model. */
 export const awaits = ({ provenance, verdict }: Pick<Annotation, "provenance" | "verdict">): boolean =>
   verdict ? verdict.is === "open" : provenance?.origin === "prefilled" && provenance.author === MODEL;
 
@@ -32,7 +32,7 @@ export function provenanceOf(before: Annotation | null, maker: Maker, effort: Ef
 
 const HANDMADE = new Set(["draw", "erase", "change"]);
 
-/** Put provenance on the masks that a changeset makes or reshapes; `lap` gives and ends the time that they took. */
+/** Put provenance on the masks that a changeset makes or reshapes; `lap` ends and returns the seconds they took. */
 export function stamped(label: string, changes: readonly Change[], maker: Maker, lap: () => number): readonly Change[] {
   const isMade = (change: Change) =>
     change.on === "annotation" && change.after !== null && change.before?.rle.counts !== change.after.rle.counts;
@@ -56,7 +56,7 @@ export interface Rates {
   readonly byHand: number | null;
 }
 
-/** What follows from finished pictures and, where there is one, the present one. */
+/** Rates over finished pictures and, where there is one, the present picture. */
 export function rates(done: Summary, now?: { readonly effort: Effort; readonly made: readonly Annotation[] }): Rates {
   const kept = done.confirmed + done.fixed + done.added;
   const masks = kept + (now?.made.length ?? 0);

@@ -2,7 +2,7 @@
 
 import type { Annotation, ClassInfo } from "../api/types";
 
-/** A change that is not yet known to be safe: what this page saw before it, and what it made of it. */
+/** A change that is not saved yet: the annotation before and after it, as this page saw them. */
 export interface Pending {
   readonly id: string;
   readonly before: Annotation | null;
@@ -12,7 +12,7 @@ export interface Pending {
 export interface Rebased {
   readonly annotations: ReadonlyMap<string, Annotation>;
   readonly pending: readonly Pending[];
-  /** Masks that both sides changed; ours is kept as a copy. */
+  /** Number of masks that both sides changed; ours is kept as a copy. */
   readonly conflicts: number;
 }
 

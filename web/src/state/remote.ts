@@ -10,7 +10,7 @@ import type { Settings } from "./settings";
 import type { Store } from "./store";
 
 export class Remote {
-  /** Rises whenever somebody took, finished or skipped a picture of a queue. */
+  /** Increases whenever somebody took, finished or skipped a picture of a queue. */
   readonly workTick = signal(0);
 
   constructor(

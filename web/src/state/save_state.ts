@@ -1,4 +1,4 @@
-/** Whether all is saved, and what a failed attempt means for the next. */
+/** Whether all is saved, and how long to wait after a failed attempt. */
 
 import { ApiError } from "../api/backend";
 
@@ -12,12 +12,12 @@ const FIRST_WAIT = 1;
 const LONGEST_WAIT = 30;
 const BY_WEIGHT = ["saved", "saving", "offline", "refused"] as const;
 
-/** Of two things that are saved, the state of which there is more to say. */
+/** Return the worse of two states. */
 export function worse(a: SaveState, b: SaveState): SaveState {
   return BY_WEIGHT.indexOf(a.is) >= BY_WEIGHT.indexOf(b.is) ? a : b;
 }
 
-/** Say what a failure is, and in how many seconds to try again after so many before it. */
+/** Return the state after a failure and the seconds to wait, given the number of failures before it. */
 export function failureOf(error: unknown, failures: number): { state: SaveState; wait: number } {
   const message = error instanceof Error ? error.message : String(error);
   const passes = error instanceof ApiError && (error.isOffline || error.status === 429 || error.status >= 500);

@@ -15,7 +15,7 @@ export class Settings {
   readonly brush = signal(12);
   /** How far a simplified outline may lie from the mask's edge, image pixels. */
   readonly tolerance = persisted("tolerance", 1);
-  /** Of masks, 0 to 1. */
+  /** Opacity of masks, 0 to 1. */
   readonly opacity = persisted("opacity", 0.45);
   readonly colorBy = persisted<"instance" | "class">("color-by", "instance");
   readonly showMasks = signal(true);
@@ -23,7 +23,7 @@ export class Settings {
   readonly sideOpen = signal<"help" | "text" | null>(null);
   readonly view = signal<"pictures" | "dashboard">("pictures");
   readonly language = persistedLanguage();
-  /** Keys that were bound anew. */
+  /** Keys that differ from the defaults. */
   readonly bindings = persisted<Bindings>("keys", {});
   readonly keymap = computed(() => new Keymap(this.bindings.value));
 

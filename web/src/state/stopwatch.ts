@@ -1,6 +1,6 @@
-/** Time at work: it stands still while the page is hidden, and once nothing was done for a while. */
+/** Time at work; it stops while the page is hidden, and after a while without input. */
 
-/** Seconds without any input after which nobody is taken to be at work. */
+/** Seconds without input after which time stops counting. */
 export const IDLE = 45;
 
 export class Stopwatch {
@@ -19,7 +19,7 @@ export class Stopwatch {
     this.counted = this.lapStart = counted;
   }
 
-  /** Somebody did something. */
+  /** Register input. */
   touch(): void {
     this.advance();
     this.touched = this.now();
@@ -36,25 +36,25 @@ export class Stopwatch {
     this.touched = this.now();
   }
 
-  /** All that was counted. */
+  /** Seconds counted in all. */
   get seconds(): number {
     this.advance();
     return this.counted;
   }
 
-  /** What was counted since the last lap ended. */
+  /** Seconds counted since the last lap ended. */
   get lap(): number {
     return this.seconds - this.lapStart;
   }
 
-  /** End the lap and return what it took. */
+  /** End the lap and return its seconds. */
   endLap(): number {
     const taken = this.lap;
     this.lapStart = this.counted;
     return taken;
   }
 
-  /** Seconds since anything was done. */
+  /** Seconds since the last input. */
   get idle(): number {
     return this.now() - this.touched;
   }

@@ -35,9 +35,9 @@ export class Store {
   });
   readonly autosave: Autosave;
   readonly classes: ClassList;
-  /** Of masks and classes together. */
+  /** The worse of the states of masks and of classes. */
   readonly saving = computed(() => worse(this.autosave.state.value, this.classes.state.value));
-  /** Sees every change before it is made, and may add to it. */
+  /** Called with every change before it is made; returns the change to make. */
   stamp: ((label: StringKey, changes: readonly Change[]) => readonly Change[]) | null = null;
 
   constructor(
@@ -113,7 +113,7 @@ export class Store {
     this.classes.hold();
   }
 
-  /** Show another picture, or none, with no way back to the one before. */
+  /** Show another picture, or none; the history begins anew. */
   switchTo(image: string | null, draft: Draft | null = null): void {
     this.history.value = emptyHistory;
     this.document.value = { ...this.document.value, image, draft };

@@ -1,4 +1,4 @@
-/** What was finished over time, as rows for charts: one place for each stretch, also where nothing was done. */
+/** What was finished over time, as rows for charts: one entry per interval, also where nothing was done. */
 
 import type { Moment, Status } from "../api/types";
 
@@ -6,9 +6,9 @@ export const STAGES = ["assisted", "semi-automatic", "automatic"] as const;
 export type AnyStage = (typeof STAGES)[number];
 
 export interface Timeline {
-  /** Beginning of each stretch, in seconds since 1970. */
+  /** Start of each interval, in seconds since 1970. */
   readonly times: readonly number[];
-  /** Seconds of a stretch. */
+  /** Seconds per interval. */
   readonly width: number;
   of(stage: AnyStage, what: (moment: Moment) => number | null): (number | null)[];
 }
@@ -38,7 +38,7 @@ export const masksPerImage = (moment: Moment): number | null =>
 export const secondsPerMask = (moment: Moment): number | null =>
   moment.kept > 0 ? moment.seconds / moment.kept : null;
 
-/** Name a stretch: the time of day where they are short, the day where they are long. */
+/** Name an interval: by time of day where intervals are short, by day where they are long. */
 export function nameOf(time: number, width: number, language: string): string {
   const date = new Date(time * 1000);
   if (width >= 86_400) return date.toLocaleDateString(language, { month: "short", day: "numeric" });

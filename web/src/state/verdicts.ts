@@ -1,27 +1,27 @@
-/** Words on masks, in a review or a check: kept in this browser until the picture is done, and then sent all at once. */
+/** Verdicts on masks in a review or a check: kept in this browser until the picture is done, then sent at once. */
 
 import type { Annotation, LocalDraft, Judged, Judgement, Stage, Task, Verdict } from "../api/types";
 import type { Change } from "./document";
 
 export const isJudged = (stage: Stage | undefined): boolean => stage === "review" || stage === "check";
 
-/** Where a task's work is kept until it is done, if not on the server as it is made. */
+/** The local draft of a task, or null where masks go to the server as they are made. */
 export function localDraftOf({ lease, image }: Task): LocalDraft | null {
   if (lease.is_second) return { key: `second ${lease.job}`, revision: null };
   if (isJudged(lease.stage)) return { key: `${lease.stage} ${lease.job}`, revision: image.revision };
   return null;
 }
 
-/** The order in which to look at masks: those first that the model was least sure of, those last that nobody judges. */
+/** Sort masks: the least confident first, those that are not judged last. */
 export function byConfidence(annotations: Iterable<Annotation>): Annotation[] {
   const place = ({ verdict }: Annotation) => (verdict ? (verdict.score ?? 2) : 3);
   return [...annotations].sort((a, b) => place(a) - place(b));
 }
 
-/** Whether a mask is no longer what it was when it came. */
+/** Whether a mask was reshaped since it came. */
 const isReshaped = ({ rle, verdict }: Annotation): boolean => verdict !== undefined && rle.counts !== verdict.seen;
 
-/** A mask with a word on it; null takes it for right, as it is or as it was made. */
+/** Return a mask with a verdict: rejected for a reason; with null accepted, or fixed if it was reshaped. */
 export function ruled(before: Annotation, reason: string | null): Annotation {
   if (!before.verdict) return before;
   const { seen, score, is, wasFixed = is === "fix" } = before.verdict;
@@ -29,7 +29,7 @@ export function ruled(before: Annotation, reason: string | null): Annotation {
   return { ...before, verdict: { is: wasFixed || isReshaped(before) ? "fix" : "accept", seen, score } };
 }
 
-/** Changes to judged masks as words on them: what is changed is fixed, what is deleted is rejected. */
+/** Turn changes to judged masks into verdicts: what is changed is fixed, what is deleted is rejected. */
 export function asVerdicts(changes: readonly Change[], reason: string): readonly Change[] {
   return changes.map((change) => {
     if (change.on !== "annotation" || !change.before?.verdict) return change;
@@ -43,7 +43,7 @@ export function asVerdicts(changes: readonly Change[], reason: string): readonly
   });
 }
 
-/** What the server is told in the end. */
+/** The verdicts and added masks, as the server takes them. */
 export function judgements(annotations: Iterable<Annotation>): Pick<Judged, "judgements" | "added"> {
   const all = [...annotations];
   const told = all.flatMap(({ verdict, ...mask }): Judgement[] => {
@@ -55,7 +55,7 @@ export function judgements(annotations: Iterable<Annotation>): Pick<Judged, "jud
   return { judgements: told, added: all.filter(({ verdict }) => !verdict) };
 }
 
-/** How many masks of a picture have which word. */
+/** Count a picture's masks by verdict. */
 export function counted(annotations: Iterable<Annotation>): Readonly<Record<Verdict["is"], number>> {
   const counts = { open: 0, accept: 0, fix: 0, reject: 0 };
   for (const { verdict } of annotations) if (verdict) counts[verdict.is] += 1;

@@ -1,4 +1,4 @@
-/** A person at work in a data engine's project: a picture from the queue, its time, and what came of it. */
+/** A person at work in a data engine's project: the picture from the queue, its time, its verdicts, its end. */
 
 import { computed, signal } from "@preact/signals";
 import { ApiError, type Engine } from "../api/backend";
@@ -11,12 +11,12 @@ import { awaits, type Maker, provenanceOf, stamped } from "./provenance";
 import { Stopwatch } from "./stopwatch";
 import { asVerdicts, byConfidence, isJudged, judgements, localDraftOf, ruled } from "./verdicts";
 
-/** What of the page this needs. */
+/** What a Work needs of the page. */
 export interface WorkHost {
   /** Show a picture; what is done on it goes into a `local` draft where one is given. */
   open(image: ImageInfo, local: LocalDraft | null): void;
   close(): void;
-  /** A picture as the server knows it now. */
+  /** Fetch a picture's present state from the server. */
   latest(image: string): Promise<ImageInfo>;
   annotations(): ReadonlyMap<string, Annotation>;
   hasDraft(): boolean;
@@ -29,7 +29,7 @@ export interface WorkHost {
   readonly model: string | null;
 }
 
-/** What a reload must not lose. */
+/** The task as it is kept over a reload. */
 interface Kept extends Effort {
   readonly task: Task;
   readonly plan: Plan;
@@ -39,21 +39,21 @@ const TICK_MS = 1000;
 
 export class Work {
   readonly name = persisted("worker", "");
-  /** The stage of choice; null takes what is suggested. */
+  /** The chosen stage; null takes what the server suggests. */
   readonly stage = persisted<Stage | null>("stage", null);
   readonly plan = signal<Plan | null>(null);
   readonly task = signal<Task | null>(null);
   readonly statistics = signal<Statistics | null>(null);
   readonly isBusy = signal(false);
-  /** Whether every mask of the picture gets a word, as in a review or a check. */
+  /** Whether every mask of the picture gets a verdict, as in a review or a check. */
   readonly judges = computed(() => isJudged(this.task.value?.lease.stage));
   readonly skipping = signal(false);
   /** Masks that are about to be rejected, once there is a reason. */
   readonly rejecting = signal<readonly string[] | null>(null);
-  /** Of this picture, and of the mask being made; they move once a second. */
+  /** Effort on this picture so far, updated once a second. */
   readonly effort = signal<Effort>({ seconds: 0, clicks: 0, strokes: 0 });
   readonly maskSeconds = signal(0);
-  /** After how long one should move on to the next mask; 0 sets no limit. */
+  /** Seconds after which to move on to the next mask; 0 sets no limit. */
   readonly maskLimit = computed(() => (this.judges.value ? 0 : (this.plan.value?.mask_seconds ?? 0)));
   readonly isLate = computed(() => this.maskLimit.value > 0 && this.maskSeconds.value > this.maskLimit.value);
   readonly isOverdue = computed(() => {
@@ -73,16 +73,16 @@ export class Work {
     this.watch = new Stopwatch(now);
   }
 
-  /** The picture's masks in the order in which they are gone through: as they were made, or the least sure first. */
+  /** The picture's masks in the order of work: as they were made, or the least confident first. */
   readonly inOrder = (): Annotation[] => {
     const all = this.host.annotations().values();
     return this.judges.value ? byConfidence(all) : [...all];
   };
 
-  /** Masks that wait for a word. */
+  /** Masks that wait for a verdict. */
   readonly waiting = (): Annotation[] => this.inOrder().filter(awaits);
 
-  /** Masks of this picture that are this person's work: those let pass, too, where that is the work. */
+  /** Masks of this picture that count as this person's: made or, in a review or a check, accepted. */
   readonly made = (): Annotation[] => {
     const lease = this.task.value?.lease;
     const isMine = ({ provenance, verdict }: Annotation) =>
@@ -92,7 +92,7 @@ export class Work {
     return [...this.host.annotations().values()].filter(isMine);
   };
 
-  /** Go on with the picture from before a reload, or see what there is to do. */
+  /** Go on with the picture from before a reload, or ask what there is to do. */
   async start(): Promise<void> {
     const kept = this.recall();
     if (kept && (await this.engine.renew(kept.task.lease).catch(() => false))) this.begin(kept.task, kept.plan, kept);
@@ -115,7 +115,7 @@ export class Work {
       else this.end(work);
     }, this.take);
 
-  /** Say that the picture is done, and take the next. */
+  /** Finish the picture and take the next. */
   finish = (): Promise<void> =>
     this.doing(async () => {
       const { task } = this;
@@ -135,7 +135,7 @@ export class Work {
       await this.goOn();
     }, this.finish);
 
-  /** Send what was said of the masks; false if some of them changed meanwhile, and are shown anew. */
+  /** Send the verdicts; false if masks changed meanwhile, which are then shown anew. */
   private async judged({ lease, image }: Task): Promise<boolean> {
     const said = judgements(this.host.annotations().values());
     try {
@@ -162,7 +162,7 @@ export class Work {
       () => this.skip(reason),
     );
 
-  /** Leave the picture to others; the masks stay. */
+  /** Give the picture back to the queue; its masks stay. */
   pause = (): Promise<void> =>
     this.doing(async () => {
       const lease = this.task.peek()?.lease;
@@ -171,7 +171,7 @@ export class Work {
       this.end(await this.engine.giveBack(lease));
     }, this.pause);
 
-  /** Go over to a stage, and leave the picture of another to others. */
+  /** Change to another stage, and give back the picture of the present one. */
   async switchStage(stage: Stage): Promise<void> {
     const now = this.task.peek()?.lease.stage;
     if (now && now !== stage) {
@@ -183,7 +183,7 @@ export class Work {
     if (!this.task.peek() && this.name.peek().trim()) await this.take();
   }
 
-  // Masks that wait for a word
+  // Verdicts
 
   confirm(...ids: string[]): void {
     if (this.judges.peek()) return this.rule(ids, null);
@@ -195,7 +195,7 @@ export class Work {
     });
   }
 
-  /** Take masks away; in a review or a check that needs a reason, which is asked for. */
+  /** Reject masks; in a review or a check, ask for the reason first. */
   reject(...ids: string[]): void {
     if (this.judges.peek()) {
       const judged = ids.filter((id) => this.host.annotations().get(id)?.verdict);
@@ -215,7 +215,7 @@ export class Work {
     this.rule(ids, reason);
   }
 
-  /** Say a word on masks, and go on with the first that has none. */
+  /** Set the verdict of masks, and select the first that has none. */
   private rule(ids: readonly string[], reason: string | null): void {
     const image = this.task.peek()?.lease.image;
     if (image === undefined) return;
@@ -241,7 +241,7 @@ export class Work {
     this.host.select(this.waiting()[0]?.id ?? null);
   }
 
-  /** Count what is done, and put provenance on the masks it makes. */
+  /** Count clicks and strokes, and put provenance on the masks that changes make. */
   stamp = (label: StringKey, changes: readonly Change[]): readonly Change[] => {
     const task = this.task.peek();
     if (!task) return changes;
@@ -260,7 +260,7 @@ export class Work {
   touch = (): void => this.watch.touch();
   hide = (isHidden: boolean): void => (isHidden ? this.watch.pause() : this.watch.resume());
 
-  /** The picture can be worked on: its time begins, not that of its loading. */
+  /** The picture can be worked on: its time begins now, without that of its loading. */
   ready(): void {
     if (this.isReady) return;
     this.isReady = true;

@@ -1,4 +1,4 @@
-/** Tools as small state machines: pointer events in, what they mean out; nothing here has an effect. */
+/** Tools as small state machines: pointer events in, effects to perform out; the functions are pure. */
 
 import type { ImagePoint, ScreenPoint } from "../geometry/frames";
 

@@ -1,4 +1,4 @@
-/** Commands and the keys that call them; any can be bound anew. */
+/** Commands and the keys that call them; all can be changed. */
 
 export const COMMANDS = {
   segment: ["S"],

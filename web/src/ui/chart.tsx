@@ -1,4 +1,4 @@
-/** Small charts in SVG: bars that are stacked, or lines, over time; each value can be pointed at. */
+/** Small charts over time in SVG: stacked bars or lines, whose values show under the pointer. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
@@ -72,7 +72,7 @@ function Plot({ title, kind, series, labels, unit, width, at, point }: PlotProps
   const inner = { width: width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
   const sums = labels.map((_, place) => series.reduce((sum, { values }) => sum + (values[place] ?? 0), 0));
   const most = Math.max(...(kind === "bars" ? sums : series.flatMap(({ values }) => values.map((v) => v ?? 0))), 0);
-  const ticks = ticksUpTo(most);
+  const ticks = ticksUpTo(most, kind === "bars");
   const top = ticks.at(-1) ?? 1;
   const slot = inner.width / labels.length;
   const x = (place: number) => EDGE.left + (place + 0.5) * slot;
@@ -183,11 +183,12 @@ const latest = (values: readonly (number | null)[]): number | null =>
 const said = (value: number | null, unit: string): string =>
   value === null ? "–" : `${Number.isInteger(value) ? value : value.toFixed(1)}${unit && ` ${unit}`}`;
 
-/** Round numbers from 0 up to the first that is not below `most`: three to five of them. */
-export function ticksUpTo(most: number): number[] {
+/** Round numbers from 0 up to the first that is not below `most`, at most six; whole ones for counts. */
+export function ticksUpTo(most: number, areCounts = false): number[] {
   if (!(most > 0)) return [0, 1];
   const power = 10 ** Math.floor(Math.log10(most / 3));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => most / size <= 4) ?? 10 * power;
+  const fits = (size: number) => most / size <= 4 && (!areCounts || Number.isInteger(size));
+  const step = [1, 2, 2.5, 5, 10, 20].map((factor) => factor * power).find(fits) ?? 10 * power;
   const count = Math.ceil(most / step - 1e-9);
   return Array.from({ length: count + 1 }, (_, index) => Number((index * step).toPrecision(12)));
 }

@@ -137,7 +137,7 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
   },
 };
 
-/** Say something of the selected mask if it waits for that; of one in a review or a check also once more. */
+/** Judge the selected masks that wait for a verdict; in a review or a check also those that have one. */
 function judged(app: App, say: (work: Work, ids: readonly string[]) => void): boolean {
   const [work, chosen] = [app.work.peek(), app.masks.selection.peek()];
   if (!work) return false;
@@ -158,7 +158,7 @@ function setTool(app: App, tool: Tool): void {
 /** Commands that belong to the picture: they must not take Tab, Enter and arrows from a focused control. */
 const ON_PICTURE = new Set<Command>(["walk", "larger", "smaller", "keep"]);
 
-/** Listen to the whole window; return what ends it. */
+/** Listen to the whole window; return a function that stops listening. */
 export function listenToKeys(context: AppContext): () => void {
   const down = (event: KeyboardEvent) => {
     if (event.defaultPrevented || event.isComposing) return;

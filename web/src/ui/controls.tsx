@@ -1,4 +1,4 @@
-/** The few controls that everything is made of. */
+/** Controls that several parts of the page use. */
 
 import type { ComponentChildren } from "preact";
 import type { Command } from "../tools/keys";

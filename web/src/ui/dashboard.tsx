@@ -1,4 +1,4 @@
-/** The data engine at a glance: its three stages as one flow, time, people, models, and what needs somebody. */
+/** The data engine at a glance: its three stages, time, people, models, and images that need attention. */
 
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -12,6 +12,7 @@ import { count, decimal, percent, seconds } from "./format";
 import { Icon } from "./icons";
 import { Quality } from "./quality";
 import { Figure, QueueBar } from "./queue";
+import { Text } from "./text";
 import type { StringKey } from "../i18n/language";
 
 const EVERY_MS = 10_000;
@@ -59,9 +60,21 @@ export function Dashboard({ context, work }: { context: AppContext; work: Work }
           {app.t("toPictures")}
         </CommandButton>
       </header>
-      {problem.value && <p class="alert">{problem.value}</p>}
-      {found?.due && <p class="alert">{app.t("due", { reason: found.due })}</p>}
-      {found && isOutdated(found) && <p class="alert">{app.t("outdated")}</p>}
+      {problem.value && (
+        <p class="alert">
+          <Text>{problem.value}</Text>
+        </p>
+      )}
+      {found?.due && (
+        <p class="alert">
+          <Text>{app.t("due", { reason: found.due })}</Text>
+        </p>
+      )}
+      {found && isOutdated(found) && (
+        <p class="alert">
+          <Text>{app.t("outdated")}</Text>
+        </p>
+      )}
       {found && (
         <>
           <Flow context={context} status={found} />

@@ -1,9 +1,9 @@
-/** Who uses the pointer finds all keys at the picture; who uses keys keeps the focus where it is. */
+/** After a click on a control keys go to the picture again; who works with keys keeps the focus. */
 
 const PRESSED = "button, summary, a, input[type=range]";
 const CHOSEN = "select, input[type=range], input[type=color]";
 
-/** Let go of every control that was used with the pointer, on the whole window; return what ends it. */
+/** Blur every control that was used with the pointer; return a function that stops listening. */
 export function listenToFocus(): () => void {
   let byPointer = false;
   const point = () => (byPointer = true);

@@ -1,4 +1,4 @@
-/** Numbers as people read them; what is not known is a dash. */
+/** Numbers as people read them; an unknown one is a dash. */
 
 export const decimal = (value: number | null, digits = 1): string => (value === null ? "–" : value.toFixed(digits));
 export const seconds = (value: number | null): string =>

@@ -1,4 +1,4 @@
-/** All keys in a sheet at the side; each can be bound anew. */
+/** All keys, in a sheet at the side; each can be changed. */
 
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { type Command, chordOf, commandNames } from "../tools/keys";

@@ -1,4 +1,4 @@
-/** What is said of masks: by one key each, and of a rejected one also why. */
+/** Verdicts on masks, one key each, and the reason of a rejection. */
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Annotation } from "../api/types";
@@ -11,7 +11,7 @@ import { Icon } from "./icons";
 import { en } from "../i18n/en";
 import type { StringKey } from "../i18n/language";
 
-/** What is to be said of the model's mask that is selected. */
+/** The choice to confirm or reject the selected mask of the model. */
 export function Prefilled({ context, work }: { context: AppContext; work: Work }) {
   const { app } = context;
   return (
@@ -29,7 +29,7 @@ export function Prefilled({ context, work }: { context: AppContext; work: Work }
   );
 }
 
-/** What is to be said, or was, of the selected mask in a review or a check. */
+/** The verdict on the selected mask in a review or a check, or the choice of one. */
 export function Judgement({ context, work, mask }: { context: AppContext; work: Work; mask: Annotation }) {
   const { app } = context;
   const all = work.inOrder().filter(({ verdict }) => verdict);
@@ -55,7 +55,7 @@ export function Judgement({ context, work, mask }: { context: AppContext; work: 
   );
 }
 
-/** Of a mask in the list: what was said of it, or the two words that can be said at once. */
+/** A mask's verdict in the list, or buttons to accept or reject it at once. */
 export function VerdictTag({ context, mask: { id, verdict } }: { context: AppContext; mask: Annotation }) {
   const { app } = context;
   const work = app.work.value;
@@ -95,7 +95,7 @@ export function VerdictTag({ context, mask: { id, verdict } }: { context: AppCon
   );
 }
 
-/** How far the picture is, and how its masks were found; then everybody's. */
+/** How many masks of the picture are judged, and the shares of verdicts: this person's, then everybody's. */
 export function Verdicts({ context, work }: { context: AppContext; work: Work }) {
   const { app } = context;
   const known = work.statistics.value;
@@ -139,7 +139,7 @@ export function reasonName({ app }: AppContext, reason: string): string {
   return key ? app.t(key) : reason;
 }
 
-/** Why a picture is skipped, or masks are rejected: one of a few reasons by its number, or another in words. */
+/** Why a picture is skipped or masks are rejected: one of a few numbered reasons, or another in words. */
 export function Reasons({ context, work }: { context: AppContext; work: Work }) {
   if (work.rejecting.value)
     return (

@@ -1,4 +1,4 @@
-/** The bar over the picture: what the present tool offers, in one line. */
+/** The bar over the picture: the options of the present tool. */
 
 import type { AppContext } from "./commands";
 import { CommandButton, Slider } from "./controls";

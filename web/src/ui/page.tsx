@@ -78,7 +78,7 @@ function ViewportCanvas({ context, isOpen, ready }: { context: AppContext; isOpe
   useEffect(() => {
     if (isOpen) over.current?.focus({ preventScroll: true });
   }, [isOpen]);
-  // A ring tells those who come by Tab where they are; it would only frame the picture for all others.
+  // A focus ring, only for those who come by Tab: for all others it would just frame the picture.
   const entered = useSignal(false);
   const tool = context.viewport?.spaceHeld.value ? "pan" : app.settings.tool.value;
   return (
@@ -97,7 +97,7 @@ function ViewportCanvas({ context, isOpen, ready }: { context: AppContext; isOpe
   );
 }
 
-/** Time at work is counted while something is done on a page that is seen. */
+/** Count time at work while there is input and the page is visible. */
 function listenToActivity(work: Work): () => void {
   const touch = () => work.touch();
   const turn = () => work.hide(document.hidden);
@@ -111,7 +111,7 @@ function listenToActivity(work: Work): () => void {
   };
 }
 
-/** Take pictures that are dropped or pasted anywhere; return what ends it. */
+/** Take pictures that are dropped or pasted anywhere; return a function that stops listening. */
 function listenToDrops({ app }: AppContext, show: (over: boolean) => void): () => void {
   const over = (event: DragEvent) => {
     if (!event.dataTransfer?.types.includes("Files")) return;

@@ -1,4 +1,4 @@
-/** How good the masks are: reviews and checks that one can begin, agreement between people, honeypots. */
+/** How good the masks are: reviews and checks to begin, agreement between people, honeypots. */
 
 import type { ComponentChildren } from "preact";
 import type { Stage, Status } from "../api/types";
@@ -7,6 +7,7 @@ import type { AppContext } from "./commands";
 import { count, percent } from "./format";
 import { reasonName } from "./judgement";
 import { Figure, QueueBar } from "./queue";
+import { Text } from "./text";
 
 interface StatusProps {
   readonly context: AppContext;
@@ -42,7 +43,7 @@ export function Quality(props: StatusProps) {
   );
 }
 
-/** A queue in which every mask gets a word. */
+/** A queue in which every mask gets a verdict. */
 function Card({ context, work, status, stage, children }: StatusProps & { stage: Stage; children: ComponentChildren }) {
   const { app } = context;
   const queue = status.queues[stage];
@@ -69,7 +70,11 @@ function Card({ context, work, status, stage, children }: StatusProps & { stage:
       </h2>
       <p class="hint">{app.t(`${stage}About` as "reviewAbout")}</p>
       <QueueBar context={context} queue={queue} />
-      {!queue && <p class="hint">{app.t(stage === "review" ? "noReview" : "noCheck")}</p>}
+      {!queue && (
+        <p class="hint">
+          <Text>{app.t(stage === "review" ? "noReview" : "noCheck")}</Text>
+        </p>
+      )}
       {children}
     </article>
   );

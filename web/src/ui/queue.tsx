@@ -1,4 +1,4 @@
-/** How many pictures of a queue are in which state, as a bar and in words; and a number with its name. */
+/** A queue's pictures by state, as a bar and in words; and a named number. */
 
 import type { Queue } from "../api/types";
 import type { AppContext } from "./commands";

@@ -1,8 +1,9 @@
-/** What is going on: how far the picture is, whether all is saved, what went wrong and what to do. */
+/** Status over the picture: progress, whether all is saved, notices, zoom. */
 
 import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { Icon } from "./icons";
+import { Text } from "./text";
 
 export function Status({ context }: { context: AppContext }) {
   return (
@@ -22,7 +23,9 @@ function Saved({ context }: { context: AppContext }) {
   return (
     <div class={`saved ${state.is}`} role="status" title={app.pictures.image.value.name}>
       <span class="dot" />
-      <span>{app.t(state.is === "saved" && app.isLocal.value ? "keptHere" : state.is, { message })}</span>
+      <span>
+        <Text>{app.t(state.is === "saved" && app.isLocal.value ? "keptHere" : state.is, { message })}</Text>
+      </span>
     </div>
   );
 }
@@ -64,7 +67,9 @@ function Notice({ context }: { context: AppContext }) {
   const { retry } = notice;
   return (
     <div class={`notice ${notice.kind}`} role={notice.kind === "error" ? "alert" : "status"}>
-      <span>{notice.text}</span>
+      <span>
+        <Text>{notice.text}</Text>
+      </span>
       {retry && (
         <button
           type="button"

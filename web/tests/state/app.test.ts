@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiError, type Backend } from "../../src/api/backend";
-import type { Classes, ClassInfo, ImageInfo, Info, ServerEvent } from "../../src/api/types";
+import type { Classes, ClassInfo, FoundMask, ImageInfo, Info, ServerEvent } from "../../src/api/types";
 import type { ModelSession } from "../../src/model/session";
 import { App } from "../../src/state/app";
 import type { TabJournal } from "../../src/state/journal";
@@ -27,6 +27,15 @@ const info: Info = {
 };
 const item = (id: number, name: string): ClassInfo => ({ id, name, color: "#000000", key: null });
 const mask = annotation("a");
+const image = (id: string): ImageInfo => ({
+  id,
+  name: `${id}.jpg`,
+  width: 800,
+  height: 600,
+  state: "ready",
+  revision: 0,
+  num_annotations: 0,
+});
 
 const stored = new Map<string, string>();
 const reload = vi.fn();
@@ -67,11 +76,22 @@ async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } 
     if (fails) throw fails;
     return sent.length;
   };
+  const samples = { a: image("a"), b: image("b") };
+  const found: FoundMask[] = [{ rle: mask.rle, score: 0.9, phrase: null }];
   const backend = {
     kind: "server",
     model: { decoder: "fake", base: "", encodes: false },
     engine: null,
     images: async (): Promise<ImageInfo[]> => [],
+    sample: async (name: "a" | "b") => samples[name],
+    picture: async () => new Blob(),
+    annotations: async () => ({ revision: 0, annotations: [] }),
+    encode: async (id: "a" | "b") => samples[id],
+    everything: async () => found,
+    download: async (format: string, ids: readonly string[]) => {
+      if (fails) throw fails;
+      return { blob: new Blob(), name: `${format} ${ids.join()}` };
+    },
     classes: async (): Promise<Classes> => ({ revision: 0, classes }),
     classId: async () => ++last,
     change: (...what: unknown[]) => send(what),
@@ -155,4 +175,89 @@ test("a new class has the id that the server gives, not that of one that is gone
   await app.classes.add();
   expect(app.store.document.value.classes).toMatchObject([{ id: 41, name: "class 41" }]);
   expect(app.classes.chosen.value).toBe(41);
+});
+
+test("a picture that is opened can be asked about, and only the change to another can be undone", async () => {
+  const { app } = await begin();
+  const { pictures, store } = app;
+  await pictures.addSample("a");
+  await settle();
+  expect(pictures.promptable.value).toBe("a");
+  expect(pictures.size.value).toEqual([600, 800]);
+  expect(app.settings.brush.value).toBe(10);
+  expect(store.history.value.past).toEqual([]);
+  await pictures.addSample("b");
+  await settle();
+  expect(pictures.promptable.value).toBe("b");
+  app.undo();
+  expect(pictures.openId).toBe("a");
+  app.step(1);
+  expect(pictures.openId).toBe("b");
+  app.step(1);
+  expect(pictures.openId).toBe("b");
+});
+
+test("what is found is picked, kept and undone, and goes with its picture", async () => {
+  const { app } = await begin();
+  const { pictures, proposals, store } = app;
+  await pictures.addSample("a");
+  await settle();
+  await proposals.findEverything();
+  const [first] = proposals.shown.value!;
+  expect(proposals.at({ x: 5, y: 5 })).toBeNull();
+  expect(app.settings.tool.value).toBe("select");
+  proposals.accept([first!]);
+  expect([...store.annotations.value.values()]).toMatchObject([{ id: first!.id, source: "everything", score: 0.9 }]);
+  expect(proposals.shown.value).toBeNull();
+  app.undo();
+  expect(store.annotations.value.size).toBe(0);
+  await proposals.findEverything();
+  await pictures.addSample("b");
+  expect(proposals.shown.value).toBeNull();
+});
+
+test("masks are selected by turns, hidden, and deleted", async () => {
+  const { app } = await begin();
+  const { masks, pictures, store } = app;
+  await pictures.addSample("a");
+  await settle();
+  for (const id of ["x", "y"]) {
+    const after = annotation(id);
+    store.commit("draw", [{ on: "annotation", image: "a", id, before: null, after }]);
+  }
+  expect(masks.listed().map(({ id }) => id)).toEqual(["y", "x"]);
+  masks.step(1);
+  masks.step(1);
+  expect(masks.selected.value?.id).toBe("x");
+  masks.select("y", true);
+  expect(masks.selected.value).toBeNull();
+  masks.toggleVisible(masks.selection.value);
+  expect([...store.annotations.value.values()].map(({ visible }) => visible)).toEqual([false, false]);
+  masks.removeSelected();
+  expect(store.annotations.value.size).toBe(0);
+  expect(masks.selection.value.size).toBe(0);
+});
+
+test("an export is downloaded; one that fails says so and can be tried again", async () => {
+  const { app, fail } = await begin();
+  await app.pictures.addSample("a");
+  await app.export("coco", false);
+  expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "coco a");
+  fail(new ApiError(0, "away"));
+  await app.export("coco", true);
+  expect(app.notices.current.value).toMatchObject({ text: "away", kind: "error" });
+  fail(null);
+  app.notices.current.value!.retry!();
+  await settle();
+  expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "coco ");
+});
+
+test("files that are no pictures, or too large, are named", async () => {
+  const { app } = await begin();
+  await app.addFiles([new File(["text"], "notes.txt", { type: "text/plain" })]);
+  expect(app.notices.current.value?.text).toContain("notes.txt is not a picture");
+  await app.addFiles([new File(["too large"], "large.png", { type: "image/png" })]);
+  expect(app.notices.current.value?.text).toContain("large.png has 0 MB");
+  app.notices.close();
+  expect(app.notices.current.value).toBeNull();
 });

@@ -92,6 +92,9 @@ test("ticks are round, few, and reach the top", () => {
   }
   expect(ticksUpTo(3)).toEqual([0, 1, 2, 3]);
   expect(ticksUpTo(0)).toEqual([0, 1]);
+  expect(ticksUpTo(1)).toEqual([0, 0.25, 0.5, 0.75, 1]);
+  expect(ticksUpTo(1, true)).toEqual([0, 1]);
+  for (const most of [1, 2, 3, 7, 41, 1234]) expect(ticksUpTo(most, true).every(Number.isInteger)).toBe(true);
 });
 
 const plan: Plan = {
