@@ -31,11 +31,11 @@ from anymask.inference.automatic.tiled import TiledMasks
 from anymask.model import Sam
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
+from anymask.training.cost.flops import encoder_flops, rounds_flops
+from anymask.training.cost.footprint import needed_bytes
 from anymask.training.finetuning.finetune import FinetuneConfig, Mode, finetune
 from anymask.training.finetuning.lora import LoraConfig
 from anymask.training.objectives.sam import sam_step
-from anymask.training.cost.flops import encoder_flops, rounds_flops
-from anymask.training.cost.footprint import needed_bytes
 from sam2_models import ENCODERS, small
 
 SIZE = (60, 90)
