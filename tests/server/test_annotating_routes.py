@@ -67,7 +67,7 @@ def test_a_request_repeated_after_a_lost_answer_is_no_conflict(ready: TestClient
         ({"class_id": 2**63}, "class_id"),
         ({"source": "guess"}, "source"),
         ({"name": "bell\x07"}, "name"),
-        ({"name": "\ud800"}, "name"),
+        ({"name": "\ud800"}, "no JSON"),
         ({"prompts": {"x": float("nan")}}, "prompts"),
         ({"prompts": {"x": "y" * 300_000}}, "prompts"),
         ({"colour": "red"}, "colour"),

@@ -79,7 +79,7 @@ def parse(body: bytes, model: type[BaseModel]) -> BaseModel:
     """
     check_structure(body)
     try:
-        value = pydantic_core.from_json(body, allow_inf_nan=False)
+        value = pydantic_core.from_json(body)
     except ValueError as error:
         wrong = {"type": "json_invalid", "loc": ("body",), "msg": f"is no JSON: {error}", "input": {}}
         raise RequestValidationError([wrong]) from error
