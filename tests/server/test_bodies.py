@@ -55,7 +55,7 @@ def test_brackets_within_strings_are_no_lists(annotation: Callable[..., Any]) ->
         (b"{", "is no JSON"),
         (b"\xff\xfe", "is no JSON"),
         (b"[" * 100_000, "is no JSON"),
-        (b'{"base_revision": NaN, "client": "tab", "changes": []}', "valid integer"),
+        (b'{"base_revision": NaN, "client": "tab", "changes": [{"op": "delete", "id": "a"}]}', "valid integer"),
         (b'{"client": "\\ud800"}', "is no JSON"),
         (b"[]", "valid dictionary"),
         (json.dumps({f"k{n}": 0 for n in range(100_000)}).encode(), "has 100,000 fields"),
