@@ -96,7 +96,7 @@ def everything(
     crop_n_layers: Annotated[int | None, _option("Layers of crops; layer i has 2^i x 2^i.", "N")] = None,
     crop_nms_thresh: Annotated[float | None, _option("The same for masks of different crops.", "X")] = None,
     crop_overlap_ratio: Annotated[float | None, _option("The crops' overlap, of the short side.", "X")] = None,
-    crop_n_points_downscale_factor: Annotated[int | None, _option("Fewer points a layer, by this.", "N")] = None,
+    crop_n_points_downscale_factor: Annotated[int | None, _option("Fewer points per layer, by this.", "N")] = None,
     point_grids: Annotated[
         Path | None, _option("Points for each layer: JSON, a list of lists of [x, y] from 0 to 1.", "FILE")
     ] = None,
@@ -107,7 +107,7 @@ def everything(
     ] = None,
     max_area_fraction: Annotated[float | None, _option("Drop masks of this share of the image.", "X")] = None,
     memory_limit: Annotated[int | None, _option("Bytes to hold besides image and model.", "BYTES")] = None,
-    tile: Annotated[int | None, _option("Go tile by tile of N pixels a side.", "N", _TILES)] = None,
+    tile: Annotated[int | None, _option("Go tile by tile of N pixels per side.", "N", _TILES)] = None,
     overlap: Annotated[
         int | None, _option("How far tiles overlap; a quarter of them if left out.", "N", _TILES)
     ] = None,

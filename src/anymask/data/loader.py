@@ -4,7 +4,7 @@ Item n of a stream depends on the seed and n alone, and batch k of a process is 
 processes and workers share a stream, together they read the same items; to resume is to start at k.
 `Schedule` says which sample the n-th item is: sources take turns by their weights, and each is gone through in a new
 random order every epoch, so that every sample of a source comes once per epoch.
-Legend: B images, P masks an image, S model size, G grid of the logits.
+Legend: B images, P masks per image, S model size, G grid of the logits.
 """
 
 from __future__ import annotations

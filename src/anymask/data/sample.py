@@ -52,7 +52,7 @@ class Sample:
         for name, values in (("levels", self.levels), ("parents", self.parents)):
             if values is not None and values.shape != (len(self.masks),):
                 raise DataError(
-                    f"sample {self.key!r}: {name} has shape {values.shape}; expected ({len(self.masks)},), one a mask"
+                    f"sample {self.key!r}: {name} has shape {values.shape}; expected ({len(self.masks)},), one per mask"
                 )
         if self.parents is not None and len(self.parents):
             if self.parents.min() < -1 or self.parents.max() >= len(self.masks):

@@ -1,6 +1,6 @@
 """Attention with decomposed relative positions, in which no N×N bias ever exists whole.
 
-Legend: B images or windows, N heads, L = H·W queries and keys, D channels a head.
+Legend: B images or windows, N heads, L = H·W queries and keys, D channels per head.
 
 The logits of query i and key (y, x) are `q·k·scale + rel_h[i, y] + rel_w[i, x]` (SAM, app. A; MViTv2, sec. 4).
 Two exact ways to add the two relative terms:
@@ -8,7 +8,7 @@ Two exact ways to add the two relative terms:
 - folded: as `[q·scale, rel_h, rel_w] · [k, onehot(y), onehot(x)]`, so that any fused attention kernel serves, with
   gradients and on any device. On CUDA that is FlashAttention, which takes no bias but heads of up to 256 channels:
   ViT-H's have 208 in global attention. The longer products cost it about a tenth of an encoder's time; an N×L×L bias
-  instead would be 0.5 GiB an image in bfloat16;
+  instead would be 0.5 GiB per image in bfloat16;
 - chunked: a few heads and query rows at a time, added in place to logits that stay in the cache; this is the fast one
   on a CPU where no gradient is wanted. It computes in float32, whatever the processor's instructions: bfloat16 logits
   are slower, and coarse.

@@ -29,7 +29,7 @@ class ViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return self.patch_size
 
 
@@ -47,7 +47,7 @@ class CompactConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 8
 
 
@@ -66,7 +66,7 @@ class TinyViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 16
 
 
@@ -88,7 +88,7 @@ class EfficientNetLiteConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 8
 
 
@@ -116,7 +116,7 @@ class HieraConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 16
 
     @property
@@ -142,7 +142,7 @@ class RepViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 16
 
 
@@ -164,7 +164,7 @@ class PlainViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return self.patch_size
 
 

@@ -5,7 +5,7 @@ once: a small background stretched over the image, plus the positions in a windo
 of Meta's checkpoints. Sources: Hiera (Ryali et al. 2023), sec. 3; Bolya et al. 2023 (window attention and positions),
 sec. 4; SAM 2 (Ravi et al. 2024), app. D.1.
 
-Legend: B images or windows, H×W grid, C width, N heads, L cells, D channels a head.
+Legend: B images or windows, H×W grid, C width, N heads, L cells, D channels per head.
 """
 
 from __future__ import annotations

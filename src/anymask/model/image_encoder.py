@@ -1,6 +1,6 @@
 """The ViT image encoder: windowed attention, a few global blocks, relative positions, and a convolutional neck.
 
-Legend: B images, H×W patch grid, C width, N heads, D channels a head. Source: SAM, sec. 3 and app. A.
+Legend: B images, H×W patch grid, C width, N heads, D channels per head. Source: SAM, sec. 3 and app. A.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A mask's logits become the share of each embedding cell that it covers, and thes
 inside, a ring around it and its boundary. Over each the embedding is averaged, in one matrix product for all masks.
 Measures of the mask itself follow: size, shape, stability. Further features say how the masks of one prompt nest.
 
-Legend: B images, P prompts an image, M masks, R regions, L = H·W cells, C width.
+Legend: B images, P prompts per image, M masks, R regions, L = H·W cells, C width.
 """
 
 from __future__ import annotations

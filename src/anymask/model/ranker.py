@@ -3,7 +3,7 @@
 The decoder's IoU token never sees the mask that it judges. The ranker does (`anymask.model.mask_features`), and sees
 the other candidates beside it: what they are on average, and how they nest.
 
-Legend: B images, P prompts an image, M candidates, W the ranker's width.
+Legend: B images, P prompts per image, M candidates, W the ranker's width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The whole model: an image encoded once, any number of prompts answered on it.
 
-Legend: B images, P prompts an image, M masks, S side of the padded square input. Source: SAM, sec. 3.
+Legend: B images, P prompts per image, M masks, S side of the padded square input. Source: SAM, sec. 3.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ adds SAM's neck.
 Everything runs channels-last: a 1×1 convolution is then a matrix product, and outside training every batch
 normalisation is folded into the convolution before it.
 
-Legend: B images or windows, H×W grid, C channels, N heads, L cells of a window, D channels a head.
+Legend: B images or windows, H×W grid, C channels, N heads, L cells of a window, D channels per head.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Grids cut into square windows and put together again.
 
-Legend: B images, H×W grid, S side of a window, n = ceil(H/S) · ceil(W/S) windows an image, C channels.
+Legend: B images, H×W grid, S side of a window, n = ceil(H/S) · ceil(W/S) windows per image, C channels.
 """
 
 from __future__ import annotations

@@ -353,8 +353,8 @@ def _part(config: SinglePointConfig) -> str:
     """Say which part of the data was taken."""
     if config.max_images is None and config.max_masks is None:
         return "all images and masks"
-    images = "all images" if config.max_images is None else f"up to {config.max_images} images a set"
-    masks = "all masks" if config.max_masks is None else f"up to {config.max_masks} masks an image"
+    images = "all images" if config.max_images is None else f"up to {config.max_images} images per set"
+    masks = "all masks" if config.max_masks is None else f"up to {config.max_masks} masks per image"
     return f"{images}, {masks}, drawn with seed {config.seed}"
 
 
