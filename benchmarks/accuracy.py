@@ -245,7 +245,7 @@ def _summary(model: str, results: Mapping[str, SinglePointResult], outcomes: Out
         "noc": {str(percent): round(value, 3) for percent, value in ours.mean.noc.items()},
         "iou_correlation": None if ours.calibration is None else round(ours.calibration.correlation, 4),
         "seconds": {m: round(r.seconds, 1) for m, r in results.items()},
-        "milliseconds_a_prompt": {m: round(1000 * r.seconds / prompts[m], 1) for m, r in results.items()},
+        "milliseconds_per_prompt": {m: round(1000 * r.seconds / prompts[m], 1) for m, r in results.items()},
         "peak_mib": {
             "model": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "baselines": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),

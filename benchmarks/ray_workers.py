@@ -85,7 +85,7 @@ def main() -> None:
                 "images": arguments.images,
                 "seconds": {str(workers): round(seconds, 2) for workers, (seconds, _) in taken.items()},
                 "seconds_to_start": {str(workers): round(began, 2) for workers, (_, began) in taken.items()},
-                "model_seconds_an_image": arguments.seconds,
+                "model_seconds_per_image": arguments.seconds,
             }
         )
     )

@@ -40,7 +40,7 @@ def onnx(
         list[ExportPart] | None,
         typer.Option(
             help="encoder; decoder, for many prompts at once; image and prompt, the decoder split in what is run once "
-            "an image and once per click; meta, with the inputs and outputs of Meta's exported decoder. May be repeated."
+            "per image and per click; meta, with the inputs and outputs of Meta's exported decoder. May be repeated."
         ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Write each file with 8-bit weights, too.")] = False,

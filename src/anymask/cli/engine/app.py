@@ -171,8 +171,8 @@ def _described(found: dict[str, Any]) -> str:
         queue = ", ".join(f"{count} {state}" for state, count in sorted(found["queues"].get(kind, {}).items()))
         if queue:
             lines.append(
-                f"{kind:<15} {queue}; {numbers['masks_per_image']} masks per image, {numbers['seconds_per_mask']} s and "
-                f"{numbers['clicks_per_mask']} clicks per mask, {numbers['by_hand']:.0%} by hand"
+                f"{kind:<15} {queue}; {numbers['masks_per_image']} masks per image, {numbers['seconds_per_mask']} s "
+                f"and {numbers['clicks_per_mask']} clicks per mask, {numbers['by_hand']:.0%} by hand"
             )
     for kind, people in found["people"].items():
         lines += [f"{name} ({kind}): {_made(numbers)}" for name, numbers in people.items()]
