@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 from anymask.engine.ray_shards import Annotate, Shard, annotate_on_ray, plan_shards
 from anymask.geometry import rle
-from anymask.inference.automatic.record import MaskRecord
+from anymask.inference.automatic.masks import MaskRecord
 from machine import machine
 
 ASKED = 1.8

@@ -81,7 +81,7 @@ class AnnotatedMask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Annotations:
+class ImageAnnotations:
     """What a source says of one image."""
 
     size: tuple[int, int]
@@ -118,7 +118,7 @@ class AnnotatedSet(SampleSet, Protocol):
         """Return where the image's file lies, or what is in it; raises DataError."""
         ...
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return what is said of an image, none of its pixels decoded where that can be; raises AnymaskError."""
         ...
 

@@ -208,7 +208,8 @@ class DecoderConfig:
     stability_offset: float = 0.05
     """The logit, and its opposite, between which `min_stability` measures."""
     ranker_width: int | None = None
-    """Channels of the ranker that corrects predicted IoUs (`anymask.model.ranker`); None: they stay as they are."""
+    """Channels of the ranker that corrects predicted IoUs (`anymask.model.mask_features`); None: they stay as they
+    are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from anymask.model.attention import self_attention
+from anymask.model.attention import join_windows, self_attention, split_windows
 from anymask.model.config import HieraConfig
 from anymask.model.dense import MLP, Linear, by_rows, drop_path, in_strips
 from anymask.model.pyramid import Stages
-from anymask.model.windows import join_windows, split_windows
 
 _STRIP = 1 << 18
 """Numbers of a block's input that are taken at a time on a CPU, whole rows of windows: 1 MiB, and 4 in the MLP."""
@@ -108,7 +107,7 @@ class HieraBlock(nn.Module):
         return y
 
 
-class PatchEmbedding(nn.Module):
+class HieraPatchEmbedding(nn.Module):
     """Overlapping patches of 7×7 pixels at stride 4, projected."""
 
     def __init__(self, width: int) -> None:
@@ -127,7 +126,7 @@ class Hiera(nn.Module):
     def __init__(self, config: HieraConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = PatchEmbedding(config.width)
+        self.patch_embed = HieraPatchEmbedding(config.width)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.width, config.position_grid, config.position_grid))
         side = config.window_sizes[0]
         self.pos_embed_window = nn.Parameter(torch.zeros(1, config.width, side, side))

@@ -47,7 +47,7 @@ class Split(StrEnum):
     held_out = "held-out"
 
 
-class Format(StrEnum):
+class ImportFormat(StrEnum):
     """What can be imported."""
 
     coco = "coco"
@@ -123,7 +123,7 @@ def settings(
 @app.command("import", epilog="Example: anymask engine import herbarium coco annotations.json --images photographs")
 def import_(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")],
-    kind: Annotated[Format, typer.Argument(metavar="FORMAT", help="coco, sa1b, labelme, masks or images.")],
+    kind: Annotated[ImportFormat, typer.Argument(metavar="FORMAT", help="coco, sa1b, labelme, masks or images.")],
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a tar, a folder, or an address of images.")],
     images: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Of a COCO file's images; the file's own by default.")
