@@ -245,7 +245,7 @@ def _summary(model: str, results: Mapping[str, SinglePointResult], outcomes: Out
         "noc": {str(percent): round(value, 3) for percent, value in ours.mean.noc.items()},
         "iou_correlation": None if ours.calibration is None else round(ours.calibration.correlation, 4),
         "seconds": {m: round(r.seconds, 1) for m, r in results.items()},
-        "milliseconds_a_prompt": {m: round(1000 * r.seconds / prompts[m], 1) for m, r in results.items()},
+        "milliseconds_per_prompt": {m: round(1000 * r.seconds / prompts[m], 1) for m, r in results.items()},
         "peak_mib": {
             "model": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "baselines": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
@@ -283,8 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     data = os.environ.get("ANYMASK_DATA", "../shared/data")
     parser.add_argument("--data", type=Path, default=Path(data), help="folder with labelled/*.tar ($ANYMASK_DATA)")
     parser.add_argument("--model", default="anymask-s", help="name or path of the model; a size for random weights")
-    parser.add_argument("--max-images", type=int, help=f"images a data set (default {DEFAULT_IMAGES})")
-    parser.add_argument("--max-masks", type=int, help=f"masks an image (default {DEFAULT_MASKS})")
+    parser.add_argument("--max-images", type=int, help=f"images per data set (default {DEFAULT_IMAGES})")
+    parser.add_argument("--max-masks", type=int, help=f"masks per image (default {DEFAULT_MASKS})")
     parser.add_argument("--full", action="store_true", help="all images and masks; takes hours with the baselines")
     parser.add_argument("--seed", type=int, default=0, help="which part is drawn")
     parser.add_argument("--skip-baselines", action="store_true", help="the model alone")

@@ -1,4 +1,4 @@
-"""How fast is a release written: images and masks a second, of each format?
+"""How fast is a release written: images and masks per second, of each format?
 
     python benchmarks/engine_release.py [--images 100] [--masks 100] [--short-side PIXELS]
 
@@ -79,7 +79,7 @@ def fill(project: Project, images: int, masks: int) -> None:
 
 
 def measure(project: Project, folder: Path, plan: ReleasePlan) -> dict[str, float]:
-    """Make a release; return images and masks a second, and its size."""
+    """Make a release; return images and masks per second, and its size."""
     began, cpu = time.perf_counter(), time.process_time()
     done = release(project, folder, plan)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu

@@ -1,4 +1,4 @@
-"""How fast is a project's store with a million masks: inserts, the queries of an annotator's path, bytes a mask?
+"""How fast is a project's store with a million masks: inserts, the queries of an annotator's path, bytes per mask?
 
 `python benchmarks/engine_store.py --images 10000 --masks 100 [--database postgresql://…]` fills a project of its own in
 a temporary folder. The last line is one JSON object.

@@ -247,7 +247,7 @@ def job_of(arguments: argparse.Namespace, megapixels: float, points: int) -> Job
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--points", type=int, default=32, help="points a side of the grid")
+    parser.add_argument("--points", type=int, default=32, help="points per side of the grid")
     parser.add_argument("--skip", nargs="*", default=[], help="peers to leave out, by a part of their name")
     add_common(parser)
     arguments = parser.parse_args()

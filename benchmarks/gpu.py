@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--size", default="vit_h", choices=["vit_b", "vit_l", "vit_h"])
     parser.add_argument("--blocks", type=int, help="only the first blocks of the encoder")
     parser.add_argument("--batch-images", type=int, default=4)
-    parser.add_argument("--points", type=int, default=32, help="points a side of the grid")
+    parser.add_argument("--points", type=int, default=32, help="points per side of the grid")
     parser.add_argument("--megapixels", type=float, default=1.0)
     parser.add_argument("--pred-iou", type=float, default=0.2)
     parser.add_argument("--stability", type=float, default=0.5)

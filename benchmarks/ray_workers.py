@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 from anymask.engine.ray_shards import Annotate, Shard, annotate_on_ray, plan_shards
 from anymask.geometry import rle
-from anymask.inference.automatic.record import MaskRecord
+from anymask.inference.automatic.masks import MaskRecord
 from machine import machine
 
 ASKED = 1.8
@@ -85,7 +85,7 @@ def main() -> None:
                 "images": arguments.images,
                 "seconds": {str(workers): round(seconds, 2) for workers, (seconds, _) in taken.items()},
                 "seconds_to_start": {str(workers): round(began, 2) for workers, (_, began) in taken.items()},
-                "model_seconds_an_image": arguments.seconds,
+                "model_seconds_per_image": arguments.seconds,
             }
         )
     )

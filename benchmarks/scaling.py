@@ -85,7 +85,7 @@ def measure(peer: str, varied: str, job: Job, rounds: int) -> Measurement | None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, nargs="+", default=[8, 16, 32], help="points a side of the grid")
+    parser.add_argument("--points", type=int, nargs="+", default=[8, 16, 32], help="points per side of the grid")
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1.0, 4.0, 16.0])
     parser.add_argument("--keep", type=float, nargs="+", default=[0.9, 0.5, 0.0], help="shares of masks dropped")
     parser.add_argument("--peer", action="store_true", help="measure Meta's code as well")

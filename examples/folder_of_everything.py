@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 import anymask
-from anymask.inference.automatic.record import sa1b_annotation
+from anymask.inference.automatic.masks import sa1b_annotation
 
 folder = Path(sys.argv[1])
 output = Path("out/everything.json")

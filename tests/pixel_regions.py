@@ -6,7 +6,7 @@ from anymask.geometry import regions
 
 
 def count(mask: np.ndarray) -> int:
-    """Return how many regions a mask has."""
+    """Return how many regions per mask has."""
     return len(regions.components(mask)[1])
 
 

@@ -32,7 +32,7 @@ class Prompts:
     """Any number of prompts for each of several images, in the padded model frame.
 
     points are (x, y) pixels, before the half-pixel shift; labels are `PointLabel`s; masks are logits at four times the
-    embedding's size, used where has_mask (everywhere if None); text is one vector a prompt: a token, or CLIP's
+    embedding's size, used where has_mask (everywhere if None); text is one vector per prompt: a token, or CLIP's
     embedding, ℓ2-normalised, where the model projects such (`SamConfig.text`).
     """
 

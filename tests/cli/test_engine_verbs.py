@@ -92,7 +92,7 @@ def test_what_cannot_be_is_refused_on_one_line(
 
 def test_settings_are_shown_and_changed(anymask: Call, refused: Call, project: Path) -> None:
     said = anymask("engine", "settings", project)
-    assert "mask_seconds       30.0   An annotator is asked to move on once a mask takes longer.\n" in said.out
+    assert "mask_seconds       30.0   An annotator is asked to move on once per mask takes longer.\n" in said.out
     changed = anymask("engine", "settings", project, "--set", "mask_seconds=45", "--set", "asks_classes=yes", "--json")
     assert json.loads(changed.out) | {"mask_seconds": 45, "asks_classes": True} == json.loads(changed.out)
     assert "held_out is 2" in refused("engine", "settings", project, "--set", "mask_seconds=9", "--set", "held_out=2")

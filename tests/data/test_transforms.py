@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymask.data.sample import Sample
-from anymask.data.transforms import Item, TransformConfig, transform
+from anymask.data.transforms import TransformConfig, VariedSample, transform
 from anymask.geometry.frames import resized_size
 from anymask.inference.resize import resize_image
 
@@ -30,12 +30,12 @@ def shape_sample(height: int, width: int, seed: int = 0) -> Sample:
     return Sample(key="shape", image=image, masks=mask[None])
 
 
-def seen_on_grid(item: Item) -> np.ndarray:
+def seen_on_grid(item: VariedSample) -> np.ndarray:
     """The white of the image, on the grid of the masks."""
     return item.image[..., 0].reshape(G, S // G, G, S // G).mean((1, 3)) > 127
 
 
-def vary(sample: Sample, config: TransformConfig, seed: int = 0) -> Item | None:
+def vary(sample: Sample, config: TransformConfig, seed: int = 0) -> VariedSample | None:
     return transform(sample, config, image_size=S, mask_size=G, rng=np.random.default_rng(seed))
 
 

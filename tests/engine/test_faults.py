@@ -49,7 +49,7 @@ def mask() -> rle.RLE:
 
 @dataclass(frozen=True)
 class Squares:
-    """Two masks an image, after a moment; images of `poison` kill the worker, those of `broken` raise."""
+    """Two masks per image, after a moment; images of `poison` kill the worker, those of `broken` raise."""
 
     moment: float = 0.0
     poison: tuple[int, ...] = ()

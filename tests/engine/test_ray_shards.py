@@ -17,7 +17,7 @@ from anymask.data.readers.tars import TarFiles
 from anymask.engine.ray_shards import Annotate, annotate_on_ray, plan_shards
 from anymask.errors import InputError
 from anymask.geometry import rle
-from anymask.inference.automatic.record import MaskRecord
+from anymask.inference.automatic.masks import MaskRecord
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'anymask[ray]'")
 OWN_WARNINGS = (f"ignore::{kind}Warning" for kind in ("Deprecation", "Future", "Resource"))

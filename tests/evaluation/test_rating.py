@@ -11,9 +11,9 @@ import pytest
 
 from anymask.errors import DataError, InputError
 from anymask.evaluation.page import Page
-from anymask.evaluation.rating import Item, Key, sheet, summarise
+from anymask.evaluation.rating import Key, RatedMask, sheet, summarise
 
-ITEMS = [Item(picture=b"\x89PNG" + bytes([n]), method="ab"[n % 2], subject=f"thing {n // 2}") for n in range(20)]
+ITEMS = [RatedMask(picture=b"\x89PNG" + bytes([n]), method="ab"[n % 2], subject=f"thing {n // 2}") for n in range(20)]
 
 
 def test_a_sheet_shows_every_mask_once_in_an_order_that_the_seed_decides_and_never_whose_it_is() -> None:
@@ -24,7 +24,7 @@ def test_a_sheet_shows_every_mask_once_in_an_order_that_the_seed_decides_and_nev
     assert "thing" not in re.sub(r"<p>.*?</p>", "", page)
     again, other = (sheet(ITEMS, name="study", rng=np.random.default_rng(seed))[1] for seed in (0, 1))
     assert key == again != other and key.sheet != other.sheet
-    others = [Item(picture=item.picture + b"x", method=item.method, subject=item.subject) for item in ITEMS]
+    others = [RatedMask(picture=item.picture + b"x", method=item.method, subject=item.subject) for item in ITEMS]
     redrawn = sheet(others, name="study", rng=np.random.default_rng(0))[1]
     assert redrawn.masks == key.masks and redrawn.sheet != key.sheet
     with pytest.raises(InputError, match="no mask to rate"):

@@ -58,7 +58,7 @@ def test_mask_logits_say_how_much_of_a_cell_is_covered() -> None:
     mask = np.zeros((200, 400), bool)
     mask[:, :200] = True
     mask[:8, 200:202] = True
-    logits = mask_to_logits(mask, Frame((200, 400), 200), 50)  # 8 × 8 original pixels a cell
+    logits = mask_to_logits(mask, Frame((200, 400), 200), 50)  # 8 × 8 original pixels per cell
     assert_allclose(logits[:25, :25], 10)
     assert_allclose(logits[0, 25], -5, atol=0.1)
     assert_allclose(logits[1:25, 25], -10)

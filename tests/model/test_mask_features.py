@@ -11,7 +11,7 @@ GRID = (12, 10)
 
 
 def logits_of(rows: slice, columns: slice, height: float = 8.0) -> Tensor:
-    """Logits of a rectangle of cells, four pixels a side each."""
+    """Logits of a rectangle of cells, four pixels per side each."""
     logits = torch.full((4 * GRID[0], 4 * GRID[1]), -height)
     logits[4 * rows.start : 4 * rows.stop, 4 * columns.start : 4 * columns.stop] = height
     return logits

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anymask.model.windows import join_windows, split_windows
+from anymask.model.attention import join_windows, split_windows
 
 
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(1, 9))

@@ -9,7 +9,7 @@ from anymask.task.degraded import degrade_masks
 from anymask.task.sampling import click_cells, depth, jitter_boxes, masks_to_boxes, sample_cells
 from anymask.task.scribbles import scribble_points
 
-SIZE = 128  # pixels of the padded frame; the truths below have 32 cells of 4 pixels a side
+SIZE = 128  # pixels of the padded frame; the truths below have 32 cells of 4 pixels per side
 
 
 def rng(seed=0):

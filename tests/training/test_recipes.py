@@ -141,7 +141,7 @@ def test_former_keys_are_taken_and_named(tmp_path: Path, caplog: pytest.LogCaptu
         (
             "num_taught = 2",
             "num_taught = 2\nnum_loss_rounds = 2",
-            27,
+            25,
             "rounds.num_taught is the former name of num_loss",
         ),
         ("num_taught = 2", "num_taught = 99", 25, "rounds: num_loss_rounds is 99 of 10 rounds after the first"),

@@ -15,7 +15,7 @@ from anymask.cli.terminal import SOME_FAILED, everything_progress
 from anymask.cli.weights import Device, Runtime, Threads, open_model
 from anymask.data.files import check_folder
 from anymask.errors import DataError, InputError
-from anymask.workflows.folder_jobs import COCO_FILE, Format, list_jobs
+from anymask.workflows.folder_jobs import COCO_FILE, ResultFormat, list_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,7 @@ def everything(
         Path, typer.Option("--output", "-o", metavar="DIR", rich_help_panel=_OUTPUT, help="Made if need be.")
     ],
     formats: Annotated[
-        list[Format] | None,
+        list[ResultFormat] | None,
         typer.Option(
             "--format", rich_help_panel=_OUTPUT, help="What to write; repeatable. The JSONs (sa1b) always are."
         ),
@@ -96,7 +96,7 @@ def everything(
     crop_n_layers: Annotated[int | None, _option("Layers of crops; layer i has 2^i x 2^i.", "N")] = None,
     crop_nms_thresh: Annotated[float | None, _option("The same for masks of different crops.", "X")] = None,
     crop_overlap_ratio: Annotated[float | None, _option("The crops' overlap, of the short side.", "X")] = None,
-    crop_n_points_downscale_factor: Annotated[int | None, _option("Fewer points a layer, by this.", "N")] = None,
+    crop_n_points_downscale_factor: Annotated[int | None, _option("Fewer points per layer, by this.", "N")] = None,
     point_grids: Annotated[
         Path | None, _option("Points for each layer: JSON, a list of lists of [x, y] from 0 to 1.", "FILE")
     ] = None,
@@ -107,7 +107,7 @@ def everything(
     ] = None,
     max_area_fraction: Annotated[float | None, _option("Drop masks of this share of the image.", "X")] = None,
     memory_limit: Annotated[int | None, _option("Bytes to hold besides image and model.", "BYTES")] = None,
-    tile: Annotated[int | None, _option("Go tile by tile of N pixels a side.", "N", _TILES)] = None,
+    tile: Annotated[int | None, _option("Go tile by tile of N pixels per side.", "N", _TILES)] = None,
     overlap: Annotated[
         int | None, _option("How far tiles overlap; a quarter of them if left out.", "N", _TILES)
     ] = None,
@@ -204,11 +204,11 @@ def _read_grids(path: Path) -> list[Any]:
 def _report(run: FolderRun, result: FolderResult) -> None:
     """Print where the files of a lone image or the data set are, and what was done."""
     if len(run.jobs) == 1:
-        kinds = dict.fromkeys(kind for kind in (Format.sa1b, *run.formats) if kind is not Format.coco)
+        kinds = dict.fromkeys(kind for kind in (ResultFormat.sa1b, *run.formats) if kind is not ResultFormat.coco)
         for kind in kinds:
             typer.echo(f"{kind:8} {run.jobs[0].path(run.output, kind)}")
-    if Format.coco in run.formats:
-        typer.echo(f"{Format.coco:8} {run.output / COCO_FILE}")
+    if ResultFormat.coco in run.formats:
+        typer.echo(f"{ResultFormat.coco:8} {run.output / COCO_FILE}")
     parts = [f"{result.made} images", f"{result.masks} masks", f"{result.seconds:.1f} s"]
     if result.found:
         parts.append(f"{result.found} were done before")

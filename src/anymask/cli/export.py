@@ -40,7 +40,7 @@ def onnx(
         list[ExportPart] | None,
         typer.Option(
             help="encoder; decoder, for many prompts at once; image and prompt, the decoder split in what is run once "
-            "an image and once a click; meta, with the inputs and outputs of Meta's exported decoder. May be repeated."
+            "per image and per click; meta, with the inputs and outputs of Meta's exported decoder. May be repeated."
         ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Write each file with 8-bit weights, too.")] = False,
@@ -51,7 +51,7 @@ def onnx(
     as_json: Annotated[bool, typer.Option("--json", help="Print what model.json says.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
-    """Write a model as ONNX files, one a part, and model.json, which says what a program must know of them."""
+    """Write a model as ONNX files, one per part, and model.json, which says what a program must know of them."""
     from anymask.data.files import check_folder
     from anymask.export.description import require_packages
     from anymask.export.onnx import export_onnx, parts_of

@@ -147,9 +147,9 @@ def _lines(found: Plan) -> list[str]:
     lines = [
         f"model        {found.size} at {found.image_size} pixels: {parts}",
         f"run          {found.steps} steps of {found.batch} images",
-        f"forward      {found.encoder_flops / 1e12:.3g} TFLOP an image in the encoder, "
+        f"forward      {found.encoder_flops / 1e12:.3g} TFLOP per image in the encoder, "
         f"{found.decoder_flops / 1e12:.3g} in the decoder",
-        f"step         {found.flops_per_image / 1e12:.3g} TFLOP an image, forward and backward; {checkpointed}",
+        f"step         {found.flops_per_image / 1e12:.3g} TFLOP per image, forward and backward; {checkpointed}",
         f"             {found.flops_per_step / 1e15:.3g} PFLOP in all",
         f"memory       {found.state_bytes / 2**30:.1f} GiB of weights, gradients and optimiser in a process",
     ]

@@ -12,9 +12,8 @@ from anymask import model
 from anymask.data.writers.sa1b import annotation
 from anymask.errors import InputError
 from anymask.geometry import rle
-from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord
 from anymask.inference.automatic.options import AutomaticOptions
-from anymask.inference.automatic.record import MaskRecord
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 

@@ -105,7 +105,7 @@ class MaskDecoderFace:
         *others: Any,
         **named: Any,
     ) -> Any:
-        """Return (b, m, hm, wm) logits and (b, m) predicted IoUs: three masks a prompt, or one.
+        """Return (b, m, hm, wm) logits and (b, m) predicted IoUs: three masks per prompt, or one.
 
         `image_embeddings` (1, c, h, w) of one image are shared by b prompts; (b, c, h, w) are an image for each.
         """

@@ -1,6 +1,6 @@
 """Decoded images kept, so that no image is decoded twice: on disk, memory-mapped and shared by workers, or in RAM.
 
-Worth its room where images are large: it saves 9 of 10 ms an image of 1500 × 2250 pixels, 1.2 of 1.5 ms at 640 × 640,
+Worth its room where images are large: it saves 9 of 10 ms per image of 1500 × 2250 pixels, 1.2 of 1.5 ms at 640 × 640,
 and next to nothing at 256 × 256, where masks take longer than the picture (one core, 2026).
 
 An image is known by the hash of its file's bytes, so that nothing kept can be stale. Nothing is evicted: training

@@ -1,4 +1,4 @@
-"""Pictures that are no RGB: which bands a model sees as red, green and blue, and in which range, stated and kept.
+"""Pictures that are no RGB: which bands per model sees as red, green and blue, and in which range, stated and kept.
 
 `read_image` stretches deep pictures by what each of them holds, so that the same thing looks different from picture to
 picture. Where values mean something (reflectance, temperature, counts) a mapping states them once; a model tuned with

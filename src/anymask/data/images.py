@@ -108,7 +108,7 @@ class Header(NamedTuple):
     size: tuple[int, int]
     """(height, width), upright."""
     is_simple: bool
-    """One frame of 8 bits a channel, grey or RGB, with or without transparency."""
+    """One frame of 8 bits per channel, grey or RGB, with or without transparency."""
     is_upright: bool
     """Stored without an orientation to be undone."""
 

@@ -4,7 +4,7 @@ Item n of a stream depends on the seed and n alone, and batch k of a process is 
 processes and workers share a stream, together they read the same items; to resume is to start at k.
 `Schedule` says which sample the n-th item is: sources take turns by their weights, and each is gone through in a new
 random order every epoch, so that every sample of a source comes once per epoch.
-Legend: B images, P masks an image, S model size, G grid of the logits.
+Legend: B images, P masks per image, S model size, G grid of the logits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from anymask.data.sample import SampleSet, Skipped
-from anymask.data.transforms import Item, TransformConfig, transform
+from anymask.data.transforms import TransformConfig, VariedSample, transform
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry.frames import Fit
 from anymask.threads import use_one_thread
@@ -107,14 +107,14 @@ class BatchStream(IterableDataset[Batch]):
         """Make one batch of this process; raises DataError where 50 samples running give no mask."""
         first = (number * self.count + self.rank) * self.batch_size
         skipped: list[str] = []
-        drawn: list[tuple[Item, Int[np.ndarray, " p"]]] = []
+        drawn: list[tuple[VariedSample, Int[np.ndarray, " p"]]] = []
         for n in range(first, first + self.batch_size):
             rng = np.random.default_rng((self.seed, n))
             item = self._item(n, rng, skipped)
             drawn.append((item, np.resize(self._order(item.masks, rng), self.num_masks)))
         return self._collate(drawn, tuple(skipped))
 
-    def _item(self, n: int, rng: np.random.Generator, skipped: list[str]) -> Item:
+    def _item(self, n: int, rng: np.random.Generator, skipped: list[str]) -> VariedSample:
         """Make item n: the sample whose turn it is, or random ones until one is readable and its crops show a mask.
 
         To miss all masks is no event.
@@ -144,7 +144,7 @@ class BatchStream(IterableDataset[Batch]):
         unreadable = f", {len(skipped)} of them unreadable, such as {skipped[-1]}" if skipped else ""
         raise DataError(f"{_MAX_TRIES} samples in a row gave no mask{unreadable}: are the sources the right ones?")
 
-    def _collate(self, drawn: Sequence[tuple[Item, Int[np.ndarray, " p"]]], skipped: tuple[str, ...]) -> Batch:
+    def _collate(self, drawn: Sequence[tuple[VariedSample, Int[np.ndarray, " p"]]], skipped: tuple[str, ...]) -> Batch:
         items = [item for item, _ in drawn]
         masks = np.stack([item.masks[chosen] for item, chosen in drawn])
         known = np.zeros((len(items), self.num_known, *masks.shape[2:]), bool)

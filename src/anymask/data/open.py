@@ -21,7 +21,7 @@ from anymask.data.readers.images import ImageSet, JoinedImages, ListedImages, Un
 from anymask.data.readers.labelme import LabelMeFiles, shapes_of
 from anymask.data.readers.pairs import PairFiles
 from anymask.data.readers.tars import TarFiles
-from anymask.data.sample import AnnotatedSet, Annotations, Sample, fingerprint
+from anymask.data.sample import AnnotatedSet, ImageAnnotations, Sample, fingerprint
 from anymask.data.tar_access import is_url
 from anymask.errors import DataError
 
@@ -286,7 +286,7 @@ class JoinedFiles:
         files, place = self._place(index)
         return files.source(place)
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return what is said of an image; raises AnymaskError."""
         files, place = self._place(index)
         return files.annotations(place)

@@ -52,7 +52,7 @@ class Sample:
         for name, values in (("levels", self.levels), ("parents", self.parents)):
             if values is not None and values.shape != (len(self.masks),):
                 raise DataError(
-                    f"sample {self.key!r}: {name} has shape {values.shape}; expected ({len(self.masks)},), one a mask"
+                    f"sample {self.key!r}: {name} has shape {values.shape}; expected ({len(self.masks)},), one per mask"
                 )
         if self.parents is not None and len(self.parents):
             if self.parents.min() < -1 or self.parents.max() >= len(self.masks):
@@ -81,7 +81,7 @@ class AnnotatedMask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Annotations:
+class ImageAnnotations:
     """What a source says of one image."""
 
     size: tuple[int, int]
@@ -118,7 +118,7 @@ class AnnotatedSet(SampleSet, Protocol):
         """Return where the image's file lies, or what is in it; raises DataError."""
         ...
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return what is said of an image, none of its pixels decoded where that can be; raises AnymaskError."""
         ...
 

@@ -48,7 +48,7 @@ class TransformConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class VariedSample:
     """A sample as the model sees it: padded image, masks on the logits' grid, and the grid cells inside the image."""
 
     image: UInt8[np.ndarray, "s s 3"]
@@ -67,7 +67,7 @@ def transform(
     mask_size: int,
     rng: np.random.Generator,
     fit: Fit = "pad",
-) -> Item | None:
+) -> VariedSample | None:
     """Resize (with jitter), crop or pad to the model's square, vary; drop masks that are too small or too large.
 
     None if no mask is left, as happens when a crop misses every object.
@@ -84,7 +84,7 @@ def transform(
     if not len(kept):
         return None
     image = np.pad(image, ((0, image_size - size[0]), (0, image_size - size[1]), (0, 0)))
-    return Item(image=image, size=size, masks=kept, valid=valid, key=sample.key)
+    return VariedSample(image=image, size=size, masks=kept, valid=valid, key=sample.key)
 
 
 def _placement(

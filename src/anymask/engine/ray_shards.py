@@ -30,7 +30,7 @@ from anymask.data.writers.sa1b import add_files, encode_jpeg
 from anymask.engine.formats.pairs import SUFFIXES, pair
 from anymask.engine.pictures import read_address
 from anymask.errors import AnymaskError, InputError, MissingPackageError
-from anymask.inference.automatic.record import MaskRecord, sa1b_annotation
+from anymask.inference.automatic.masks import MaskRecord, sa1b_annotation
 
 Annotate = Callable[[UInt8[np.ndarray, "h w 3"]], Sequence[MaskRecord]]
 

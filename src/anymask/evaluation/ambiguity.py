@@ -40,13 +40,13 @@ def found(truth: Bool[np.ndarray, "3 h w"], answers: Bool[np.ndarray, "m h w"], 
 
 
 def measure_ambiguity(
-    model: Sam, samples: Iterable[Sample], *, iou: float = 0.5, max_clicks_an_image: int = 3
+    model: Sam, samples: Iterable[Sample], *, iou: float = 0.5, max_clicks_per_image: int = 3
 ) -> AmbiguityResult:
     """Click the centre of subparts, and look for their whole, part and subpart among the three masks."""
     predictor = Predictor(model)
     met: list[tuple[bool, bool, bool]] = []
     for sample in samples:
-        chains = list(nested(sample))[:max_clicks_an_image]
+        chains = list(nested(sample))[:max_clicks_per_image]
         if not chains:
             continue
         predictor.set_image(sample.image)

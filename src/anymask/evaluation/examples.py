@@ -101,7 +101,7 @@ def _after_one_click(image: PreparedImage, point: tuple[int, int]) -> Bool[np.nd
 def draw_examples(
     segmenter: Segmenter, name: str, sets: Mapping[str, SampleSet], count: int, min_area: int, seed: int
 ) -> Iterator[Example]:
-    """Yield up to `count` masks of each set, drawn by `seed`, one an image, with a segmenter's answer to one click.
+    """Yield up to `count` masks of each set, drawn by `seed`, one per image, with a segmenter's answer to one click.
 
     Masks of fewer than `min_area` pixels, and images that cannot be read, are left out.
     """

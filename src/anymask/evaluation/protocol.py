@@ -171,7 +171,7 @@ def run_protocol(
 
 
 def _padded(values: Sequence[list[float]], max_clicks: int) -> Float[np.ndarray, "n c"]:
-    """Return a row a mask; a mask that was perfect before the last click stays at 1."""
+    """Return a row per mask; a mask that was perfect before the last click stays at 1."""
     rows = [row + [1.0] * (max_clicks - len(row)) for row in values]
     return np.array(rows, np.float64).reshape(len(rows), max_clicks)
 

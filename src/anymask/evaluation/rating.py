@@ -24,7 +24,7 @@ MIN_SIDE = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class RatedMask:
     """One mask to be rated: a picture of it (PNG or JPEG), whose it is, and of what."""
 
     picture: bytes
@@ -69,7 +69,7 @@ class Key:
             raise DataError("no key of a sheet, such as key.json beside it") from error
 
 
-def sheet(items: Sequence[Item], *, name: str, rng: np.random.Generator) -> tuple[str, Key]:
+def sheet(items: Sequence[RatedMask], *, name: str, rng: np.random.Generator) -> tuple[str, Key]:
     """Return a sheet as HTML, and its key; raises InputError without items."""
     if not items:
         raise InputError("there is no mask to rate: all are missing or under 24 × 24 pixels")

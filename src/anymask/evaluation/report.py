@@ -29,7 +29,7 @@ def to_dict(result: SinglePointResult) -> dict[str, Any]:
 
 
 def to_markdown(result: SinglePointResult) -> str:
-    """Return a table of one row a data set and one for the mean, then what predicted IoUs are worth."""
+    """Return a table of one row per data set and one for the mean, then what predicted IoUs are worth."""
     config = result.config
     header = [
         *("set", "images", "masks"),

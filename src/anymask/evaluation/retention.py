@@ -210,7 +210,7 @@ def mean_of(rows: Sequence[Retained], key: str) -> tuple[float, float]:
 
 def to_markdown(rows: Sequence[Retained], notes: Sequence[str] = ()) -> str:
     """Return the report: the notes, a table before → after, and remarks on what was lost."""
-    header = ["set", "images", "masks", *KINDS.values(), "masks an image"]
+    header = ["set", "images", "masks", *KINDS.values(), "masks per image"]
     lines = [
         [f"{row.name} (new)" if row.is_new else row.name, str(row.num_images), str(row.num_masks), *_cells([row])]
         for row in rows

@@ -297,7 +297,7 @@ def _calibration(outcome: ProtocolResult) -> Calibration | None:
 
 
 _PROMPTS_AT_ONCE = 8
-"""More prompts a call make the decoder slower a prompt on a CPU, as its activations then leave the caches."""
+"""More prompts per call make the decoder slower a prompt on a CPU, as its activations then leave the caches."""
 
 
 class ModelSegmenter:

@@ -1,4 +1,4 @@
-"""Models as ONNX files: one a part, whole or not at all, with `model.json` beside them."""
+"""Models as ONNX files: one per part, whole or not at all, with `model.json` beside them."""
 
 from __future__ import annotations
 

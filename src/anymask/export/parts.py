@@ -2,11 +2,11 @@
 
 | part    | run                | inputs → outputs                                                             |
 |---------|--------------------|------------------------------------------------------------------------------|
-| encoder | once an image      | image → features (and SAM-HQ's hq, or skip2 and skip4)                       |
+| encoder | once per image      | image → features (and SAM-HQ's hq, or skip2 and skip4)                       |
 | decoder | for any prompts    | features, points, labels, mask_input, has_mask_input → the answer            |
-| image   | once an image      | the encoder's outputs → what all prompts share of the image                  |
-| prompt  | once a click       | that, and any prompts → the answer; decoder split in two for speed           |
-| meta    | once a click       | as Meta's exported decoder → masks, iou_predictions, low_res_masks           |
+| image   | once per image      | the encoder's outputs → what all prompts share of the image                  |
+| prompt  | once per click       | that, and any prompts → the answer; decoder split in two for speed           |
+| meta    | once per click       | as Meta's exported decoder → masks, iou_predictions, low_res_masks           |
 
 Frames: `image` is RGB, resized to the long side; points are pixels (x, y) of the padded square. `labels` are
 `PointLabel`s, float32 as in Meta's decoder; a prompt without a box ends with the point (0, 0) of label −1. An answer is

@@ -17,7 +17,7 @@ from anymask.geometry import boxes
 def grid(points_per_side: int) -> Float[np.ndarray, "n 2"]:
     """Return the centres of `points_per_side`² equal cells of the unit square, row by row, as (x, y)."""
     if points_per_side < 1:
-        raise InputError(f"a grid of {points_per_side} points a side has no points: use 1 or more")
+        raise InputError(f"a grid of {points_per_side} points per side has no points: use 1 or more")
     centres = (np.arange(points_per_side) + 0.5) / points_per_side
     x, y = np.meshgrid(centres, centres)
     return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
@@ -26,7 +26,7 @@ def grid(points_per_side: int) -> Float[np.ndarray, "n 2"]:
 def layer_grids(points_per_side: int, num_layers: int, downscale: int = 1) -> list[Float[np.ndarray, "n 2"]]:
     """Return the unit-square grid of the image and of the crops of each further layer.
 
-    Layer i has int(points_per_side / downscale^i) points a side, though never less than one (the public SAM
+    Layer i has int(points_per_side / downscale^i) points per side, though never less than one (the public SAM
     code divides by zero there).
     """
     return [grid(max(int(points_per_side / downscale**layer), 1)) for layer in range(num_layers + 1)]

@@ -3,9 +3,8 @@
 from anymask.inference.acceleration import accelerate
 from anymask.inference.answers import EncodedImage, Masks
 from anymask.inference.automatic.label_maps import label_map
-from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord
 from anymask.inference.automatic.options import AutomaticOptions
-from anymask.inference.automatic.record import MaskRecord
 from anymask.inference.automatic.tiled import TiledMasks
 from anymask.inference.automatic.tree import build_tree
 from anymask.inference.embeddings import EmbeddingCache

@@ -170,7 +170,7 @@ def answer(
 ) -> Iterator[Masks]:
     """Answer prompts in their order, a chunk at a time.
 
-    multimask True gives three masks a prompt, False one, None three for a lone point and one otherwise.
+    multimask True gives three masks per prompt, False one, None three for a lone point and one otherwise.
     """
     size = chunk_size(model)
     for start in range(0, len(prompts), size):

@@ -1,7 +1,7 @@
 """Image embeddings kept on disk: an image that was encoded once is not encoded again.
 
-In the cache, one safetensors file an image and model, float16. Several processes may share a folder: files appear whole
-(written beside, then renamed), never change, and may vanish at any time. For other programs, single ones as .npy.
+In the cache, one safetensors file per image and model, float16. Several processes may share a folder: files appear
+whole (written beside, then renamed), never change, and may vanish at any time. For other programs, single ones as .npy.
 """
 
 from __future__ import annotations

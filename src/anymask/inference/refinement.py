@@ -37,7 +37,7 @@ class Refinement:
     """Whether crumbs are dropped and pinholes closed, of all masks (see `regions.tidy`)."""
     edges: bool = False
     """Whether masks, of any prompt, are drawn to the edges of the image's colours (`inference.edge_filter`). It takes
-    some milliseconds a mask, and what is alike in colour runs together; an embedding without its image has none."""
+    some milliseconds per mask, and what is alike in colour runs together; an embedding without its image has none."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; raises InputError."""

@@ -90,9 +90,9 @@ class Similar:
             raise PromptError("the example's mask is empty")
         features = _features(encoded)
         mean = features.mean(axis=(1, 2))
-        return Example(direction=_pooled(features - mean[:, None, None], mask), mean=mean, mask=mask)
+        return SearchExample(direction=_pooled(features - mean[:, None, None], mask), mean=mean, mask=mask)
 
-    def find(self, image: ImageSource, example: Example) -> list[SimilarRegion]:
+    def find(self, image: ImageSource, example: SearchExample) -> list[SimilarRegion]:
         """Return the regions of an image that are like the example, the most similar first; raises ImageError."""
         options, encoded = self.options, encode(self.model, [read(self.model, image)])[0]
         features = _features(encoded) - example.mean[:, None, None]

@@ -1,4 +1,4 @@
-"""The two-way transformer with the image's side computed once an image, and exactly.
+"""The two-way transformer with the image's side computed once per image, and exactly.
 
 Legend: Q 1, as all prompts share their image, T tokens, L image cells, C width, I inner width of cross-attention, N
 heads, D = I/N, J the transformer's blocks and its last attention, K rows of what a prompt has written to the image.
@@ -11,7 +11,7 @@ deviation; the former is linear, the latter a factor of the row. After any numbe
 
 S, the image with means taken off and gains multiplied in, is the same for all prompts; r (L), F (K, L) and E (K, C) are
 the prompt's, and small. All that follows is linear in the image: keys, values and queries of the blocks, and the first
-transposed convolution. Each is a projection of S, made once an image, and one of E, which costs next to nothing. The
+transposed convolution. Each is a projection of S, made once per image, and one of E, which costs next to nothing. The
 deviations too come from lengths and inner products of S made beforehand, and the Gram matrix of E. So no prompt has an
 image of its own, and a click costs a small part of the plain form's, which remains the reference, is trained, and
 serves longer prompts. Nothing is approximated; differences are those of rounding.
@@ -84,7 +84,7 @@ class SharedImage:
 
 
 def project_positions(transformer: TwoWayTransformer, image_pe: Float[Tensor, "l c"]) -> SharedPositions:
-    """Project the positions once a model."""
+    """Project the positions once per model."""
     blocks = _blocks(transformer)
     readings = [*(b.cross_attn_token_to_image for b in blocks), transformer.final_attn_token_to_image]
     writings = [b.cross_attn_image_to_token for b in blocks]

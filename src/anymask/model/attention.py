@@ -1,6 +1,7 @@
-"""Attention with decomposed relative positions, in which no N×N bias ever exists whole.
+"""Attention with decomposed relative positions, in which no N×N bias ever exists whole; and windows of a grid.
 
-Legend: B images or windows, N heads, L = H·W queries and keys, D channels a head.
+Legend: B images or windows, S side of a window, n = ceil(H/S) · ceil(W/S) windows per image, N heads, L = H·W queries
+and keys, D channels per head.
 
 The logits of query i and key (y, x) are `q·k·scale + rel_h[i, y] + rel_w[i, x]` (SAM, app. A; MViTv2, sec. 4).
 Two exact ways to add the two relative terms:
@@ -8,7 +9,7 @@ Two exact ways to add the two relative terms:
 - folded: as `[q·scale, rel_h, rel_w] · [k, onehot(y), onehot(x)]`, so that any fused attention kernel serves, with
   gradients and on any device. On CUDA that is FlashAttention, which takes no bias but heads of up to 256 channels:
   ViT-H's have 208 in global attention. The longer products cost it about a tenth of an encoder's time; an N×L×L bias
-  instead would be 0.5 GiB an image in bfloat16;
+  instead would be 0.5 GiB per image in bfloat16;
 - chunked: a few heads and query rows at a time, added in place to logits that stay in the cache; this is the fast one
   on a CPU where no gradient is wanted. It computes in float32, whatever the processor's instructions: bfloat16 logits
   are slower, and coarse.
@@ -141,3 +142,25 @@ def _attend_windows(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tenso
         grid += rel_w[part].unsqueeze(-2)
         out[part] = torch.softmax(logits, -1) @ v[part]
     return out
+
+
+def split_windows(
+    x: Float[Tensor, "b h w c"], side: int, filler: Float[Tensor, " c"]
+) -> Float[Tensor, "b*n side side c"]:
+    """Cut a grid into windows, row by row; cells that windows have beyond the grid hold `filler`."""
+    batch, height, width, _ = x.shape
+    rows, columns = -(-height // side), -(-width // side)
+    if (rows * side, columns * side) != (height, width):
+        whole = filler.to(x.dtype).expand(batch, rows * side, columns * side, -1).clone()
+        whole[:, :height, :width] = x
+        x = whole
+    windows: Tensor = x.unflatten(2, (columns, side)).unflatten(1, (rows, side)).transpose(2, 3)
+    return windows.reshape(-1, side, side, x.shape[-1])
+
+
+def join_windows(windows: Float[Tensor, "b*n side side c"], grid: tuple[int, int]) -> Float[Tensor, "b h w c"]:
+    """Undo `split_windows` for a grid of (height, width), dropping the cells beyond it."""
+    side, (height, width) = windows.shape[1], grid
+    rows, columns = -(-height // side), -(-width // side)
+    whole: Tensor = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    return whole[:, :height, :width]

@@ -20,7 +20,7 @@ from anymask.model.config import CompactConfig
 from anymask.model.dense import LayerNorm2d, Linear, drop_path
 
 
-class ConvNorm(nn.Sequential):
+class CompactConvNorm(nn.Sequential):
     """A 3×3 convolution and its batch normalisation, whose scale starts at `gain`."""
 
     def __init__(self, channels: int, out_channels: int, stride: int = 1, gain: float = 1.0) -> None:
@@ -30,13 +30,13 @@ class ConvNorm(nn.Sequential):
         super().__init__(conv, norm)
 
 
-class ConvBlock(nn.Module):
+class CompactConvBlock(nn.Module):
     """Two 3×3 convolutions around a GELU, added to their input."""
 
     def __init__(self, channels: int, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.conv1 = ConvNorm(channels, channels)
-        self.conv2 = ConvNorm(channels, channels, gain=0.2)
+        self.conv1 = CompactConvNorm(channels, channels)
+        self.conv2 = CompactConvNorm(channels, channels, gain=0.2)
         self.drop_path = drop_path
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -45,8 +45,8 @@ class ConvBlock(nn.Module):
         return x_BCHW + drop_path(y, self.drop_path, self.training)
 
 
-class AttentionBlock(nn.Module):
-    """Self-attention over all cells, then a `ConvBlock`."""
+class CompactAttentionBlock(nn.Module):
+    """Self-attention over all cells, then a `CompactConvBlock`."""
 
     def __init__(self, channels: int, num_heads: int, drop_path: float) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class AttentionBlock(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.qkv = Linear(channels, 3 * channels)
         self.proj = Linear(channels, channels)
-        self.conv = ConvBlock(channels, drop_path)
+        self.conv = CompactConvBlock(channels, drop_path)
         self.drop_path = drop_path
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -76,12 +76,12 @@ class CompactEncoder(nn.Module):
         at2, at4, at8, at16 = config.widths
         num4, num8, num16 = config.depths
         rates = torch.linspace(0, config.drop_path, num4 + num8 + num16, device="cpu").tolist()
-        self.stem = nn.Sequential(ConvNorm(3, at2, 2), nn.GELU(), ConvNorm(at2, at4, 2))
-        self.stage4 = nn.Sequential(*[ConvBlock(at4, r) for r in rates[:num4]])
-        self.down8 = ConvNorm(at4, at8, 2)
-        self.stage8 = nn.Sequential(*[ConvBlock(at8, r) for r in rates[num4 : num4 + num8]])
-        self.down16 = ConvNorm(at8, at16, 2)
-        self.stage16 = nn.Sequential(*[AttentionBlock(at16, config.num_heads, r) for r in rates[num4 + num8 :]])
+        self.stem = nn.Sequential(CompactConvNorm(3, at2, 2), nn.GELU(), CompactConvNorm(at2, at4, 2))
+        self.stage4 = nn.Sequential(*[CompactConvBlock(at4, r) for r in rates[:num4]])
+        self.down8 = CompactConvNorm(at4, at8, 2)
+        self.stage8 = nn.Sequential(*[CompactConvBlock(at8, r) for r in rates[num4 : num4 + num8]])
+        self.down16 = CompactConvNorm(at8, at16, 2)
+        self.stage16 = nn.Sequential(*[CompactAttentionBlock(at16, config.num_heads, r) for r in rates[num4 + num8 :]])
         self.from4 = nn.Conv2d(at4, out_channels, 3, 2, 1)
         self.from8 = nn.Conv2d(at8, out_channels, 1)
         self.from16 = nn.Conv2d(at16, out_channels, 1)

@@ -29,7 +29,7 @@ class ViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return self.patch_size
 
 
@@ -47,7 +47,7 @@ class CompactConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 8
 
 
@@ -66,7 +66,7 @@ class TinyViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 16
 
 
@@ -88,7 +88,7 @@ class EfficientNetLiteConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 8
 
 
@@ -116,7 +116,7 @@ class HieraConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 16
 
     @property
@@ -142,7 +142,7 @@ class RepViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return 16
 
 
@@ -164,7 +164,7 @@ class PlainViTConfig:
 
     @property
     def stride(self) -> int:
-        """Input pixels a side of one embedding cell."""
+        """Input pixels per side of one embedding cell."""
         return self.patch_size
 
 
@@ -208,7 +208,8 @@ class DecoderConfig:
     stability_offset: float = 0.05
     """The logit, and its opposite, between which `min_stability` measures."""
     ranker_width: int | None = None
-    """Channels of the ranker that corrects predicted IoUs (`anymask.model.ranker`); None: they stay as they are."""
+    """Channels of the ranker that corrects predicted IoUs (`anymask.model.mask_features`); None: they stay as they
+    are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

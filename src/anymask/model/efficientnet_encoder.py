@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anymask.model.compact_encoder import AttentionBlock, ConvBlock
+from anymask.model.compact_encoder import CompactAttentionBlock, CompactConvBlock
 from anymask.model.config import EfficientNetLiteConfig
 from anymask.model.dense import LayerNorm2d, drop_path
 
@@ -171,12 +171,12 @@ class EfficientNetEncoder(nn.Module):
         self.lateral32 = nn.Conv2d(at32, width, 1)
         self.lateral16 = nn.Conv2d(at16, width, 1)
         self.stage16 = nn.Sequential(
-            *[AttentionBlock(width, config.num_heads, config.drop_path) for _ in range(config.merge_depth)]
+            *[CompactAttentionBlock(width, config.num_heads, config.drop_path) for _ in range(config.merge_depth)]
         )
         self.from16 = nn.Conv2d(width, out_channels, 1)
         self.from8 = nn.Conv2d(at8, out_channels, 1)
         self.from4 = nn.Conv2d(at4, out_channels, 3, 2, 1)
-        self.stage8 = ConvBlock(out_channels, config.drop_path)
+        self.stage8 = CompactConvBlock(out_channels, config.drop_path)
         self.merge = nn.Sequential(nn.GELU(), nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False))
         self.norm = LayerNorm2d(out_channels)
 

@@ -5,7 +5,7 @@ once: a small background stretched over the image, plus the positions in a windo
 of Meta's checkpoints. Sources: Hiera (Ryali et al. 2023), sec. 3; Bolya et al. 2023 (window attention and positions),
 sec. 4; SAM 2 (Ravi et al. 2024), app. D.1.
 
-Legend: B images or windows, H×W grid, C width, N heads, L cells, D channels a head.
+Legend: B images or windows, H×W grid, C width, N heads, L cells, D channels per head.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from anymask.model.attention import self_attention
+from anymask.model.attention import join_windows, self_attention, split_windows
 from anymask.model.config import HieraConfig
 from anymask.model.dense import MLP, Linear, by_rows, drop_path, in_strips
 from anymask.model.pyramid import Stages
-from anymask.model.windows import join_windows, split_windows
 
 _STRIP = 1 << 18
 """Numbers of a block's input that are taken at a time on a CPU, whole rows of windows: 1 MiB, and 4 in the MLP."""
@@ -108,7 +107,7 @@ class HieraBlock(nn.Module):
         return y
 
 
-class PatchEmbedding(nn.Module):
+class HieraPatchEmbedding(nn.Module):
     """Overlapping patches of 7×7 pixels at stride 4, projected."""
 
     def __init__(self, width: int) -> None:
@@ -127,7 +126,7 @@ class Hiera(nn.Module):
     def __init__(self, config: HieraConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = PatchEmbedding(config.width)
+        self.patch_embed = HieraPatchEmbedding(config.width)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.width, config.position_grid, config.position_grid))
         side = config.window_sizes[0]
         self.pos_embed_window = nn.Parameter(torch.zeros(1, config.width, side, side))

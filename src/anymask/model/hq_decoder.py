@@ -3,7 +3,7 @@
 The high-quality mask's logits are added to every candidate's. Source: SAM-HQ (Ke et al. 2023), sec. 3; parameter names
 are those of its published checkpoints.
 
-Legend: B images, P prompts an image, h×w embedding grid, H×W = 4h×4w mask grid, C width, E = C/8.
+Legend: B images, P prompts per image, h×w embedding grid, H×W = 4h×4w mask grid, C width, E = C/8.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class HQMaskDecoder(MaskDecoder):
         """Classify `embedding_maskfeature(pixels) + hq` by the token's kernel.
 
         The last convolution and the classifier are both linear: the kernel is applied to the convolution's weights,
-        which leaves one output channel of it to compute: nine taps a pixel, added up by `fold`.
+        which leaves one output channel of it to compute: nine taps per pixel, added up by `fold`.
         """
         first, norm, _, last = self.embedding_maskfeature
         assert isinstance(last, nn.Conv2d) and last.bias is not None

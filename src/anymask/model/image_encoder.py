@@ -1,6 +1,6 @@
 """The ViT image encoder: windowed attention, a few global blocks, relative positions, and a convolutional neck.
 
-Legend: B images, H×W patch grid, C width, N heads, D channels a head. Source: SAM, sec. 3 and app. A.
+Legend: B images, H×W patch grid, C width, N heads, D channels per head. Source: SAM, sec. 3 and app. A.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from anymask.model.attention import attend, relative_terms
+from anymask.model.attention import attend, join_windows, relative_terms, split_windows
 from anymask.model.config import ViTConfig
 from anymask.model.dense import LayerNorm2d, Linear, by_rows, drop_path, in_strips
-from anymask.model.windows import join_windows, split_windows
 
 
 class ViTAttention(nn.Module):

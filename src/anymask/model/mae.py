@@ -82,7 +82,7 @@ class PlainBlock(nn.Module):
         return y
 
 
-class PlainViT(nn.Module):
+class MaeViT(nn.Module):
     """A ViT of a class token and the visible patches; the positions are fixed sines and cosines."""
 
     def __init__(self, config: ViTConfig, grid: int) -> None:
@@ -177,7 +177,7 @@ class MaskedAutoencoder(nn.Module):
             )
         self.painted: PaintedEncoder | None = None
         if isinstance(encoder, ViTConfig):
-            self.encoder = PlainViT(encoder, self.grid)
+            self.encoder = MaeViT(encoder, self.grid)
             self.decoder = MaeDecoder(encoder.width, 3 * self.patch_size**2, self.grid, mae)
             self.encoder.apply(_initialise)
             self.decoder.apply(_initialise)

@@ -1,9 +1,9 @@
 """The mask decoder: tokens and an image embedding to ranked masks.
 
-Features of the encoder at higher resolution (skips), where a model has them, are projected once an image and added to
+Features of the encoder at higher resolution (skips), where a model has them, are projected once per image and added to
 its pixels while these are upscaled (SAM 2, sec. 4).
 
-Legend: B images, P prompts an image, M masks, T tokens, L = H·W cells, C width. Source: SAM, app. A.
+Legend: B images, P prompts per image, M masks, T tokens, L = H·W cells, C width. Source: SAM, app. A.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class MaskDecoder(nn.Module):
     def _upscale(
         self, first: Float[Tensor, "... h w 2 2 d"], fine: Float[Tensor, "... h w 2 2 2 2 e"] | None = None
     ) -> Float[Tensor, "... h w 2 2 2 2 e"]:
-        """Finish the upscaling from its first convolution: 4×4 pixels a cell, (row, column, subrow, subcolumn).
+        """Finish the upscaling from its first convolution: 4×4 pixels per cell, (row, column, subrow, subcolumn).
 
         `fine` is added to what the second convolution gives.
         """

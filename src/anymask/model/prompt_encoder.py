@@ -1,6 +1,6 @@
 """The encoder that turns prompts into tokens and dense embeddings.
 
-Legend: B images, P prompts an image, N points a prompt, C width. Frames: points are pixels (x, y) of the padded
+Legend: B images, P prompts per image, N points per prompt, C width. Frames: points are pixels (x, y) of the padded
 square model input. Source: SAM, sec. 3 and app. A; the half-pixel shift and the padding point are the public weights'.
 """
 

@@ -90,7 +90,7 @@ class Block(nn.Module):
         return y
 
 
-class Downsample(nn.Module):
+class RepViTDownsample(nn.Module):
     """From a stage's output to half the resolution and the next stage's width."""
 
     def __init__(self, width: int, out_width: int, mlp_ratio: float) -> None:
@@ -107,12 +107,12 @@ class Downsample(nn.Module):
         return y
 
 
-class Stage(nn.Module):
+class RepViTStage(nn.Module):
     """Blocks of one resolution, behind the way down from the stage before."""
 
     def __init__(self, before: int | None, width: int, mlp_ratio: float, rates: list[float]) -> None:
         super().__init__()
-        self.downsample = nn.Identity() if before is None else Downsample(before, width, mlp_ratio)
+        self.downsample = nn.Identity() if before is None else RepViTDownsample(before, width, mlp_ratio)
         self.blocks = nn.Sequential(
             *[Block(width, mlp_ratio, rate, excites=i % 2 == 0) for i, rate in enumerate(rates)]
         )
@@ -146,7 +146,7 @@ class RepViTBody(nn.Module):
         before = (None, *config.widths)
         rates = torch.linspace(0, config.drop_path, sum(config.depths), device="cpu").split(config.depths)
         for i, width in enumerate(config.widths):
-            self.add_module(f"stages_{i}", Stage(before[i], width, config.mlp_ratio, rates[i].tolist()))
+            self.add_module(f"stages_{i}", RepViTStage(before[i], width, config.mlp_ratio, rates[i].tolist()))
 
     def stages(self) -> list[nn.Module]:
         """Return the stages in their order."""

@@ -1,6 +1,6 @@
 """The whole model: an image encoded once, any number of prompts answered on it.
 
-Legend: B images, P prompts an image, M masks, S side of the padded square input. Source: SAM, sec. 3.
+Legend: B images, P prompts per image, M masks, S side of the padded square input. Source: SAM, sec. 3.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from anymask.model.hiera import Hiera
 from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
 from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
+from anymask.model.mask_features import MaskRanker
 from anymask.model.plain_vit import PlainViTEncoder
 from anymask.model.prompt_encoder import PromptEncoder
 from anymask.model.pyramid import PyramidEncoder
-from anymask.model.ranker import MaskRanker
 from anymask.model.repvit import RepViT
 from anymask.model.tiny_vit import TinyViTEncoder
 from anymask.prompts import Prompts

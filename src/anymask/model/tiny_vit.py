@@ -7,7 +7,7 @@ adds SAM's neck.
 Everything runs channels-last: a 1×1 convolution is then a matrix product, and outside training every batch
 normalisation is folded into the convolution before it.
 
-Legend: B images or windows, H×W grid, C channels, N heads, L cells of a window, D channels a head.
+Legend: B images or windows, H×W grid, C channels, N heads, L cells of a window, D channels per head.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anymask.model.attention import join_windows, split_windows
 from anymask.model.config import TinyViTConfig
 from anymask.model.dense import Activation, Linear, drop_path, product
 from anymask.model.image_encoder import Neck
-from anymask.model.windows import join_windows, split_windows
 
 _EARLY_STAGE = 1  # whose output SAM-HQ's light model takes as early features
 
@@ -145,7 +145,7 @@ class AttentionBlock(nn.Module):
         return y
 
 
-class Downsample(nn.Module):
+class TinyDownsample(nn.Module):
     """Three convolutions from one stage's width to the next's, the middle one strided."""
 
     def __init__(self, width: int, out_width: int, stride: int) -> None:
@@ -160,10 +160,10 @@ class Downsample(nn.Module):
         return y
 
 
-class Stage(nn.Module):
+class TinyStage(nn.Module):
     """Blocks of one width, then the way down to the next stage, if there is one."""
 
-    def __init__(self, blocks: list[nn.Module], downsample: Downsample | None) -> None:
+    def __init__(self, blocks: list[nn.Module], downsample: TinyDownsample | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
@@ -175,7 +175,7 @@ class Stage(nn.Module):
         return x_BHWC if self.downsample is None else self.downsample(x_BHWC)
 
 
-class PatchEmbedding(nn.Module):
+class TinyPatchEmbedding(nn.Module):
     """Two strided convolutions, to stride 4."""
 
     def __init__(self, width: int) -> None:
@@ -194,7 +194,7 @@ class TinyViTEncoder(nn.Module):
     def __init__(self, config: TinyViTConfig, out_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.patch_embed = PatchEmbedding(config.widths[0])
+        self.patch_embed = TinyPatchEmbedding(config.widths[0])
         self.layers = nn.ModuleList(_stage(config, i) for i in range(len(config.widths)))
         self.neck = Neck(config.widths[-1], out_channels)
 
@@ -211,7 +211,7 @@ class TinyViTEncoder(nn.Module):
         return self.neck(x.permute(0, 3, 1, 2)), early
 
 
-def _stage(config: TinyViTConfig, index: int) -> Stage:
+def _stage(config: TinyViTConfig, index: int) -> TinyStage:
     width, depth, last = config.widths[index], config.depths[index], len(config.widths) - 1
     before, total = sum(config.depths[:index]), sum(config.depths)
     rates = [config.drop_path * (before + i) / max(1, total - 1) for i in range(depth)]
@@ -222,6 +222,6 @@ def _stage(config: TinyViTConfig, index: int) -> Stage:
         heads, window = config.num_heads[index], config.window_sizes[index]
         blocks = [AttentionBlock(width, heads, window, config.mlp_ratio, rate) for rate in rates]
     if index == last:
-        return Stage(blocks, None)
+        return TinyStage(blocks, None)
     stride = 1 if index == last - 1 else 2
-    return Stage(blocks, Downsample(width, config.widths[index + 1], stride))
+    return TinyStage(blocks, TinyDownsample(width, config.widths[index + 1], stride))

@@ -1,10 +1,10 @@
 """The two-way transformer: prompts' tokens and the image attend to each other.
 
-Legend: B images, P prompts an image, Q 1 (an image side that all prompts share) or P, T tokens, L image cells, C width.
-Source: SAM, app. A, "Lightweight mask decoder".
+Legend: B images, P prompts per image, Q 1 (an image side that all prompts share) or P, T tokens, L image cells, C
+width. Source: SAM, app. A, "Lightweight mask decoder".
 
 An image's side stays shared for as long as no prompt has changed it: its keys, values and queries for the first
-layer are projected once an image, never copied per prompt.
+layer are projected once per image, never copied per prompt.
 """
 
 from __future__ import annotations

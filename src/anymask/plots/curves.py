@@ -81,7 +81,7 @@ def iou_histograms(series: Mapping[str, Sequence[int]], *, title: str = "") -> b
 
 
 def bars_by_set(sets: Sequence[str], series: Mapping[str, Sequence[float]], *, label: str, title: str = "") -> bytes:
-    """Draw a number from 0 to 1 of each data set as a bar a model, as a PNG; the sets by the first model's number."""
+    """Draw a number from 0 to 1 of each data set as a bar per model, as a PNG; the sets by the first model's number."""
     figure = _figure(4.8, 0.9 + len(sets) * (0.13 + 0.11 * len(series)))
     axes = figure.subplots()
     order = np.argsort(next(iter(series.values())), kind="stable")
@@ -125,7 +125,7 @@ _BINS = 30
 
 def masks_per_image(counts: Shaped[np.ndarray, " n"]) -> bytes:
     """Draw how many images have how many masks."""
-    return _histogram(counts, "masks an image", "images")
+    return _histogram(counts, "masks per image", "images")
 
 
 def relative_sizes(sizes: Float[np.ndarray, " n"]) -> bytes:
@@ -167,7 +167,7 @@ _STILL = 0.01
 def retention(
     sets: Sequence[str], figures: Mapping[str, Sequence[tuple[float, float]]], *, num_new: int = 0, title: str = ""
 ) -> bytes:
-    """Draw figures from 0 to 1, each (before, after) of each set, as a PNG with a column a figure.
+    """Draw figures from 0 to 1, each (before, after) of each set, as a PNG with a column per figure.
 
     Green rises and red falls by more than 0.01. The first `num_new` sets are marked off as the new data. Raises
     InputError if a figure lacks a set, or matplotlib is missing.

@@ -21,7 +21,8 @@ _SUBPIXEL_BITS = 4
 
 
 def stroke_width(size: tuple[int, int]) -> float:
-    """Return the width in pixels of outlines on an image of `size` = (height, width): 1.5 up to 1000 pixels a side."""
+    """Return the width in pixels of outlines on an image of `size` = (height, width): 1.5 up to 1000 pixels per
+    side."""
     return max(1.5, max(size) * 1.5 / 1000)
 
 
@@ -50,7 +51,7 @@ def draw_everything(
     max_side: int = 2048,
     opacity: float = 0.45,
 ) -> UInt8[np.ndarray, "p q 3"]:
-    """Return a copy of at most `max_side` pixels a side with any number of stored masks on it.
+    """Return a copy of at most `max_side` pixels per side with any number of stored masks on it.
 
     A pixel has the tint of the smallest mask over it, and that mask hides the others' outlines within it: however
     many there are, the photograph stays visible. Only what is shown of a mask is decoded, one after the other.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from anymask.errors import InputError
 
 
-class Sample(NamedTuple):
+class SamplePhotograph(NamedTuple):
     """A sample photograph: its file, and a click that means one clear object."""
 
     file: str
@@ -20,11 +20,11 @@ class Sample(NamedTuple):
 
 
 SAMPLES = {
-    "coffee": Sample("coffee.jpg", (290, 130), "the cup"),
-    "cat": Sample("cat.jpg", (180, 60), "the cat"),
-    "rocket": Sample("rocket.jpg", (322, 260), "the rocket"),
-    "astronaut": Sample("astronaut.jpg", (200, 350), "the space suit"),
-    "camera": Sample("camera.jpg", (150, 330), "the man"),
+    "coffee": SamplePhotograph("coffee.jpg", (290, 130), "the cup"),
+    "cat": SamplePhotograph("cat.jpg", (180, 60), "the cat"),
+    "rocket": SamplePhotograph("rocket.jpg", (322, 260), "the rocket"),
+    "astronaut": SamplePhotograph("astronaut.jpg", (200, 350), "the space suit"),
+    "camera": SamplePhotograph("camera.jpg", (150, 330), "the man"),
 }
 
 

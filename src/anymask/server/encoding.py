@@ -1,4 +1,4 @@
-"""Embeddings: made by the worker once an image, kept in the cache, sent compactly."""
+"""Embeddings: made by the worker once per image, kept in the cache, sent compactly."""
 
 from __future__ import annotations
 

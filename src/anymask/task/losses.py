@@ -1,6 +1,6 @@
 """Losses of the promptable task: focal, dice and cross-entropy on masks, regression of their IoU.
 
-Shape legend: B images, P prompts an image, M candidate masks a prompt, H × W the grid of the logits. Every
+Shape legend: B images, P prompts per image, M candidate masks per prompt, H × W the grid of the logits. Every
 loss of a mask is a mean or a ratio over that mask's own pixels, so that neither the batch nor the number of
 prompts scales it.
 """
@@ -135,7 +135,7 @@ def mask_loss(
     """Loss of a round: the minimum over candidates of the weighted mask losses, plus the regression of IoU.
 
     Only the candidate of lowest mask loss is back-propagated (SAM, app. A). `candidates` marks those that
-    count (None: all; at least one a prompt), `valid` the pixels inside the image rather than its padding,
+    count (None: all; at least one per prompt), `valid` the pixels inside the image rather than its padding,
     `present` the prompts that are real; the scalars are means over the present prompts, and 0 where there are
     none. `others` are further right answers to each prompt and which of them there are: truth and others are
     then given to different candidates, in the way that costs least, and the others' losses count

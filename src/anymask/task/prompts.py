@@ -1,7 +1,7 @@
 """Prompts of the simulated annotator: how an interaction begins, and how a click corrects a prediction.
 
 All coordinates are pixels (x, y) of the padded model frame, a square of `image_size` pixels. Shape legend: B
-images, P prompts an image, N points a prompt.
+images, P prompts per image, N points per prompt.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rounds of interactive segmentation that a model is trained on (SAM, app. A, "Training algorithm").
 
 The task knows no model: it prompts whatever answers as a `PromptableDecoder`. Shape legend: B images, P
-prompts an image, M candidate masks a prompt.
+prompts per image, M candidate masks per prompt.
 """
 
 from __future__ import annotations

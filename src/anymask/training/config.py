@@ -202,7 +202,7 @@ def _at_least(config: Any, least: int, *names: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistilConfig:
-    """Whose embeddings an image encoder learns to give."""
+    """Whose embeddings per image encoder learns to give."""
 
     teacher: str = "anymask-s"
     """A model's name or file; its embedding has the width and stride of the model's that learns."""

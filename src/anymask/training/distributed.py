@@ -1,8 +1,8 @@
 """Many processes: who they are, what they exchange, and models whose parameters they share out.
 
 Processes are started by `torchrun`, which restarts all of them when one dies; a run then goes on from its last saved
-state, with as many processes as there are. Replicated models average their gradients once a step, after the last of the
-rounds' backward passes; torch's DistributedDataParallel, made for one forward and one backward pass, would do so in
+state, with as many processes as there are. Replicated models average their gradients once per step, after the last of
+the rounds' backward passes; torch's DistributedDataParallel, made for one forward and one backward pass, would do so in
 every round. Sharded models are FSDP2's.
 """
 

@@ -56,7 +56,7 @@ class Objective(Generic[M]):
     step: TrainStep[M]
 
 
-class Plan(Protocol):
+class LoopConfig(Protocol):
     """What the loop reads of a recipe."""
 
     @property
@@ -95,7 +95,9 @@ def new_state(recipe: Recipe, start: Sam | None = None, *, trained: str | None =
     return state_of(model, recipe)
 
 
-def state_of(model: M, recipe: Plan, *, forward_methods: tuple[str, ...] = ("encode", "decode")) -> TrainingState[M]:
+def state_of(
+    model: M, recipe: LoopConfig, *, forward_methods: tuple[str, ...] = ("encode", "decode")
+) -> TrainingState[M]:
     """Put a model on the recipe's device, with the recipe's optimiser and average, shared out if the recipe says so.
 
     `forward_methods` are the model's ways in (see `anymask.training.distributed.shard`).
@@ -127,7 +129,7 @@ def state_of(model: M, recipe: Plan, *, forward_methods: tuple[str, ...] = ("enc
 
 
 def run(
-    recipe: Plan,
+    recipe: LoopConfig,
     folder: Path,
     objective: Objective[M],
     *,
@@ -206,7 +208,7 @@ def averaged_model(state: TrainingState[M]) -> M:
 
 def _step(
     state: TrainingState[M],
-    recipe: Plan,
+    recipe: LoopConfig,
     stream: Iterator[Batch],
     train_step: TrainStep[M],
     skipped: Counter[str],

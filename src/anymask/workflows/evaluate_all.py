@@ -23,7 +23,7 @@ from anymask.evaluation import all_report
 from anymask.evaluation.all_report import Pictures
 from anymask.evaluation.coco.instances import InstanceResult, evaluate_instances
 from anymask.evaluation.coco.proposals import ProposalConfig, ProposalResult, evaluate_proposals, model_proposer
-from anymask.evaluation.coco.text_to_mask import TextConfig, TextResult, WordSegmenter, evaluate_text
+from anymask.evaluation.coco.text_to_mask import TextProtocolConfig, TextResult, WordSegmenter, evaluate_text
 from anymask.evaluation.coco.truth import CocoTruth
 from anymask.evaluation.edges.bsds import list_images
 from anymask.evaluation.edges.protocol import Detector, EdgeConfig, EdgeResult, evaluate_edges
@@ -124,7 +124,7 @@ def ask_all(
     prepare: WordSegmenter,
     answered_by: Mapping[str, str | float],
     truths: Mapping[str, TruthSet],
-    config: TextConfig,
+    config: TextProtocolConfig,
     output: Path | None,
     progress: Callable[[str, int, int], None],
 ) -> list[TextResult]:
@@ -353,8 +353,8 @@ def _part(config: SinglePointConfig) -> str:
     """Say which part of the data was taken."""
     if config.max_images is None and config.max_masks is None:
         return "all images and masks"
-    images = "all images" if config.max_images is None else f"up to {config.max_images} images a set"
-    masks = "all masks" if config.max_masks is None else f"up to {config.max_masks} masks an image"
+    images = "all images" if config.max_images is None else f"up to {config.max_images} images per set"
+    masks = "all masks" if config.max_masks is None else f"up to {config.max_masks} masks per image"
     return f"{images}, {masks}, drawn with seed {config.seed}"
 
 

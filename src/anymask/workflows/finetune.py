@@ -30,9 +30,8 @@ from anymask.model import Sam
 from anymask.plots.curves import retention
 from anymask.samples import SAMPLES, sample_path
 from anymask.training.cost.footprint import check_memory
-from anymask.training.finetuning.finetune import FinetuneConfig, Mode
+from anymask.training.finetuning.finetune import SHARES, FinetuneConfig, Mode, Trial, choose_share, mix
 from anymask.training.finetuning.finetune import finetune as tune
-from anymask.training.finetuning.mixing import SHARES, Trial, choose_share, mix
 
 _SCENES = "generated scenes"
 _SAMPLES = "bundled photographs"

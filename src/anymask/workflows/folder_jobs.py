@@ -23,7 +23,7 @@ _IDENTIFYING_BYTES = 1 << 16
 _MINE = ("_overlay.jpg", "_labels.png")
 
 
-class Format(StrEnum):
+class ResultFormat(StrEnum):
     """What can be written besides SA-1B's JSON."""
 
     sa1b = "sa1b"
@@ -43,9 +43,9 @@ class Job:
     image_id: int
     """Of the path and the file: the same in every run, and another where the file is another of the same name."""
 
-    def path(self, folder: Path, kind: Format) -> Path:
+    def path(self, folder: Path, kind: ResultFormat) -> Path:
         """Return where the image's file of that kind goes."""
-        ending = {Format.labels: "_labels.png", Format.overlay: "_overlay.jpg"}.get(kind, ".json")
+        ending = {ResultFormat.labels: "_labels.png", ResultFormat.overlay: "_overlay.jpg"}.get(kind, ".json")
         return folder / f"{self.stem}{ending}"
 
 
@@ -104,7 +104,7 @@ def check_earlier(folder: Path, jobs: Sequence[Job], settings: Mapping[str, Any]
     """
     path = folder / RUN_FILE
     if not path.exists():
-        foreign = next((file for job in jobs if (file := job.path(folder, Format.sa1b)).exists()), None)
+        foreign = next((file for job in jobs if (file := job.path(folder, ResultFormat.sa1b)).exists()), None)
         if foreign is not None:
             raise OutputError(
                 f"{foreign}: is there already, and of no run; give another -o, or --overwrite to replace it"
@@ -125,11 +125,11 @@ def begin(folder: Path, jobs: Sequence[Job], settings: Mapping[str, Any], *, ove
     from anymask.data.files import make_folder, remove_abandoned, write_text_atomic
 
     make_folder(folder)
-    for place in {job.path(folder, Format.sa1b).parent for job in jobs}:
+    for place in {job.path(folder, ResultFormat.sa1b).parent for job in jobs}:
         remove_abandoned(place)
     if overwrite:
         # The JSONs first: without them nothing else counts, should this be interrupted.
-        for kind in (Format.sa1b, Format.labels, Format.overlay):
+        for kind in (ResultFormat.sa1b, ResultFormat.labels, ResultFormat.overlay):
             for job in jobs:
                 job.path(folder, kind).unlink(missing_ok=True)
     write_text_atomic(folder / RUN_FILE, json.dumps(settings, indent=1) + "\n")
@@ -147,9 +147,9 @@ def read_document(path: Path, job: Job) -> dict[str, Any] | None:
     return document if sound else None
 
 
-def missing(folder: Path, job: Job, formats: Sequence[Format]) -> list[Format]:
+def missing(folder: Path, job: Job, formats: Sequence[ResultFormat]) -> list[ResultFormat]:
     """Return which of an image's files are not there, or cannot be opened."""
-    wanted = [kind for kind in (Format.labels, Format.overlay) if kind in formats]
+    wanted = [kind for kind in (ResultFormat.labels, ResultFormat.overlay) if kind in formats]
     return [kind for kind in wanted if not _is_image(job.path(folder, kind))]
 
 
@@ -170,7 +170,7 @@ def write_dataset(folder: Path, jobs: Sequence[Job]) -> tuple[int, int]:
 
     def images() -> Iterator[CocoImage]:
         for job in jobs:
-            document = read_document(job.path(folder, Format.sa1b), job)
+            document = read_document(job.path(folder, ResultFormat.sa1b), job)
             if document is not None:
                 width, height = document["image"]["width"], document["image"]["height"]
                 yield CocoImage(

@@ -28,13 +28,13 @@ from anymask.errors import ImageError, InputError, OutputError
 from anymask.inference import AutomaticMasks, AutomaticOptions, MaskRecord, TiledMasks, load
 from anymask.inference.answers import read
 from anymask.inference.automatic.label_maps import Labels, OnTop, label_map
-from anymask.inference.automatic.record import sa1b_annotation
+from anymask.inference.automatic.masks import sa1b_annotation
 from anymask.inference.automatic.tree import build_tree
 from anymask.model import Sam
 from anymask.plots import draw_everything, palette
 from anymask.workflows.folder_jobs import (
-    Format,
     Job,
+    ResultFormat,
     begin,
     check_earlier,
     list_jobs,
@@ -153,11 +153,11 @@ def segment_folder(
     return run.run(loaded, options, name=name, batch_size=batch_size, progress=progress)
 
 
-def _formats(names: Sequence[str]) -> tuple[Format, ...]:
+def _formats(names: Sequence[str]) -> tuple[ResultFormat, ...]:
     try:
-        return tuple(Format(name) for name in names)
+        return tuple(ResultFormat(name) for name in names)
     except ValueError as error:
-        raise InputError(f"{error}; the formats are {', '.join(Format)}") from error
+        raise InputError(f"{error}; the formats are {', '.join(ResultFormat)}") from error
 
 
 def tiling(tile: int | None, overlap: int | None) -> dict[str, int]:
@@ -184,7 +184,7 @@ class FolderRun:
     output: Path
     is_folder: bool
     """Whether a folder was given: of a lone image, that it cannot be read is an error."""
-    formats: tuple[Format, ...] = ()
+    formats: tuple[ResultFormat, ...] = ()
     tree: bool = False
     on_top: OnTop = "small"
     cover: bool = False
@@ -223,7 +223,7 @@ class FolderRun:
         result = self._result
         if result.failed and not self.is_folder:
             raise ImageError(result.failed[0]["error"])
-        if Format.coco in self.formats and result.made + result.found:
+        if ResultFormat.coco in self.formats and result.made + result.found:
             write_dataset(self.output, self.jobs)
         result.seconds = round(time.perf_counter() - start, 3)
         return result
@@ -252,7 +252,7 @@ class FolderRun:
             return list(self.jobs), []
         unmade, undrawn = [], []
         for job in self.jobs:
-            if read_document(job.path(self.output, Format.sa1b), job) is None:
+            if read_document(job.path(self.output, ResultFormat.sa1b), job) is None:
                 unmade.append(job)
             elif missing(self.output, job, self.formats):
                 undrawn.append(job)
@@ -263,7 +263,7 @@ class FolderRun:
     def _draw_known(self, jobs: Sequence[Job]) -> None:
         """Draw what is missing of images whose masks are there."""
         for job, pixels in self._readable(jobs):
-            document = read_document(job.path(self.output, Format.sa1b), job)
+            document = read_document(job.path(self.output, ResultFormat.sa1b), job)
             assert document is not None  # or the image would be among the unmade
             self._draw(job, pixels, document["annotations"])
             self._result.found += 1
@@ -275,7 +275,7 @@ class FolderRun:
         for records in answer(self._noting(asked, self._readable(jobs))):
             job, pixels = asked.popleft()
             annotations = annotations_of(records, tree=self.tree)
-            path = job.path(self.output, Format.sa1b)
+            path = job.path(self.output, ResultFormat.sa1b)
             make_folder(path.parent)
             size = (pixels.shape[0], pixels.shape[1])
             write_bytes_atomic(path, pair_document(job.image_id, size, Path(job.file_name).name, annotations))
@@ -313,13 +313,13 @@ class FolderRun:
         """Write the label map and the overlay, whichever of them is wanted and missing."""
         kinds = missing(self.output, job, self.formats)
         masks = [annotation["segmentation"] for annotation in annotations]
-        if Format.labels in kinds:
+        if ResultFormat.labels in kinds:
             scores = [annotation["predicted_iou"] for annotation in annotations]
             size = (pixels.shape[0], pixels.shape[1])
             labels = label_map(masks, size, scores=scores, on_top=self.on_top, cover=self.cover)
-            write_bytes_atomic(job.path(self.output, Format.labels), encode_labels(labels, len(masks)))
-        if Format.overlay in kinds:
-            write_image_atomic(job.path(self.output, Format.overlay), draw_everything(pixels, masks), quality=90)
+            write_bytes_atomic(job.path(self.output, ResultFormat.labels), encode_labels(labels, len(masks)))
+        if ResultFormat.overlay in kinds:
+            write_image_atomic(job.path(self.output, ResultFormat.overlay), draw_everything(pixels, masks), quality=90)
 
     def _tell(self, tile: tuple[int, int] | None = None) -> None:
         if self._progress is not None:

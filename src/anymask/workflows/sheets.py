@@ -1,6 +1,6 @@
 """Contact sheets of training: what the model sees, and what it answers.
 
-Frame: the padded model frame. Legend: B images, P masks an image, G grid of the masks.
+Frame: the padded model frame. Legend: B images, P masks per image, G grid of the masks.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from anymask.errors import DataError, InputError, PromptError
 from anymask.evaluation.coco.report import text_to_dict, text_to_markdown
-from anymask.evaluation.coco.text_to_mask import Named, TextConfig, evaluate_text
+from anymask.evaluation.coco.text_to_mask import Named, TextProtocolConfig, evaluate_text
 from anymask.evaluation.coco.truth import CocoTruth, TruthSet
 from anymask.evaluation.result_log import ResultLog
 from anymask.evaluation.sampling import open_truths
@@ -204,7 +204,7 @@ def test_words_that_cannot_be_read_find_nothing_and_are_counted(tmp_path: Path) 
                 raise PromptError("too long")
             return super().one(phrase)
 
-    result = evaluate_text(Strict({}, None), "things", CocoTruth.open(path), TextConfig(max_images=8))
+    result = evaluate_text(Strict({}, None), "things", CocoTruth.open(path), TextProtocolConfig(max_images=8))
     (reason,) = result.left_out
     assert "too long to be read" in reason and 0 < result.left_out[reason] < result.num_phrases
     assert result.num_images == 8 and reason in text_to_markdown([result])
@@ -214,13 +214,13 @@ def test_phrases_come_from_names_by_a_template(tmp_path: Path) -> None:
     path = _write(tmp_path, 0)
     known = Known({}, None)
     known.several = lambda phrases: None  # type: ignore[method-assign, assignment]
-    evaluate_text(known, "things", CocoTruth.open(path), TextConfig(template="a photo of a {}"))
+    evaluate_text(known, "things", CocoTruth.open(path), TextProtocolConfig(template="a photo of a {}"))
     assert {phrase for _, phrase in known.asked} == {f"a photo of a {n}" for n in ("cup", "tea spoon", "a plate")}
     for template in ("thing", "{} and {}"):
         with pytest.raises(InputError, match="must hold"):
-            TextConfig(template=template)
+            TextProtocolConfig(template=template)
     with pytest.raises(InputError, match="max_images"):
-        TextConfig(max_images=0)
+        TextProtocolConfig(max_images=0)
 
 
 def test_classes_need_names_and_different_ones(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from anymask.inference.resize import upsample_logits
 from anymask.model import Prompts, Sam
 
 LOWERED = {"pred_iou_thresh": 0.5, "stability_score_thresh": 0.5}
-"""At 64 samples a side a small disc's edge is a large part of it."""
+"""At 64 samples per side a small disc's edge is a large part of it."""
 
 
 def disc(radius: float) -> np.ndarray:

@@ -65,7 +65,7 @@ import anymask
 from anymask.inference import answers
 
 def quickly(image, size):
-    # Pillow's own copies of the image, of four bytes a pixel, are no part of what is measured.
+    # Pillow's own copies of the image, of four bytes per pixel, are no part of what is measured.
     rows, columns = (np.linspace(0, side - 1, new).astype(int) for side, new in zip(image.shape, size))
     return image[rows[:, None], columns]
 

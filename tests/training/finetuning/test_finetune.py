@@ -20,9 +20,15 @@ from anymask.training.config import OptimConfig, RunConfig
 from anymask.training.cost import footprint
 from anymask.training.finetuning import embedded
 from anymask.training.finetuning.embedded import EmbeddedStream, EmbeddedViews, plan_views, view_bytes
-from anymask.training.finetuning.finetune import FinetuneConfig, finetune, steps_within, without_encoder
+from anymask.training.finetuning.finetune import (
+    FinetuneConfig,
+    choose_share,
+    finetune,
+    mix,
+    steps_within,
+    without_encoder,
+)
 from anymask.training.finetuning.lora import LoraConfig, add_lora, merge_lora
-from anymask.training.finetuning.mixing import choose_share, mix
 from anymask.training.strict_toml import read_strictly
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "finetune.toml"

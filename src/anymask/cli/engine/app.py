@@ -47,7 +47,7 @@ class Split(StrEnum):
     held_out = "held-out"
 
 
-class Format(StrEnum):
+class ImportFormat(StrEnum):
     """What can be imported."""
 
     coco = "coco"
@@ -123,7 +123,7 @@ def settings(
 @app.command("import", epilog="Example: anymask engine import herbarium coco annotations.json --images photographs")
 def import_(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")],
-    kind: Annotated[Format, typer.Argument(metavar="FORMAT", help="coco, sa1b, labelme, masks or images.")],
+    kind: Annotated[ImportFormat, typer.Argument(metavar="FORMAT", help="coco, sa1b, labelme, masks or images.")],
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a tar, a folder, or an address of images.")],
     images: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Of a COCO file's images; the file's own by default.")
@@ -171,8 +171,8 @@ def _described(found: dict[str, Any]) -> str:
         queue = ", ".join(f"{count} {state}" for state, count in sorted(found["queues"].get(kind, {}).items()))
         if queue:
             lines.append(
-                f"{kind:<15} {queue}; {numbers['masks_per_image']} masks an image, {numbers['seconds_per_mask']} s and "
-                f"{numbers['clicks_per_mask']} clicks a mask, {numbers['by_hand']:.0%} by hand"
+                f"{kind:<15} {queue}; {numbers['masks_per_image']} masks per image, {numbers['seconds_per_mask']} s "
+                f"and {numbers['clicks_per_mask']} clicks per mask, {numbers['by_hand']:.0%} by hand"
             )
     for kind, people in found["people"].items():
         lines += [f"{name} ({kind}): {_made(numbers)}" for name, numbers in people.items()]

@@ -221,7 +221,7 @@ def _auto_on_ray(
     sizes: tuple[int, int, float],
     as_json: bool,
 ) -> None:
-    """Make shards on a cluster; `sizes` are images a shard, workers, and GPUs for each."""
+    """Make shards on a cluster; `sizes` are images per shard, workers, and GPUs for each."""
     from anymask.engine.ray_shards import annotate_on_ray, plan_shards
 
     per_shard, workers, gpus = sizes
@@ -242,8 +242,8 @@ def _auto_on_ray(
 
 def _stage_line(found: dict[str, Any]) -> str:
     return (
-        f"done     {found['images']} images, {found['masks_per_image']} masks an image, {found['seconds_per_mask']} s "
-        f"and {found['clicks_per_mask']} clicks a mask, {found['by_hand']:.0%} by hand"
+        f"done     {found['images']} images, {found['masks_per_image']} masks per image, {found['seconds_per_mask']} s "
+        f"and {found['clicks_per_mask']} clicks per mask, {found['by_hand']:.0%} by hand"
     )
 
 

@@ -40,7 +40,7 @@ def edges(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Take the first N images only.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processes that match edges; by default one a core.")
+        int | None, typer.Option(min=1, metavar="N", help="Processes that match edges; by default one per core.")
     ] = None,
     device: Device = "auto",
     as_json: Annotated[

@@ -31,8 +31,8 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="Where results go; a run that was stopped goes on there."),
 ]
-MaxImages = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N images a data set; by default all.")]
-MaxMasks = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N masks an image; by default all.")]
+MaxImages = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N images per data set; by default all.")]
+MaxMasks = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N masks per image; by default all.")]
 Seed = Annotated[int, typer.Option(help="Which part of the data is drawn.")]
 Plain = Annotated[
     bool,

@@ -38,7 +38,7 @@ def make_sheet(
     from anymask.data.files import make_folder, write_text_atomic
     from anymask.data.open import open_sets
     from anymask.evaluation.examples import draw_examples
-    from anymask.evaluation.rating import MIN_SIDE, Item, sheet
+    from anymask.evaluation.rating import MIN_SIDE, RatedMask, sheet
     from anymask.evaluation.single_point import ModelSegmenter
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluation_pictures import draw_panel
@@ -52,9 +52,9 @@ def make_sheet(
         seen = sets(channels_of(loaded))
         for example in draw_examples(ModelSegmenter(loaded), label, seen, max_masks, MIN_SIDE**2, seed):
             subject = f"{example.set_name} {example.point[0]},{example.point[1]} {example.image.shape}"
-            items.append(Item(picture=draw_panel(example, example.masks[label]), method=label, subject=subject))
+            items.append(RatedMask(picture=draw_panel(example, example.masks[label]), method=label, subject=subject))
             if label == next(iter(names)):
-                items.append(Item(picture=draw_panel(example, example.truth), method="annotated", subject=subject))
+                items.append(RatedMask(picture=draw_panel(example, example.truth), method="annotated", subject=subject))
     page, key = sheet(items, name=output.resolve().name, rng=np.random.default_rng(seed))
     make_folder(output)
     write_text_atomic(output / "sheet.html", page)

@@ -61,14 +61,14 @@ def text(
 ) -> None:
     """Measure masks for the names of the classes in files of COCO's or LVIS' layout: IoU a phrase, hits, AP."""
     from anymask.evaluation.coco import report as coco_report
-    from anymask.evaluation.coco.text_to_mask import TextConfig
+    from anymask.evaluation.coco.text_to_mask import TextProtocolConfig
     from anymask.evaluation.sampling import open_truths
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluate_all import ask_all
 
     if output is not None:
         check_folder(output)
-    config = TextConfig(template=template, max_images=max_images, seed=seed)
+    config = TextProtocolConfig(template=template, max_images=max_images, seed=seed)
     loaded, label = open_named(model, offline=offline, device=device)
     truths = open_truths(data, images=images, channels=channels_of(loaded))
     prepare, way = _segmenter(loaded, detector, clip, threshold)

@@ -30,7 +30,7 @@ from anymask.data.readers.coco_document import (
     read_document,
 )
 from anymask.data.readers.file_names import FileIndex
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, fingerprint, sample_indices
+from anymask.data.sample import AnnotatedMask, ImageAnnotations, Sample, fingerprint, sample_indices
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import polygons, rle
 
@@ -113,7 +113,7 @@ class CocoFiles:
         """Return what changes where the images or their masks do."""
         return fingerprint(self.path, [self._path(image) for image in self._images], stated(self.channels))
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return what the file says of an image; raises DataError or ImageError."""
         image = self._images[index]
         size = image.size or self._size(image)
@@ -135,7 +135,7 @@ class CocoFiles:
                     area=entry.area,
                 )
             )
-        return Annotations(size=size, masks=masks, left_out=dict(left_out))
+        return ImageAnnotations(size=size, masks=masks, left_out=dict(left_out))
 
     def read(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """Decode an image; raises ImageError, or DataError where it is missing or of another size than stated."""

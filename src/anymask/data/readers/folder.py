@@ -19,7 +19,7 @@ from anymask.data.channels import ChannelMapping, read_bands, read_mapped, state
 from anymask.data.images import read_header
 from anymask.data.listing import list_images
 from anymask.data.readers.mask_pictures import read_map, read_separate
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, fingerprint
+from anymask.data.sample import AnnotatedMask, ImageAnnotations, Sample, fingerprint
 from anymask.errors import DataError
 from anymask.geometry import rle
 
@@ -86,16 +86,16 @@ class FolderFiles:
         read = read_separate if beside.is_dir() else read_map
         return Sample(key=str(path), image=image, masks=read(beside, size, max_masks, rng))
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return an image's masks; raises DataError or ImageError, as `sample`."""
         path, beside = self._pairs[index]
         height, width = read_header(path).size if self.channels is None else read_bands(path).shape[:2]
         size = (height, width)
         if beside is None:
-            return Annotations(size=size, masks=[])
+            return ImageAnnotations(size=size, masks=[])
         masks = (read_separate if beside.is_dir() else read_map)(beside, size)
         stored = enumerate(rle.encode_many(masks))
-        return Annotations(size=size, masks=[AnnotatedMask(id=f"mask-{n}", rle=mask) for n, mask in stored])
+        return ImageAnnotations(size=size, masks=[AnnotatedMask(id=f"mask-{n}", rle=mask) for n, mask in stored])
 
 
 def _pairs(folder: Path, elsewhere: Path | None, unlabelled: bool) -> list[tuple[Path, Path | None]]:

@@ -24,7 +24,7 @@ from anymask.data.images import read_header, read_image
 from anymask.data.json_files import as_whole, read_json
 from anymask.data.listing import is_hidden, list_images
 from anymask.data.readers.file_names import FileIndex
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, fingerprint, sample_indices
+from anymask.data.sample import AnnotatedMask, ImageAnnotations, Sample, fingerprint, sample_indices
 from anymask.errors import AnymaskError, DataError
 from anymask.geometry import polygons, rle
 
@@ -99,11 +99,11 @@ class LabelMeFiles:
         paths = [[document.path, document.image or ""] for document in self._documents]
         return fingerprint(paths, stated(self.channels))
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return the regions of an image's file; raises DataError or ImageError."""
         document, values, size = self._open(index)
         masks, left_out = _masks(document.path, values["shapes"], size)
-        return Annotations(size=size, masks=masks, left_out=left_out)
+        return ImageAnnotations(size=size, masks=masks, left_out=left_out)
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
         """Decode an image and its masks, or `max_masks` of them drawn at random; raises DataError or ImageError."""

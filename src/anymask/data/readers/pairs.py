@@ -18,7 +18,7 @@ from anymask.data.channels import ChannelMapping, read_bands, read_mapped, state
 from anymask.data.images import read_header, read_image
 from anymask.data.json_files import as_number, parse_json
 from anymask.data.listing import list_images
-from anymask.data.sample import AnnotatedMask, Annotations, Sample, Skipped, fingerprint, sample_indices
+from anymask.data.sample import AnnotatedMask, ImageAnnotations, Sample, Skipped, fingerprint, sample_indices
 from anymask.errors import DataError
 from anymask.geometry import polygons, rle
 
@@ -68,13 +68,13 @@ class PairFiles:
         """Return what changes where the images or their masks do."""
         return fingerprint(self._pairs, stated(self.channels))
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return what the JSON says of the image; raises DataError or ImageError."""
         image, document = self._pairs[index]
         size = read_header(image).size if self.channels is None else read_bands(image).shape[:2]
         size = (size[0], size[1])
         if document is None:
-            return Annotations(size=size, masks=[])
+            return ImageAnnotations(size=size, masks=[])
         return read_annotations(document, _read(document), size)
 
     def sample(self, index: int, *, max_masks: int | None = None, rng: np.random.Generator | None = None) -> Sample:
@@ -136,7 +136,7 @@ def parse_sample(
     return Sample(key=key, image=pixels, masks=np.stack(masks), levels=levels, parents=parents)
 
 
-def read_annotations(name: str | Path, json_bytes: bytes, size: tuple[int, int]) -> Annotations:
+def read_annotations(name: str | Path, json_bytes: bytes, size: tuple[int, int]) -> ImageAnnotations:
     """Return all masks of a pair's JSON for an image of `size`; an empty list is no fault.
 
     Annotations that cannot be used are left out. Raises DataError where the JSON is none of SA-1B's, where its image is
@@ -162,7 +162,7 @@ def read_annotations(name: str | Path, json_bytes: bytes, size: tuple[int, int])
     if faults and not found:
         raise faults[0]
     left_out = {"malformed or of another size than their image": len(faults), "empty": empty}
-    return Annotations(size=size, masks=list(found.values()), left_out={k: n for k, n in left_out.items() if n})
+    return ImageAnnotations(size=size, masks=list(found.values()), left_out={k: n for k, n in left_out.items() if n})
 
 
 def _entries(key: str, json_bytes: bytes) -> list[Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from anymask.data.files import cache_folder
 from anymask.data.images import read_header
 from anymask.data.listing import IMAGE_SUFFIXES
 from anymask.data.readers.pairs import parse_sample, read_annotations
-from anymask.data.sample import Annotations, Sample, Skipped, fingerprint
+from anymask.data.sample import ImageAnnotations, Sample, Skipped, fingerprint
 from anymask.data.tar_access import LocalTar, Range, RemoteTar, kept_index, read_index, tar_place, write_index
 from anymask.errors import AnymaskError, DataError
 
@@ -100,11 +100,11 @@ class TarFiles:
         options: dict[str, Any] = {"cache": self.cache, "left_out": self.left_out}
         return parse_sample(self.key(index), *pair, max_masks=max_masks, rng=rng, **options)
 
-    def annotations(self, index: int) -> Annotations:
+    def annotations(self, index: int) -> ImageAnnotations:
         """Return what the JSON says of the image; none where there is no JSON. Raises DataError or ImageError."""
         size = read_header(self.image_bytes(index)).size
         if self._members[index].json is None:
-            return Annotations(size=size, masks=[])
+            return ImageAnnotations(size=size, masks=[])
         return read_annotations(f"{self.key(index)}.json", self.json_bytes(index), size)
 
 

@@ -30,7 +30,7 @@ class Hierarchy:
     `leaf_of` (h, w) gives each pixel's leaf in the order of a walk through the tree, so that node i holds the leaves
     `first[i]` to `last[i]` - 1. `birth` and `death` are the costs at which a node was made and used up, infinite for
     the root; `parent` is the node it was joined into, `heir` its larger child, -1 for none. Leaves meet along `edges`
-    (e, 2): `length` in pairs of pixels and, a row a scale, the sum of `strength` over these pairs, as a difference of
+    (e, 2): `length` in pairs of pixels and, a row per scale, the sum of `strength` over these pairs, as a difference of
     colour, and how many of them are `weak`.
     """
 

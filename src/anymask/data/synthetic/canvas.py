@@ -116,7 +116,7 @@ class Canvas:
     def _edges(self) -> tuple[Int16[np.ndarray, "e 2"], Bool[np.ndarray, " e"]]:
         """The owners on both sides of each change of owner along rows and columns, and whether the paint changes too.
 
-        It does if colours a pixel and a half to either side differ by a twentieth of the brightness and a little.
+        It does if colours per pixel and a half to either side differ by a twentieth of the brightness and a little.
         """
         picture = np.clip(self.image, 0, 255)
         pairs, shown = [], []

@@ -2,7 +2,7 @@
 
 As in FCOS (Tian et al., 2019), each cell of the embedding says whether it lies in the middle of an object and how far
 the object's sides are; of several objects the smallest is meant. Convolutions of growing dilation let a cell see as far
-as that. Legend: B images, C channels, G cells a side.
+as that. Legend: B images, C channels, G cells per side.
 """
 
 from __future__ import annotations

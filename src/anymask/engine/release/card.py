@@ -15,7 +15,7 @@ _LAYOUTS = {
     "sa1b": "`sa1b/<split>/sa_*.tar`: an image and its JSON beside each other, as SA-1B has them",
     "webdataset": "`webdataset/<split>-*.tar`: the same pairs as shards of WebDataset",
     "coco": "`coco/<split>.json`: one COCO file a split, masks as run lengths",
-    "parquet": "`parquet/<split>.parquet`: a row a mask",
+    "parquet": "`parquet/<split>.parquet`: a row per mask",
     "yolo": "`yolo/data.yaml`, and `yolo/images/<split>` with outlines in `yolo/labels/<split>`, as YOLO has them",
     "labels": "`labels/<split>/images` with a label map each in `labels/<split>/masks`: 0 is nothing, others a mask",
     "labelme": "`labelme/<split>`: an image and LabelMe's JSON beside each other",
@@ -50,7 +50,7 @@ def _plots(folder: Path, measures: Measures) -> list[tuple[str, str]]:
 
     try:
         drawn = {
-            "masks an image": ("masks-per-image.png", dataset.masks_per_image(np.array(measures.counts))),
+            "masks per image": ("masks-per-image.png", dataset.masks_per_image(np.array(measures.counts))),
             "sizes of masks": ("sizes.png", dataset.relative_sizes(np.array(measures.sizes))),
             "concavity of masks": ("concavity.png", dataset.concavities(np.array(measures.concavities))),
             "where masks lie": ("centres.png", dataset.centre_map(measures.centres)),

@@ -17,9 +17,8 @@ from anymask.engine.stages import AUTOMATIC
 from anymask.engine.stages.queue import enqueue
 from anymask.engine.store import Annotation, Change, Outcome, Project, Provenance, Put, StoredImage
 from anymask.geometry import rle
-from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord
 from anymask.inference.automatic.options import AutomaticOptions
-from anymask.inference.automatic.record import MaskRecord
 
 SAME_IOU = 0.7
 """A mask that overlaps one which is there already by more than this is the same object."""

@@ -1,4 +1,4 @@
-"""What came of finished jobs, and the statistics that follow: seconds and clicks a mask, masks an image."""
+"""What came of finished jobs, and the statistics that follow: seconds and clicks per mask, masks per image."""
 
 from __future__ import annotations
 

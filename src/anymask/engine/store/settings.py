@@ -30,7 +30,7 @@ class EngineSettings:
     Raises InputError for a value that makes no sense.
     """
 
-    mask_seconds: float = _setting(30.0, "An annotator is asked to move on once a mask takes longer.")
+    mask_seconds: float = _setting(30.0, "An annotator is asked to move on once per mask takes longer.")
     image_seconds: float = _setting(
         0.0, "An annotator is asked to move on once a whole image takes longer; 0 sets no limit."
     )

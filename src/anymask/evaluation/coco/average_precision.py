@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from anymask.evaluation.coco.matching import AREAS, THRESHOLDS, iou, match, outside
-from anymask.evaluation.coco.truth import Truth
+from anymask.evaluation.coco.truth import ImageTruth
 from anymask.geometry import rle
 
 MAX_COCO = 100
@@ -52,7 +52,7 @@ class PrecisionScores:
     ap_frequent: float | None = None
 
 
-def judge(detections: Sequence[Scored], truth: Truth) -> dict[str, Any]:
+def judge(detections: Sequence[Scored], truth: ImageTruth) -> dict[str, Any]:
     """Match an image's detections category by category; return what is to be kept, in values that JSON holds.
 
     On LVIS (`truth.negative` is known) detections of categories of which nothing is known are left out.
@@ -73,7 +73,7 @@ def judge(detections: Sequence[Scored], truth: Truth) -> dict[str, Any]:
     return kept
 
 
-def _judge_category(detections: Sequence[Scored], truth: Truth, category: int) -> dict[str, Any]:
+def _judge_category(detections: Sequence[Scored], truth: ImageTruth, category: int) -> dict[str, Any]:
     members = np.flatnonzero(truth.categories == category)
     crowd = truth.crowd[members]
     ious = iou([d.mask for d in detections], [truth.masks[index] for index in members.tolist()], crowd)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int, UInt8
 from anymask.data.sample import Skipped
 from anymask.errors import InputError
 from anymask.evaluation.coco.matching import AREAS, THRESHOLDS, iou, match, outside
-from anymask.evaluation.coco.truth import Truth, TruthSet
+from anymask.evaluation.coco.truth import ImageTruth, TruthSet
 from anymask.evaluation.result_log import ResultLog, measured
 from anymask.evaluation.sampling import draw_images, seeded
 from anymask.geometry.rle import RLE
@@ -92,7 +92,7 @@ class RecallCounts:
 
 
 def count_found(
-    proposals: Proposals, truth: Truth, frequency: Mapping[int, str], limits: Sequence[int]
+    proposals: Proposals, truth: ImageTruth, frequency: Mapping[int, str], limits: Sequence[int]
 ) -> RecallCounts:
     """Count what the best proposals of an image find; truths out of a range are there to be found, but do not count."""
     order = np.argsort(-np.asarray(proposals.scores, np.float64), kind="stable")[: max(limits)]
@@ -104,7 +104,7 @@ def count_found(
     return RecallCounts(truths=(~ignored).sum(axis=1), found=counts.astype(np.int64))
 
 
-def _ignored(truth: Truth, frequency: Mapping[int, str]) -> Bool[np.ndarray, "r g"]:
+def _ignored(truth: ImageTruth, frequency: Mapping[int, str]) -> Bool[np.ndarray, "r g"]:
     kinds = np.array([frequency.get(category, "") for category in truth.categories.tolist()], "U1")
     elsewhere = [kinds != letter for letter in FREQUENCIES.values()]
     return np.asarray(np.concatenate([outside(truth.areas), elsewhere]) | truth.crowd)

@@ -74,19 +74,19 @@ def text_to_dict(results: Sequence[TextResult]) -> dict[str, Any]:
 
 
 def proposals_to_markdown(results: Sequence[ProposalResult]) -> str:
-    """Return a table of a row a data set, the published rows below, a note on what differs."""
+    """Return a table of a row per data set, the published rows below, a note on what differs."""
     header, rows, published = proposal_rows(results)
     return "\n".join([table(header, [*rows, *published]), "", *_losses(results), PROPOSALS_NOTE]) + "\n"
 
 
 def instances_to_markdown(results: Sequence[InstanceResult]) -> str:
-    """Return a table of a row a data set, the published rows below, a note on what differs."""
+    """Return a table of a row per data set, the published rows below, a note on what differs."""
     header, rows, published = instance_rows(results)
     return "\n".join([table(header, [*rows, *published]), "", *_losses(results), INSTANCES_NOTE]) + "\n"
 
 
 def text_to_markdown(results: Sequence[TextResult]) -> str:
-    """Return a table of a row a data set, and a note on what was measured."""
+    """Return a table of a row per data set, and a note on what was measured."""
     return "\n".join([table(*text_rows(results)), "", *_losses(results), TEXT_NOTE]) + "\n"
 
 
@@ -95,7 +95,7 @@ Rows = tuple[list[str], list[list[str]], list[list[str]]]
 
 
 def proposal_rows(results: Sequence[ProposalResult]) -> Rows:
-    """Return a row a data set; ranges of which nothing is annotated anywhere are left out."""
+    """Return a row per data set; ranges of which nothing is annotated anywhere are left out."""
     limits = list(results[0].recall["all"])
     shown = [r for r in RANGES[1:] if any(result.recall[r][limits[-1]] is not None for result in results)]
     header = ["set", "images", "masks", *(f"AR@{limit}" for limit in limits), *(_SHORT[r] for r in shown)]
@@ -115,7 +115,7 @@ def proposal_rows(results: Sequence[ProposalResult]) -> Rows:
 
 
 def instance_rows(results: Sequence[InstanceResult]) -> Rows:
-    """Return a row a data set; figures that no set has are left out."""
+    """Return a row per data set; figures that no set has are left out."""
     names = [field.name for field in dataclasses.fields(results[0].scores)]
     names = [n for n in names if any(getattr(r.scores, n) is not None for r in results)] or ["ap"]
     header = ["set", "images", "boxes", *(_heading(name) for name in names)]
@@ -134,7 +134,7 @@ def instance_rows(results: Sequence[InstanceResult]) -> Rows:
 
 
 def text_rows(results: Sequence[TextResult]) -> tuple[list[str], list[list[str]]]:
-    """Return a header and a row a data set; AP where any of them has it."""
+    """Return a header and a row per data set; AP where any of them has it."""
     precisions = ["ap", "ap50", "ap75"] if any(result.scores is not None for result in results) else []
     header = ["set", "images", "phrases", "IoU", "hits", "chance", "union", *(_heading(name) for name in precisions)]
     rows = [
@@ -176,7 +176,7 @@ def _plain(protocol: str, results: Results) -> dict[str, Any]:
 
 
 def _losses(results: Results) -> list[str]:
-    """Say what could not be used, a line a data set that had such."""
+    """Say what could not be used, a line per data set that had such."""
     lines = []
     for result in results:
         parts = [f"{result.num_skipped} images"] if result.num_skipped else []

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from anymask.data.sample import Skipped
 from anymask.errors import DataError, InputError, PromptError
 from anymask.evaluation.coco.average_precision import PrecisionScores, PrecisionTally, Scored, judge
-from anymask.evaluation.coco.truth import Truth, TruthSet
+from anymask.evaluation.coco.truth import ImageTruth, TruthSet
 from anymask.evaluation.result_log import ResultLog, measured
 from anymask.evaluation.sampling import draw_images, seeded
 from anymask.geometry import rle
@@ -29,7 +29,7 @@ HIT = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextConfig:
+class TextProtocolConfig:
     """How names become phrases, and on how many images, drawn by `seed`; None takes all."""
 
     template: str = "{}"
@@ -101,7 +101,7 @@ def evaluate_text(
     prepare: WordSegmenter,
     name: str,
     truths: TruthSet,
-    config: TextConfig | None = None,
+    config: TextProtocolConfig | None = None,
     *,
     progress: Callable[[str, int, int], None] | None = None,
     result_log: ResultLog | None = None,
@@ -112,7 +112,7 @@ def evaluate_text(
     number. Images that the log has are not done again. Raises DataError where classes have no names, two the same
     one, or no image can be used.
     """
-    config, skipped = config or TextConfig(), Skipped()
+    config, skipped = config or TextProtocolConfig(), Skipped()
     phrases = class_phrases(name, truths, config)
     rows: list[dict[str, Any]] = []
     tally, is_precise, left_out = PrecisionTally(), True, Counter(truths.left_out)
@@ -143,7 +143,7 @@ def evaluate_text(
     )
 
 
-def class_phrases(name: str, truths: TruthSet, config: TextConfig) -> dict[int, str]:
+def class_phrases(name: str, truths: TruthSet, config: TextProtocolConfig) -> dict[int, str]:
     """Return the phrase of each class of a data set; raises DataError where there are none, or two the same."""
     phrases = {category: config.phrase(words) for category, words in truths.names.items()}
     if not phrases:
@@ -154,7 +154,7 @@ def class_phrases(name: str, truths: TruthSet, config: TextConfig) -> dict[int, 
     return phrases
 
 
-def _ask(image: PreparedWords, truth: Truth, phrases: Mapping[int, str]) -> dict[str, Any]:
+def _ask(image: PreparedWords, truth: ImageTruth, phrases: Mapping[int, str]) -> dict[str, Any]:
     """Return what is to be kept of an image, in values that JSON holds."""
     present = dict.fromkeys(truth.categories.tolist())
     nameless = [category for category in present if category not in phrases]
@@ -171,7 +171,7 @@ def _ask(image: PreparedWords, truth: Truth, phrases: Mapping[int, str]) -> dict
     return {"phrases": rows, "judged": judged}
 
 
-def _alone(image: PreparedWords, truth: Truth, category: int, phrase: str) -> dict[str, Any]:
+def _alone(image: PreparedWords, truth: ImageTruth, category: int, phrase: str) -> dict[str, Any]:
     """Ask about one name, and compare with what is annotated under it."""
     objects = [mask for mask, its in zip(truth.masks, truth.categories.tolist(), strict=True) if its == category]
     try:

@@ -23,7 +23,7 @@ from anymask.geometry import rle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Truth:
+class ImageTruth:
     """The n annotated masks of one image."""
 
     key: str
@@ -74,7 +74,7 @@ class TruthSet(Protocol):
         """Return what changes where the images or their annotations do."""
         ...
 
-    def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
+    def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], ImageTruth]:
         """Read an image and what is annotated on it; raises AnymaskError."""
         ...
 
@@ -116,7 +116,7 @@ class CocoTruth:
         """Return what changes where the file or the images do."""
         return self.files.fingerprint()
 
-    def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
+    def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], ImageTruth]:
         """Read an image and its annotations; raises DataError or ImageError."""
         return self.read_pixels(index), self.truth(index)
 
@@ -124,7 +124,7 @@ class CocoTruth:
         """Read an image; raises DataError where it has another size than the file says, ImageError if unreadable."""
         return self.files.read(self._order[index])
 
-    def truth(self, index: int) -> Truth:
+    def truth(self, index: int) -> ImageTruth:
         """Return an image's annotations; those that cannot be used are counted."""
         entry, found = self.entry(index), self.files.annotations(self._order[index])
         left_out = Counter(found.left_out)
@@ -133,7 +133,7 @@ class CocoTruth:
             left_out[MALFORMED] += len(found.masks) - len(named)
         # Where categories do not count, pycocotools still goes through them in turn, which decides ties.
         masks = sorted(named, key=lambda mask: 1 if mask.category is None else mask.category)
-        return Truth(
+        return ImageTruth(
             key=entry.file_name,
             image_id=entry.id,
             size=found.size,
@@ -168,12 +168,12 @@ class SampleTruth:
         """Return what changes where the images or their masks do."""
         return self.images.fingerprint()
 
-    def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], Truth]:
+    def read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], ImageTruth]:
         """Read an image and its masks, empty ones left out and counted; raises AnymaskError."""
         sample = self.images.sample(index)
         masks = sample.masks[sample.masks.any(axis=(1, 2))]
         num_empty = len(sample.masks) - len(masks)
-        truth = Truth(
+        truth = ImageTruth(
             key=self.key(index),
             image_id=index + 1,
             size=(sample.image.shape[0], sample.image.shape[1]),

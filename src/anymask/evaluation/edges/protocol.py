@@ -166,7 +166,7 @@ def _now(function: Callable[..., EdgeCounts], *arguments: Any) -> Future[EdgeCou
 
 
 class _Kept:
-    """Counts in files, one an image, each with what it depends on."""
+    """Counts in files, one per image, each with what it depends on."""
 
     def __init__(self, output: Path, method: str, tolerance: float, levels: Sequence[float]) -> None:
         self._settings = {"version": 1, "method": method, "tolerance": tolerance, "levels": list(levels)}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from anymask.data.images import ImageSource
+from anymask.data.writers.sa1b import annotation
 from anymask.errors import ImageError
 from anymask.geometry import boxes, crops, nms, rle, run_regions
 from anymask.geometry.crops import Crop
+from anymask.geometry.rle import RLE
 from anymask.inference.answers import EncodedImage, encode, encode_ahead, evaluating, read
 from anymask.inference.automatic.candidates import find_candidates
 from anymask.inference.automatic.options import AutomaticOptions
-from anymask.inference.automatic.record import MaskRecord
 from anymask.inference.automatic.selection import CropSelection, ExactMask, corners
 from anymask.model import Sam
 
@@ -128,4 +130,38 @@ def _record(mask: ExactMask) -> MaskRecord:
         stability_score=mask.stability,
         point_coords=(mask.point,),
         crop_box=(left, top, right - left, bottom - top),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRecord:
+    """One mask in the original image's frame, with SA-1B's fields."""
+
+    rle: RLE
+    bbox: tuple[int, int, int, int]
+    """(x, y, width, height) as COCO counts: the mask's last column is x + width - 1."""
+    area: int
+    predicted_iou: float
+    stability_score: float
+    point_coords: tuple[tuple[float, float], ...]
+    """The (x, y) that the model was asked about."""
+    crop_box: tuple[int, int, int, int]
+    """(x, y, width, height) of the part of the image that the model saw."""
+
+
+def sa1b_annotation(
+    index: int, record: MaskRecord, *, level: int | None = None, parent: int | None = None
+) -> dict[str, Any]:
+    """Return a record as SA-1B has it, its numbers rounded to what they are worth."""
+    return annotation(
+        index,
+        record.rle,
+        bbox=record.bbox,
+        area=record.area,
+        predicted_iou=round(record.predicted_iou, 6),
+        stability_score=round(record.stability_score, 6),
+        crop_box=record.crop_box,
+        point_coords=[(round(x, 3), round(y, 3)) for x, y in record.point_coords],
+        level=level,
+        parent=parent,
     )

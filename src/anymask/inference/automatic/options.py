@@ -33,7 +33,7 @@ class AutomaticOptions:
     """
 
     points_per_side: int | None = 32
-    """The grid has this many points a side; None where `point_grids` are given."""
+    """The grid has this many points per side; None where `point_grids` are given."""
     points_per_batch: int = 64
     """Points that the decoder is asked about in one call; fewer where memory does not allow it."""
     pred_iou_thresh: float | None = None
@@ -51,7 +51,7 @@ class AutomaticOptions:
     crop_overlap_ratio: float = DEFAULT_OVERLAP
     """How much crops of the first layer overlap, as a fraction of the image's short side; halves with each layer."""
     crop_n_points_downscale_factor: int = 1
-    """The grid of layer i has points_per_side divided by this^i points a side."""
+    """The grid of layer i has points_per_side divided by this^i points per side."""
     point_grids: Sequence[ArrayLike] | None = None
     """A grid (n, 2) of (x, y) in the unit square for each layer, in place of `points_per_side`."""
     min_mask_region_area: int = 0

@@ -20,9 +20,8 @@ from anymask.errors import InputError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import crops, nms, rle
 from anymask.inference.answers import read
-from anymask.inference.automatic.masks import AutomaticMasks
+from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord
 from anymask.inference.automatic.options import AutomaticOptions, is_number, is_whole
-from anymask.inference.automatic.record import MaskRecord
 from anymask.model import Sam
 
 OnTile: TypeAlias = Callable[[int, int], object]
@@ -89,12 +88,12 @@ class TiledMasks:
         source = as_windows(self.automatic.model, image)
         rle.check_pixels(source.size)
         tiles = crops.tiles(source.size, self.tile, self.overlap)
-        pieces: list[Piece] = []
+        pieces: list[TilePiece] = []
         found = self.automatic.generate_many(source.read(box) for box in tiles)
         for number, (box, records) in enumerate(zip(tiles, found, strict=True)):
             cut = self._cut(records, box, source.size)
             pieces += [
-                Piece(record=record, tile=number, is_cut=bool(is_cut))
+                TilePiece(record=record, tile=number, is_cut=bool(is_cut))
                 for record, is_cut in zip(records, cut, strict=True)
             ]
             if on_tile is not None:
@@ -161,7 +160,7 @@ _APART = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class TilePiece:
     """A mask in the frame of its tile; `is_cut` says whether the object may go on beyond it."""
 
     record: MaskRecord
@@ -170,7 +169,7 @@ class Piece:
 
 
 def join_pieces(
-    pieces: Sequence[Piece],
+    pieces: Sequence[TilePiece],
     tiles: Sequence[crops.Box],
     size: tuple[int, int],
     *,
@@ -196,7 +195,7 @@ def join_pieces(
     return records
 
 
-def _matches(pieces: Sequence[Piece], tiles: Sequence[crops.Box], least: float) -> Iterator[tuple[float, int, int]]:
+def _matches(pieces: Sequence[TilePiece], tiles: Sequence[crops.Box], least: float) -> Iterator[tuple[float, int, int]]:
     """Yield (IoU in the shared zone, piece, piece) of every two tiles that overlap, each piece once for two tiles."""
     of_tile: list[list[int]] = [[] for _ in tiles]
     for index, piece in enumerate(pieces):
@@ -225,7 +224,7 @@ def _intersection(a: crops.Box, b: crops.Box) -> crops.Box | None:
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def _in_zone(pieces: Sequence[Piece], members: list[int], tile: crops.Box, zone: crops.Box) -> dict[int, rle.RLE]:
+def _in_zone(pieces: Sequence[TilePiece], members: list[int], tile: crops.Box, zone: crops.Box) -> dict[int, rle.RLE]:
     """Return what each piece of a tile has in a zone of the image, for those that have something there."""
     x0, y0, x1, y1 = zone[0] - tile[0], zone[1] - tile[1], zone[2] - tile[0], zone[3] - tile[1]
     found = {}
@@ -241,7 +240,7 @@ def _in_zone(pieces: Sequence[Piece], members: list[int], tile: crops.Box, zone:
 class _Groups:
     """Union-find of pieces, in which two masks of one tile that overlap stay apart."""
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
+    def __init__(self, pieces: Sequence[TilePiece]) -> None:
         self._pieces = pieces
         self._leader = list(range(len(pieces)))
         self._members = {index: [index] for index in range(len(pieces))}
@@ -254,7 +253,7 @@ class _Groups:
         self._leader[b] = a
         self._members[a] += self._members.pop(b)
 
-    def members(self) -> list[list[Piece]]:
+    def members(self) -> list[list[TilePiece]]:
         """Return each group's pieces, in the order of the pieces."""
         groups = sorted(sorted(members) for members in self._members.values())
         return [[self._pieces[index] for index in members] for members in groups]
@@ -278,7 +277,7 @@ class _Groups:
         return False
 
 
-def _own_share(piece: Piece, tiles: Sequence[crops.Box]) -> float:
+def _own_share(piece: TilePiece, tiles: Sequence[crops.Box]) -> float:
     """Return the share of a piece's pixels that no other tile sees."""
     tile = tiles[piece.tile]
     own = rle.decode(piece.record.rle)
@@ -289,7 +288,7 @@ def _own_share(piece: Piece, tiles: Sequence[crops.Box]) -> float:
     return float(own.sum() / max(piece.record.area, 1))
 
 
-def _placed(piece: Piece, tile: crops.Box, size: tuple[int, int]) -> MaskRecord:
+def _placed(piece: TilePiece, tile: crops.Box, size: tuple[int, int]) -> MaskRecord:
     """Return a piece's record in the frame of the image."""
     record = piece.record
     x, y, width, height = record.bbox
@@ -310,7 +309,7 @@ def _moved(box: tuple[int, int, int, int], tile: crops.Box) -> tuple[int, int, i
 
 
 def _joined(
-    members: Sequence[Piece], tiles: Sequence[crops.Box], size: tuple[int, int], merge_iou: float
+    members: Sequence[TilePiece], tiles: Sequence[crops.Box], size: tuple[int, int], merge_iou: float
 ) -> MaskRecord:
     """Return one record for the pieces of an object."""
     placed = [_placed(piece, tiles[piece.tile], size) for piece in members]

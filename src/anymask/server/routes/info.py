@@ -55,7 +55,7 @@ def info(context: AtContext, person: Person) -> schemas.Info:
 
 @router.get("/models/{part}.onnx", response_class=Response, responses={200: _BINARY, 503: {"model": schemas.Error}})
 async def decoder_part(request: Request, context: AtContext, part: Part) -> Response:
-    """Send a part of the decoder: `image` runs once an image, `prompt` once a click; the first request may wait."""
+    """Send a part of the decoder: `image` runs once per image, `prompt` once per click; the first request may wait."""
     path = context.parts.find(part)
     if path is None and context.parts.failure is None:
         made = asyncio.wrap_future(context.parts.make())

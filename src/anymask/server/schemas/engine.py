@@ -67,7 +67,7 @@ class Work(ApiModel):
     """The stage that has open images, the second before the first; None where all is done. Reviews and checks are never
     suggested: who goes over others' work chooses to."""
     mask_seconds: float
-    """One is asked to move on once a mask takes longer; 0 sets no limit."""
+    """One is asked to move on once per mask takes longer; 0 sets no limit."""
     image_seconds: float
     asks_classes: bool
     lease_seconds: float

@@ -1,4 +1,5 @@
-"""What a recipe costs before an hour is spent: parameters, operations a step, memory a GPU, hours on a number of them.
+"""What a recipe costs before an hour is spent: parameters, operations per step, memory a GPU, hours on a number of
+them.
 
 Operations are exact (`anymask.training.cost.flops`); memory is what autograd keeps
 (`anymask.training.cost.activations`) and what the optimiser holds; hours divide the operations by a GPU's published

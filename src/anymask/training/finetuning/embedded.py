@@ -24,7 +24,7 @@ from torch.utils.data import IterableDataset
 from anymask.data.files import make_folder
 from anymask.data.loader import Batch
 from anymask.data.sample import SampleSet, Skipped
-from anymask.data.transforms import Item, TransformConfig, transform
+from anymask.data.transforms import TransformConfig, VariedSample, transform
 from anymask.errors import AnymaskError, DataError, OutputError
 from anymask.model import Embedding, Sam
 
@@ -134,7 +134,7 @@ class EmbeddedViews:
         model: Sam,
         max_objects: int,
         seed: int,
-    ) -> Iterator[Item]:
+    ) -> Iterator[VariedSample]:
         """Yield an image's views that show an object; none where it cannot be used."""
         rng = np.random.default_rng((seed, index))
         try:
@@ -220,7 +220,7 @@ def _tensors(batch: EmbeddedBatch) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _packed(item: Item) -> _View:
+def _packed(item: VariedSample) -> _View:
     rows, columns = item.valid.any(1), item.valid.any(0)
     packed = np.packbits(item.masks.reshape(len(item.masks), -1), axis=1)
     return _View(key=item.key, masks=packed, inside=(int(rows.sum()), int(columns.sum())))
@@ -237,7 +237,7 @@ class _Writers:
 
     def __init__(self, folder: Path, model: Sam) -> None:
         self.folder, self.model = folder, model
-        self._waiting: list[Item] = []
+        self._waiting: list[VariedSample] = []
 
     def __enter__(self) -> _Writers:
         """Open no file yet: what there was is written over."""
@@ -250,7 +250,7 @@ class _Writers:
         if kind is None:
             self._flush()
 
-    def add(self, item: Item) -> None:
+    def add(self, item: VariedSample) -> None:
         """Take a view."""
         self._waiting.append(item)
         if len(self._waiting) == self._AT_ONCE:
@@ -278,7 +278,7 @@ class _Writers:
 
 
 @torch.inference_mode()
-def encode_items(model: Sam, items: Sequence[Item]) -> Embedding:
+def encode_items(model: Sam, items: Sequence[VariedSample]) -> Embedding:
     """Return the embeddings of views in float32."""
     pixels = np.ascontiguousarray(np.stack([item.image for item in items]).transpose(0, 3, 1, 2))
     valid = torch.from_numpy(np.stack([item.valid for item in items]))
