@@ -61,7 +61,7 @@ def make_writer(format: str, classes: Sequence[Class], scratch: Path, options: F
         case "sa1b" if options.images_per_tar is None:
             return PairWriter(with_images=images)
         case "sa1b":
-            return PairTarWriter(scratch, "{split}/sa_{number:06d}.tar", images_per_tar=options.images_per_tar)
+            return PairTarWriter(scratch, "{split}/sa_{number:06d}.tar", images_per_tar=options.images_per_tar or 1000)
         case "webdataset":
             return PairTarWriter(scratch, "{split}-{number:06d}.tar", images_per_tar=options.images_per_tar or 1000)
         case "coco":
