@@ -181,7 +181,8 @@ export interface paths {
          * Change Annotations
          * @description Change an image's annotations; when this is answered the change is on the disk.
          *
-         *     Where people have tokens of their own what they make or reshape is theirs, whoever it says it is by. A change set that was sent twice, because its answer was lost, is made once.
+         *     Where people have tokens of their own what they make or reshape is theirs, whoever it says it is by. A change set
+         *     that was sent twice, because its answer was lost, is made once.
          */
         post: operations["change_annotations_api_images__id__changes_post"];
         delete?: never;
