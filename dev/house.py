@@ -52,14 +52,14 @@ def definitions(trees: dict[str, ast.Module], kind: type) -> dict[str, list[str]
 
 
 def writers_of(classes: dict[str, list[str]], trees: dict[str, ast.Module]) -> list[str]:
-    """Return the classes that write images into a format: those with the methods `add` and `close`."""
+    """Return the classes that write images into a format: those of `Writer`, and others with `add` and `close`."""
     found = []
     for name, modules in classes.items():
         for module in modules:
             node = next(n for n in trees[module].body if isinstance(n, ast.ClassDef) and n.name == name)
             methods = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
             bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
-            if {"add", "close"} <= methods and "Protocol" not in bases:
+            if ("Writer" in bases or {"add", "close"} <= methods) and not {"Protocol", "ABC"} & bases:
                 found.append(f"{module}.{name}")
     return sorted(found)
 

@@ -334,13 +334,3 @@ def test_memory_is_flat_in_the_number_of_images(tmp_path: Path, format: str) -> 
     _peak(format, 2, tmp_path)  # what is imported, and kept, the first time
     few, many = _peak(format, 50, tmp_path), _peak(format, 500, tmp_path)
     assert many - few < 1e6, (few, many)  # the images alone are 4.7 MB
-
-
-def test_names_of_before_tell_their_new_place() -> None:
-    from anymask.engine import pairs
-    from anymask.engine.formats.pairs import write_tar
-
-    with pytest.warns(DeprecationWarning, match=r"anymask\.engine\.formats\.pairs"):
-        assert pairs.write_tar is write_tar
-    with pytest.raises(AttributeError, match="no attribute nothing"):
-        pairs.nothing  # noqa: B018

@@ -20,6 +20,7 @@ MOVED: Mapping[str, str] = {
     "anymask.data.labelled": "anymask.data.open",
     "anymask.data.sa1b": "anymask.data.readers.tars",
     "anymask.data.sa1b_writer": "anymask.data.writers.sa1b",
+    "anymask.engine.pairs": "anymask.engine.formats.pairs",
     "anymask.evaluation.model_segmenter": "anymask.evaluation.single_point",
     "anymask.inference.label_maps": "anymask.inference.automatic.label_maps",
     "anymask.inference.text": "anymask.inference.words.text",

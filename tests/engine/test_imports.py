@@ -101,7 +101,7 @@ def test_a_file_of_any_name_gives_masks_that_a_page_may_send_back(
     import_found(project, read_source("coco", str(path)), source=f"{'far/' * 80}{path.name}")
     masks = project.annotations.state(1).annotations
     for each in masks:
-        assert Wire.model_validate(Wire.of(each)).stored() == each
+        assert Wire.model_validate(each).stored() == each
     assert len({each.id for each in masks}) == 2 and masks[0].id != "annotations-1"
     assert take(project, "coco", path).known_masks == 3
 

@@ -99,7 +99,7 @@ def test_what_earlier_imports_called_things_is_made_such_as_a_page_may_send(
         assert [each.id for each in masks] == [plain_key(key) for key in old]
         assert masks[2].id == "plain-1" and masks[2].parent == masks[0].id
         for each in masks:
-            assert Wire.model_validate(Wire.of(each)).stored() == each
+            assert Wire.model_validate(each).stored() == each
         now = again.classes.current()
         assert [each.name for each in now.classes] == ["class 0", "y" * 200, "leaf", "a stem"]
         assert now.revision == 2

@@ -303,17 +303,17 @@ def add_honeypots(project: Project, found: Iterable[FoundImage], *, source: str,
     chosen = [placed(project, each) for each in found if each.masks]
     if not chosen:
         raise DataError(f"{source}: no image has a mask; a honeypot is an image whose masks are known")
+    last = max((image.id for image in project.images.all()), default=0)
     import_found(project, [replace(each, masks=[]) for each in chosen], source=source)
     stored = project.images.find([each.location for each in chosen])
     had = {image_id for image_id, _ in project.reviews.hidden(HONEYPOT)}
-    last = max(image.id for image in project.images.all())
     counts: Counter[str] = Counter()
     for each in chosen:
         image = stored[each.location]
         if image.id in had or image.num_annotations:
             counts["known" if image.id in had else "shown"] += 1
             continue
-        rank = chance(image.location, HONEYPOT) * last  # of a new image it would be the last, behind all others
+        rank = chance(image.location, HONEYPOT) * last  # by its id, a new image would come behind all others
         add_honeypot(project, image, [mask.rle for mask in each.masks], kind=kind, rank=rank)
         counts.update(images=1, masks=len(each.masks))
     return Honeypots(images=counts["images"], masks=counts["masks"], known=counts["known"], shown=counts["shown"])

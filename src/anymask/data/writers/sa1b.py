@@ -75,7 +75,7 @@ def annotation(
     stability_score: float = 1.0,
     bbox: Sequence[int] | None = None,
     area: int | None = None,
-    crop_box: Sequence[int] | None = None,
+    crop_box: Sequence[float] | None = None,
     level: int | None = None,
     parent: int | None = None,
 ) -> dict[str, Any]:

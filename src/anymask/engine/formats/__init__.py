@@ -3,7 +3,7 @@
 from anymask.engine.formats.item import File, ImageFile, Item, Writer, project_items, stems
 from anymask.engine.formats.making import (
     FORMATS,
-    Exported,
+    ExportCounts,
     FormatOptions,
     chunks,
     export,
@@ -16,7 +16,7 @@ from anymask.engine.formats.making import (
 
 __all__ = [
     "FORMATS",
-    "Exported",
+    "ExportCounts",
     "File",
     "FormatOptions",
     "ImageFile",

@@ -61,7 +61,7 @@ def make_writer(format: str, classes: Sequence[Class], scratch: Path, options: F
         case "sa1b" if options.images_per_tar is None:
             return PairWriter(with_images=images)
         case "sa1b":
-            return PairTarWriter(scratch, "{split}/sa_{number:06d}.tar", images_per_tar=options.images_per_tar)
+            return PairTarWriter(scratch, "{split}/sa_{number:06d}.tar", images_per_tar=options.images_per_tar or 1000)
         case "webdataset":
             return PairTarWriter(scratch, "{split}-{number:06d}.tar", images_per_tar=options.images_per_tar or 1000)
         case "coco":
@@ -192,7 +192,7 @@ def whole_folder(folder: Path, what: str) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportCounts:
     """What an export came to."""
 
     images: int
@@ -207,7 +207,7 @@ def export(
     options: FormatOptions | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
-) -> Exported:
+) -> ExportCounts:
     """Write all images' annotations, as they are now, in one of `FORMATS`, whole or not at all.
 
     `where` is an empty or missing folder or, by its suffix, a zip, which takes the place of one that is there.
@@ -244,4 +244,4 @@ def export(
     else:
         with whole_folder(where, "an export") as staging, TemporaryDirectory(dir=staging) as scratch:
             put(staging, written(scratch))
-    return Exported(images=len(chosen), masks=masks, files=files)
+    return ExportCounts(images=len(chosen), masks=masks, files=files)

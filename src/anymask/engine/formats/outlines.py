@@ -74,7 +74,7 @@ class LabelMeWriter(Writer):
         if self._with_images:
             yield f"{item.folder}{item.file_name}", item.file.content
         image = PurePosixPath(item.file_name if self._with_images else item.image.name.replace("\\", "/")).name
-        document = {
+        document: dict[str, Any] = {
             "version": _LABELME,
             "flags": {},
             "shapes": [self._shape(each) for each in item.annotations if rle.area(each.rle)],

@@ -28,12 +28,12 @@ def records(annotations: Sequence[Annotation]) -> list[dict[str, Any]]:
 
 def _record(index: int, each: Annotation) -> dict[str, Any]:
     prompts = each.prompts or {}
-    stability = prompts.get("stability")
+    stability = [prompts.get("stability")]
     return annotation(
         index,
         each.rle,
         predicted_iou=1.0 if each.score is None else float(each.score),
-        stability_score=float(stability) if _are_numbers([stability], 1) else 1.0,
+        stability_score=float(stability[0]) if _are_numbers(stability, 1) else 1.0,
         crop_box=crop_box(each),
         point_coords=asked_points(each)[:1] or _centre(each.rle),
     )

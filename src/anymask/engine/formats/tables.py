@@ -58,7 +58,7 @@ class CocoWriter(Writer):
 
     def _annotations(self, item: Item) -> list[Mapping[str, Any]]:
         places = {annotation.id: place for place, annotation in enumerate(item.annotations)}
-        made = []
+        made: list[Mapping[str, Any]] = []
         for annotation, record in zip(item.annotations, item.records, strict=True):
             flat = None if self._tolerance is None else flat_polygons(annotation.rle, self._tolerance)
             self._classes.place(annotation)

@@ -57,7 +57,7 @@ class PairTarWriter(Writer):
         split = item.split or "all"
         tar = self._open.get(split) or self._begin(split)
         add_files(tar.file, _pair(item, f"sa_{item.image.id:09d}"))  # WebDataset ends a name at its first dot
-        tar.file.members.clear()  # it would keep the head of every file
+        tar.file.members.clear()  # type: ignore[attr-defined]  # it would keep the head of every file
         tar.count += 1
         if tar.count == self._most:
             yield self._end(split)
