@@ -7,5 +7,7 @@ export default defineConfig({
     testTimeout: 90_000,
     hookTimeout: 90_000,
     fileParallelism: false,
+    // One process for all files: Vite and Playwright are loaded once.
+    isolate: false,
   },
 });
