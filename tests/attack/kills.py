@@ -236,7 +236,7 @@ class _Person:
 
 
 def _until_done(work: Callable[[], object], kills: int, chance: random.Random, seconds: float) -> tuple[int, list[int]]:
-    """Run work again and again, killed within so many seconds of most starts, until it ends; also how often it failed."""
+    """Run work until it ends, killed within so many seconds of its first starts; return kills and failures."""
     killed, failed = 0, []
     while True:
         child = _fork(work)
@@ -329,7 +329,6 @@ def kill_finetune(kills: int, *, seed: int, database: str) -> Report:
 
 def kill_prefill(kills: int, *, seed: int, database: str) -> Report:
     """Kill the pool that prefills until it is through; its masks must be those of a run that nobody disturbed."""
-    from data_kinds import masks, picture
     from PIL import Image
 
     from anymask.engine.detectors import SmallDetectorConfig
@@ -338,6 +337,7 @@ def kill_prefill(kills: int, *, seed: int, database: str) -> Report:
     from anymask.engine.stages import PREFILL, prefilling, semi_automatic
     from anymask.engine.store import Annotation, NewImage, Put, init_project, open_project
     from anymask.geometry import rle
+    from data_kinds import masks, picture
 
     chance, report, killed, runs = random.Random(seed), Report(), 0, 0
     model = _smoke()

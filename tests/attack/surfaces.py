@@ -1,6 +1,6 @@
 """Where inputs come in: HTTP, the shell, Python and files. Each surface tries one mutated input by its number.
 
-What it returns is None, or what was wrong with how the input was taken: a traceback, an answer 500, a file half-written.
+What it returns is None, or what was wrong: a traceback, an answer 500, a file half-written, a refusal without words.
 """
 
 from __future__ import annotations
@@ -101,7 +101,6 @@ def _readers(folder: Path) -> Iterator[tuple[str, bytes, str, Callable[[Path], o
     """Yield each reader's name, a sound file, its suffix, and what reads it."""
     import cv2
     import tifffile
-    from data_kinds import KINDS, coco_document, labelme_document, masks, picture, save_pictures
     from PIL import Image
 
     from anymask.checkpoints import load_model
@@ -111,6 +110,7 @@ def _readers(folder: Path) -> Iterator[tuple[str, bytes, str, Callable[[Path], o
     from anymask.geometry import rle
     from anymask.server.people import add_person, list_people
     from anymask.training.config import read_recipe
+    from data_kinds import KINDS, coco_document, labelme_document, masks, picture, save_pictures
 
     def both(path: Path) -> None:
         read_header(path)
@@ -271,10 +271,10 @@ def python(folder: Path) -> Iterator[Try]:
 @_surface
 def shell(folder: Path) -> Iterator[Try]:
     """Command lines, run in this process, with arguments and files that were changed."""
-    from data_kinds import KINDS, picture
     from PIL import Image
 
     from anymask.cli import main
+    from data_kinds import KINDS, picture
 
     weights = _model(folder)
     data = {kind.replace(" ", "-"): make(folder / kind.replace(" ", "-")) for kind, make in KINDS.items()}
@@ -358,7 +358,6 @@ def http(folder: Path) -> Iterator[Try]:
     """Every route of the OpenAPI document, on a project of a data engine."""
     import logging
 
-    from data_kinds import picture
     from PIL import Image
     from starlette.testclient import TestClient
 
@@ -372,6 +371,7 @@ def http(folder: Path) -> Iterator[Try]:
     from anymask.server.app import create_app
     from anymask.server.parts import PARTS
     from anymask.server.settings import Settings
+    from data_kinds import picture
 
     logging.disable(logging.CRITICAL)
     model = load_model(_model(folder)).eval()

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from postgres_cluster import Cluster, private_cluster
 
 from anymask.engine.store import NewImage, Project, init_project, open_project
+from postgres_cluster import Cluster, private_cluster
 
 SIZE = (48, 64)
 
