@@ -117,6 +117,25 @@ def mutated_json(rng: np.random.Generator, value: Any) -> Any:
     return document
 
 
+def nearly(rng: np.random.Generator, value: Any) -> Any:
+    """Replace one value of a document by another of its kind: what is still understood, and goes further in."""
+    document = copy.deepcopy(value)
+    leaves = [(holder, key) for holder, key in _places(document) if not isinstance(holder[key], dict | list)]
+    holder, key = pick(rng, leaves)
+    match holder[key]:
+        case bool() as known:
+            holder[key] = not known
+        case int():
+            holder[key] = int(pick(rng, (0, 1, 2, 3, 97, 2**31 - 1, 2**53 - 1)))
+        case float():
+            holder[key] = float(pick(rng, (0.0, 1.0, 1e-300, 0.1 + 0.2, 86_400.0)))
+        case str():
+            holder[key] = str(
+                pick(rng, ("a", "b", "Ann", "é", "e\u0301", "🙂", "0", "a" * 60, "\u202e", "0`5", "oo", ".."))
+            )
+    return document
+
+
 def _places(value: Any) -> Any:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:

@@ -23,6 +23,7 @@ from mutations import (
     mutated_document,
     mutated_json,
     mutated_text,
+    nearly,
     odd_array,
     pick,
 )
@@ -375,8 +376,11 @@ def http(folder: Path) -> Iterator[Try]:
 
     logging.disable(logging.CRITICAL)
     model = load_model(_model(folder)).eval()
-    encoded = io.BytesIO()
-    Image.fromarray(picture()).save(encoded, "PNG")
+    pictures = []
+    for format in ("PNG", "JPEG", "BMP", "GIF", "TIFF"):
+        encoded = io.BytesIO()
+        Image.fromarray(picture()).save(encoded, format)
+        pictures.append(encoded.getvalue())
     mask = np.zeros((96, 128), bool)
     mask[10:30, 20:50] = True
     with open_project(folder / "project") as project:
@@ -387,8 +391,8 @@ def http(folder: Path) -> Iterator[Try]:
             (parts / f"{part}.onnx").write_bytes(b"made before, as that takes a minute")
         app = create_app(project, model, model_name="smoke", settings=Settings(page=folder / "no-page"))
         with TestClient(app, base_url="http://127.0.0.1:8017", raise_server_exceptions=False) as client:
-            for _ in range(3):
-                client.post("/api/images", files={"file": ("a.png", encoded.getvalue())})
+            for _ in range(40):
+                client.post("/api/images", files={"file": ("a.png", pictures[0])})
             assisted.open_queue(project)
             described = client.get("/api/openapi.json").json()
             routes = [
@@ -418,7 +422,7 @@ def http(folder: Path) -> Iterator[Try]:
                 "is_second": False,
             }
             done = {"lease": lease, "seconds": 1.0, "clicks": 1, "strokes": 0}
-            changes = [{"op": "put", "annotation": annotation}, {"op": "delete", "id": "b"}]
+            changes = [{"op": "put", "annotation": annotation | {"id": id}} for id in "ab"]
             bodies = {
                 "changes": {"base_revision": 0, "client": "tab", "changes": changes},
                 "classes": {
@@ -439,8 +443,9 @@ def http(folder: Path) -> Iterator[Try]:
             }
 
             def attempt(rng: np.random.Generator) -> str | None:
-                method, path, operation = pick(rng, routes)
-                return _request(rng, client, method, path, operation, bodies, encoded.getvalue(), folder)
+                with_body = [each for each in routes if "requestBody" in each[2]]
+                method, path, operation = pick(rng, with_body if rng.random() < 0.6 else routes)
+                return _request(rng, client, method, path, operation, bodies, pictures, folder)
 
             yield attempt
 
@@ -452,7 +457,7 @@ def _request(
     path: str,
     operation: dict[str, Any],
     bodies: dict[str, Any],
-    image: bytes,
+    images: list[bytes],
     folder: Path,
 ) -> str | None:
     known = rng.random() < 0.8
@@ -461,7 +466,7 @@ def _request(
     queries = [each["name"] for each in operation.get("parameters", []) if each["in"] == "query"]
     sound = {"format": "coco", "priority": "now", "tolerance": "1", "ids": "1", "values": "class", "polygons": "true"}
     query = {name: sound.get(name, "1") for name in queries if rng.random() < 0.7}
-    query = {name: value if rng.random() < 0.6 else mutated_text(rng, value) for name, value in query.items()}
+    query = {name: value if rng.random() < 0.8 else mutated_text(rng, value) for name, value in query.items()}
     headers: dict[str, bytes] = {"host": b"127.0.0.1:8017"}
     if rng.random() < 0.2:
         name = str(
@@ -474,9 +479,13 @@ def _request(
     if "requestBody" in operation:
         headers["content-type"] = b"application/json"
         body = bodies.get(path.rpartition("/")[2], {})
-        content = json.dumps(body).encode() if rng.random() < 0.1 else mutated_document(rng, body)
+        if "base_revision" in body and rng.random() < 0.7:
+            place = filled.replace("changes", "annotations")
+            known = client.get(place if place.isprintable() else "/api/classes", headers={"host": "127.0.0.1:8017"})
+            body = body | {"base_revision": known.json().get("revision", 0)}
+        content = json.dumps(nearly(rng, body)).encode() if rng.random() < 0.4 else mutated_document(rng, body)
         if path == "/api/images" and rng.random() < 0.7:
-            data = mutated_bytes(rng, image)
+            data = mutated_bytes(rng, pick(rng, images))
             content = (
                 b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
                 + data
@@ -494,6 +503,8 @@ def _request(
         if type(error).__module__.startswith(("httpx", "h11", "starlette")) or isinstance(error, UnicodeError):
             return None
         return f"{method} {filled[:80]}: {type(error).__name__}: {str(error)[:200]}"
+    if path.endswith("/next") and answer.status_code == 200 and answer.json()["task"]:
+        bodies["renew"].update(answer.json()["task"]["lease"])  # which other bodies hold, too
     told = f"{method} {filled[:80]} {str(query)[:80]} {content[:200] if content else b''!r}: "
     if answer.status_code >= 500 and answer.status_code not in (501, 503, 507):
         return f"{told}{answer.status_code} {answer.text[:200]}"
