@@ -178,7 +178,9 @@ def _at_original_size(
 ) -> Float[Tensor, "1 m h w"]:
     """Do as `inference.resize.upsample_logits` does, for a (height, width) that is known only when the graph runs."""
     square = F.interpolate(logits, (model_size, model_size), mode="bilinear", align_corners=False)
-    if torch.jit.is_tracing():  # by the older exporter, which follows tensors where a length is asked for
+    if (
+        torch._C._get_tracing_state() is not None
+    ):  # by the older exporter, which follows tensors where a length is asked for
         return _traced_at_original_size(square, size, model_size, fit)
     original = tuple(_length(side) for side in size.unbind())
     if fit == "stretch":

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from anymask.data.images import MAX_PIXELS_VARIABLE, pixel_limit
-
 _PIXELS = 120_000_000
 
 
@@ -25,7 +23,11 @@ def _spare_threads() -> int:
 
 def _pixels_served() -> int:
     """What the environment says, or enough for photographs: several images are decoded at once."""
-    return pixel_limit() if os.environ.get(MAX_PIXELS_VARIABLE) else _PIXELS
+    if not os.environ.get("ANYMASK_MAX_PIXELS"):
+        return _PIXELS
+    from anymask.data.images import pixel_limit  # not above: the page is served before arrays are needed
+
+    return pixel_limit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,40 @@
+"""A small share of the attacks, which `tests/attack/run.py` makes at any length."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from kills import KILLS
+from run import SHARES, attack
+
+from postgres_cluster import postgres_binaries
+
+
+@pytest.mark.parametrize("surface", ["files", "python"])
+def test_mutated_inputs_end_in_a_word_or_a_result(surface: str) -> None:
+    pytest.importorskip("tifffile")
+    found = attack(surface, 150, seed=1, max_seconds=60)  # an assertion on ten seconds would be one on the machine
+    assert (found.tried, found.faults) == (150, [])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("surface", SHARES)
+def test_other_mutated_inputs_end_in_a_word_or_a_result(surface: str) -> None:
+    count = 60 if surface == "shell" else 400
+    found = attack(surface, count, seed=2, max_seconds=120)
+    assert (found.tried, found.faults) == (count, [])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_a_killed_server_acknowledged_is_there(database: str) -> None:
+    if database == "postgresql" and (postgres_binaries() is None or importlib.util.find_spec("psycopg") is None):
+        pytest.skip("PostgreSQL is not installed: its server, or the extra postgres")
+    assert KILLS["server"](3, seed=1, database=database).faults == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["finetune", "prefill"])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(what: str) -> None:
+    assert KILLS[what](3, seed=1, database="sqlite").faults == []
