@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anymask.checkpoints import load_model
+from anymask.checkpoints import load_model, save_model
 from anymask.data.channels import ChannelMapping
 from anymask.data.readers.folder import FolderFiles
 from anymask.data.synthetic import SceneConfig, render_shards
@@ -20,6 +20,7 @@ from anymask.training.cost import footprint
 from anymask.training.finetuning.finetune import FinetuneConfig
 from anymask.workflows.finetune import FinetuneSets
 from anymask.workflows.finetune import fingerprint as run_fingerprint
+from sam2_models import small
 
 QUICK = """
 views = 2
@@ -47,6 +48,17 @@ def data(tmp_path: Path) -> Path:
     list(render_shards(tmp_path, SceneConfig(size=64), scenes_per_shard=6))
     (tmp_path / "quick.toml").write_text(QUICK)
     return next(tmp_path.glob("*.tar"))
+
+
+def test_a_sam_2_is_tuned_too(anymask: Callable[..., Any], data: Path, tmp_path: Path) -> None:
+    model = small("hiera")
+    save_model(model, tmp_path / "sam2.safetensors")
+    output = tmp_path / "mine.safetensors"
+    call = ["finetune", data, "-o", output, "--model", tmp_path / "sam2.safetensors", "--mode", "lora"]
+    ran = anymask(*call, "--recipe", tmp_path / "quick.toml", "--json")
+    assert ran.status == 0, ran.err
+    assert "tuned (lora)" in json.loads(ran.out)["notes"][0]
+    assert load_model(output).config == model.config
 
 
 def test_a_tuned_model_comes_with_its_report(anymask: Callable[..., Any], data: Path, tmp_path: Path) -> None:
