@@ -59,7 +59,7 @@ class SimilarRegion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Example:
+class SearchExample:
     """What to look for: a direction in feature space, seen from a mean."""
 
     direction: Float[np.ndarray, " c"]
@@ -74,7 +74,7 @@ class Similar:
     def __init__(self, model: Sam, options: SimilarOptions | None = None) -> None:
         self.model, self.options = model, options or SimilarOptions()
 
-    def example(self, image: ImageSource, prompt: Prompt) -> Example:
+    def example(self, image: ImageSource, prompt: Prompt) -> SearchExample:
         """Take a region as an example; a lone binary mask of the image's size is taken as it is, all else is asked.
 
         Raises ImageError, or PromptError where the prompt cannot be answered or its mask is empty.
