@@ -465,7 +465,7 @@ export interface paths {
         };
         /**
          * Decoder Part
-         * @description Send a part of the decoder: `image` runs once an image, `prompt` once a click; the first request may wait.
+         * @description Send a part of the decoder: `image` runs once per image, `prompt` once per click; the first request may wait.
          */
         get: operations["decoder_part_api_models__part__onnx_get"];
         put?: never;
