@@ -44,10 +44,10 @@ class LapPlan:
     """How large a lap is."""
 
     images: tuple[int, int, int] = (16, 12, 12)
-    """Of each stage."""
+    """Images of each of the three stages."""
     held_out: int = 6
     image_size: int = 96
-    """Of the small model's input, a side."""
+    """Side of the small model's input, in pixels."""
     settings: Mapping[str, Any] = field(
         default_factory=lambda: {
             "image_seconds": 30,

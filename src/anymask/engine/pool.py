@@ -65,11 +65,11 @@ class PoolProgress:
     quarantined: int
     left: int
     masks: int
-    """Added by this run and earlier ones."""
+    """Masks added by this run and earlier ones."""
     seconds: float
-    """Of this run."""
+    """Wall time of this run."""
     done_before: int
-    """By earlier runs."""
+    """Images that earlier runs finished."""
 
     @property
     def images_per_second(self) -> float:

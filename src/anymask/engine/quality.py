@@ -63,7 +63,7 @@ class Agreement:
     matched: float
     """Share of all their objects that both have."""
     mean_iou: float
-    """Of those."""
+    """Mean IoU of those pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +287,7 @@ class Honeypots:
     images: int
     """New honeypots."""
     masks: int
-    """Of those."""
+    """Masks on the new honeypots."""
     known: int
     """Images that were honeypots already."""
     shown: int

@@ -22,7 +22,7 @@ class Habits:
     """What an annotator takes for what, and when it is content."""
 
     find_seconds: float = 4.0
-    """To choose the next object."""
+    """Seconds to choose the next object."""
     look_seconds: float = 1.5
     """To see whether a mask that is there already is right."""
     click_seconds: float = 1.5
@@ -31,7 +31,7 @@ class Habits:
     stroke_share: float = 0.1
     """Of the image's long side, painted in a second, as the side of a square of what is painted."""
     good_iou: float = 0.9
-    """Clicking stops here."""
+    """IoU with the truth at which clicking stops."""
     max_clicks: int = 8
     gain: float = 0.03
     """Clicking also stops where the last two clicks together have brought less."""
@@ -47,12 +47,12 @@ class Drawn:
 
     mask: Bool[np.ndarray, "h w"]
     iou: float
-    """With the truth."""
+    """IoU with the truth."""
     predicted_iou: float | None
     """The model's own, of the mask before it was painted over."""
     seconds: float
     clicks: tuple[tuple[int, int, int], ...] = ()
-    """(x, y, label) in their order."""
+    """Clicks as (x, y, label), in their order."""
     strokes: int = 0
 
 

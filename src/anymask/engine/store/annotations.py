@@ -39,7 +39,7 @@ class Provenance:
     seconds: float = 0.0
     clicks: int = 0
     strokes: int = 0
-    """Of the brush."""
+    """Number of strokes of the brush."""
     derived_from: int | None = None
     """Id of the version whose mask this one began as; None takes the annotation's version before, if any."""
 
