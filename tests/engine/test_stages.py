@@ -24,8 +24,7 @@ from anymask.engine.stages import (
     prefilling,
     semi_automatic,
 )
-from anymask.engine.stages.annotator import Habits, SimulatedAnnotator
-from anymask.engine.stages.truth import Truth
+from anymask.engine.stages.annotator import Habits, SimulatedAnnotator, Truth
 from anymask.engine.store import Annotation, NewJob, Outcome, Project, Provenance, Put, tables
 from anymask.errors import DataError, InputError
 from anymask.evaluation.protocol import Reply, Request

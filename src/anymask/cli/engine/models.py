@@ -74,7 +74,7 @@ def check(
     need_packages()
     from anymask.engine import quality
     from anymask.engine.project_model import open_project_model
-    from anymask.engine.stages.truth import Truth
+    from anymask.engine.stages.annotator import Truth
     from anymask.engine.store import open_project
 
     with open_project(project, exclusive=False, create=False) as opened:
@@ -161,8 +161,8 @@ def demo(
     The last line printed is its report as JSON.
     """
     need_packages()
-    from anymask.engine.lap import LapPlan, run_lap
-    from anymask.engine.leaves import leaf_tars
+    from anymask.engine.demo.images import leaf_tars
+    from anymask.engine.demo.run import LapPlan, run_lap
     from anymask.errors import InputError
 
     if bool(data) != bool(held_out):

@@ -21,8 +21,7 @@ from anymask.engine.formats.pairs import asked_points, crop_box, sha256
 from anymask.engine.formats.tables import origin_of
 from anymask.engine.pictures import HELD_OUT, read_picture, split_of
 from anymask.engine.release.blurring import FindPrivate, blur, blurrer
-from anymask.engine.release.card import write_card
-from anymask.engine.release.measures import Measures
+from anymask.engine.release.measures import Measures, write_card
 from anymask.engine.store import Annotation, EngineSettings, Project, StoredImage
 from anymask.errors import DataError, InputError
 from anymask.geometry import rle

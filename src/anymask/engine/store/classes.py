@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from anymask.engine.store.conflict import Conflict
-from anymask.engine.store.database import Database
+from anymask.engine.store.database import Conflict, Database
 from anymask.engine.store.names import check_text, mended
 from anymask.engine.store.tables import class_sets
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -304,3 +305,43 @@ def _migrate(connection: Connection, name: str) -> None:
             raise DataError(f"{name}: was made by a newer version of anymask; open it with that one") from error
         if current != scripts.get_current_head():
             command.upgrade(config, "head")
+
+
+class Conflict(DataError):
+    """A change was based on a revision that is no longer the current one; `revision` is."""
+
+    def __init__(self, what: str, base_revision: int, revision: int) -> None:
+        super().__init__(
+            f"{what} is at revision {revision}, the change was made on revision {base_revision}: "
+            "take the current state and make the change again"
+        )
+        self.revision = revision
+
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+
+def patiently(
+    call: Callable[[], T],
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """Return what `call` returns, calling again for `seconds` while the database cannot be reached.
+
+    A commit whose answer was lost is made twice then: `call` has to be one that counts once. Raises Unreachable
+    after that time, and whatever else `call` raises at once.
+    """
+    end, pause = clock() + seconds, _FIRST_PAUSE
+    while True:
+        try:
+            return call()
+        except Unreachable:
+            if clock() + pause > end:
+                raise
+        sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)

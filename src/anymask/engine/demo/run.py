@@ -25,11 +25,11 @@ from anymask.engine.project_model import model_path, open_project_model, set_pro
 from anymask.engine.release import ReleasePlan, release
 from anymask.engine.retrain import Retrained, RetrainPlan, retrain, score, write_training_data
 from anymask.engine.stages import ASSISTED, AUTOMATIC, PREFILL, SEMI_AUTOMATIC, assisted, prefilling, semi_automatic
+from anymask.engine.stages.annotator import Truth
 from anymask.engine.stages.assisted import Simulation
 from anymask.engine.stages.automatic import AutomaticTask
 from anymask.engine.stages.queue import enqueue
 from anymask.engine.stages.semi_automatic import SemiAutomaticSimulation
-from anymask.engine.stages.truth import Truth
 from anymask.engine.store import Project, StoredImage, init_project, open_project
 from anymask.geometry import rle
 from anymask.model import SIZES, Sam, build_sam
