@@ -162,7 +162,7 @@ def demo(
     """
     need_packages()
     from anymask.engine.demo.images import leaf_tars
-    from anymask.engine.demo.run import LapPlan, run_lap
+    from anymask.engine.demo.run import DemoPlan, run_demo
     from anymask.errors import InputError
 
     if bool(data) != bool(held_out):
@@ -170,9 +170,9 @@ def demo(
     if not data or not held_out:
         drawn = leaf_tars(output.with_name(f"{output.name}-sheets"))
         data, held_out = [drawn[0]], [drawn[1]]
-    plan = LapPlan()
+    plan = DemoPlan()
     plan = dataclasses.replace(plan, retraining=dataclasses.replace(plan.retraining, steps=steps))
-    report = run_lap(
+    report = run_demo(
         output,
         pictures=data,
         held_out=held_out,

@@ -24,7 +24,7 @@ from anymask.geometry import masks, points, regions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Habits:
+class AnnotatorModel:
     """What an annotator takes for what, and when it is content."""
 
     find_seconds: float = 4.0
@@ -65,8 +65,8 @@ class Drawn:
 class SimulatedAnnotator:
     """Draws the objects of an image whose true masks it knows. Raises InputError for an empty true mask."""
 
-    def __init__(self, habits: Habits | None = None, *, mask_seconds: float = 30.0) -> None:
-        self.habits = habits or Habits()
+    def __init__(self, behaviour: AnnotatorModel | None = None, *, mask_seconds: float = 30.0) -> None:
+        self.behaviour = behaviour or AnnotatorModel()
         self.mask_seconds = mask_seconds or np.inf
 
     def draw(self, image: PreparedImage, truth: Bool[np.ndarray, "h w"]) -> Drawn:
@@ -74,20 +74,20 @@ class SimulatedAnnotator:
 
         The best mask of all clicks is painted on; an empty one, if even that is better.
         """
-        habits = self.habits
-        seconds = habits.find_seconds
+        behaviour = self.behaviour
+        seconds = behaviour.find_seconds
         best = np.zeros_like(truth)
         best_iou, predicted, memory = 0.0, None, None
         clicks: list[tuple[int, int, int]] = []
         history = [0.0]
         shown = best
-        while len(clicks) < habits.max_clicks and seconds + habits.click_seconds <= self.mask_seconds:
+        while len(clicks) < behaviour.max_clicks and seconds + behaviour.click_seconds <= self.mask_seconds:
             correction = points.next_click(shown, truth)
             if correction is None:
                 break
             (x, y), label = correction
             clicks.append((x, y, label))
-            seconds += habits.click_seconds
+            seconds += behaviour.click_seconds
             reply = next(iter(image.segment([_request(clicks, memory)])))
             shown, memory = reply.masks[0], reply.memory
             iou = float(masks.pair_iou(shown, truth))
@@ -95,7 +95,7 @@ class SimulatedAnnotator:
             if iou > best_iou:
                 best, best_iou = shown, iou
                 predicted = None if reply.scores is None else float(reply.scores[0])
-            if best_iou >= habits.good_iou or (len(history) > 2 and history[-1] - history[-3] < habits.gain):
+            if best_iou >= behaviour.good_iou or (len(history) > 2 and history[-1] - history[-3] < behaviour.gain):
                 break
         painted, strokes, seconds = self._paint(best, truth, seconds)
         return Drawn(
@@ -109,7 +109,7 @@ class SimulatedAnnotator:
 
     def repair(self, mask: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> Drawn:
         """Paint what is wrong with a mask that is there already."""
-        painted, strokes, seconds = self._paint(mask, truth, self.habits.look_seconds)
+        painted, strokes, seconds = self._paint(mask, truth, self.behaviour.look_seconds)
         iou = float(masks.pair_iou(painted, truth))
         return Drawn(mask=painted, iou=iou, predicted_iou=None, seconds=seconds, strokes=strokes)
 
@@ -117,12 +117,12 @@ class SimulatedAnnotator:
         self, mask: Bool[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"], seconds: float
     ) -> tuple[Bool[np.ndarray, "h w"], int, float]:
         """Correct one region of the error after the other, the largest first, while there is time."""
-        habits, painted, strokes = self.habits, mask.copy(), 0
+        behaviour, painted, strokes = self.behaviour, mask.copy(), 0
         labels, areas = regions.components(mask ^ truth)
-        speed = habits.stroke_share * max(truth.shape)
+        speed = behaviour.stroke_share * max(truth.shape)
         for index in np.argsort(-areas, kind="stable").tolist():
-            takes = habits.stroke_seconds + float(areas[index]) ** 0.5 / speed
-            if areas[index] < habits.visible * truth.size or seconds + takes > self.mask_seconds:
+            takes = behaviour.stroke_seconds + float(areas[index]) ** 0.5 / speed
+            if areas[index] < behaviour.visible * truth.size or seconds + takes > self.mask_seconds:
                 break
             region = labels == index + 1
             painted[region] = truth[region]

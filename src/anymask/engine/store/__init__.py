@@ -3,7 +3,7 @@
 from anymask.engine.project_files import is_project
 from anymask.engine.store.annotations import Annotation, Annotations, Change, Delete, Provenance, Put, State, Version
 from anymask.engine.store.classes import Class, Classes, ClassSet
-from anymask.engine.store.database import Conflict, Database, Unreachable, patiently
+from anymask.engine.store.database import Conflict, Database, DatabaseUnavailable, retry
 from anymask.engine.store.images import Images, NewImage, StoredImage
 from anymask.engine.store.jobs import TRIES, Jobs, JobState, Lease, LeaseLost, NewJob
 from anymask.engine.store.models import Models, StoredModel
@@ -23,6 +23,7 @@ __all__ = [
     "Classes",
     "Conflict",
     "Database",
+    "DatabaseUnavailable",
     "Delete",
     "EngineSettings",
     "Images",
@@ -45,10 +46,9 @@ __all__ = [
     "Statistics",
     "StoredImage",
     "StoredModel",
-    "Unreachable",
     "Version",
     "init_project",
     "is_project",
     "open_project",
-    "patiently",
+    "retry",
 ]

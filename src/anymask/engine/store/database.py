@@ -54,7 +54,7 @@ _LOCK = 0x616E796D61736B
 T = TypeVar("T")
 
 
-class Unreachable(OutputError):
+class DatabaseUnavailable(OutputError):
     """The database did not answer: it is down, the network is, or its disk is full. Trying again later may help."""
 
 
@@ -183,7 +183,7 @@ class Database:
             yield
         except SQLAlchemyError as error:
             reason = getattr(error, "orig", None) or error
-            kind = Unreachable if _may_pass(error) else OutputError
+            kind = DatabaseUnavailable if _may_pass(error) else OutputError
             raise kind(f"{self._name}: the database does not answer ({' '.join(str(reason).split())})") from error
 
 
@@ -318,29 +318,27 @@ class Conflict(DataError):
         self.revision = revision
 
 
-T = TypeVar("T")
-
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 
 
-def patiently(
+def retry(
     call: Callable[[], T],
     *,
-    seconds: float = PATIENCE_SECONDS,
+    seconds: float = RETRY_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> T:
     """Return what `call` returns, calling again for `seconds` while the database cannot be reached.
 
-    A commit whose answer was lost is made twice then: `call` has to be one that counts once. Raises Unreachable
+    A commit whose answer was lost is made twice then: `call` has to be one that counts once. Raises DatabaseUnavailable
     after that time, and whatever else `call` raises at once.
     """
     end, pause = clock() + seconds, _FIRST_PAUSE
     while True:
         try:
             return call()
-        except Unreachable:
+        except DatabaseUnavailable:
             if clock() + pause > end:
                 raise
         sleep(pause)
