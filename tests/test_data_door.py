@@ -14,7 +14,7 @@ from anymask.data.regions.shards import write_regions
 from anymask.data.synthetic import load_cutouts, load_pictures
 from anymask.data.writers.sa1b import write_tar
 from anymask.engine.imports import read_source
-from anymask.engine.stages.truth import Truth
+from anymask.engine.stages.annotator import Truth
 from anymask.errors import DataError
 from anymask.evaluation.sampling import open_truths
 from anymask.training.config import ModelConfig, Recipe, RunConfig, SourceConfig

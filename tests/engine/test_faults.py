@@ -27,14 +27,14 @@ from anymask.engine.status import status
 from anymask.engine.store import (
     Annotation,
     Change,
+    DatabaseUnavailable,
     NewJob,
     Outcome,
     Project,
     Put,
     StoredImage,
-    Unreachable,
     open_project,
-    patiently,
+    retry,
 )
 from anymask.geometry import rle
 
@@ -210,7 +210,7 @@ def test_a_database_that_is_gone_for_ten_seconds_is_waited_for(cluster: Any, tmp
         time.sleep(0.5)
         cluster.stop()
         try:
-            with pytest.raises(Unreachable):
+            with pytest.raises(DatabaseUnavailable):
                 project.annotations.state(image)
             time.sleep(10)
             before = len(acknowledged)
@@ -228,10 +228,10 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fail() -> None:
         calls.append(1)
-        raise Unreachable("gone")
+        raise DatabaseUnavailable("gone")
 
-    with pytest.raises(Unreachable):
-        patiently(fail, seconds=5, sleep=lambda _: None, clock=lambda: float(next(times)))
+    with pytest.raises(DatabaseUnavailable):
+        retry(fail, seconds=5, sleep=lambda _: None, clock=lambda: float(next(times)))
     assert 2 <= len(calls) <= 7
 
 
@@ -248,7 +248,7 @@ def test_a_full_disk_loses_the_result_and_nothing_else(sqlite_project: Project, 
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
 
-    with pytest.raises(Unreachable, match="full"):
+    with pytest.raises(DatabaseUnavailable, match="full"):
         project.jobs.finish(lease, Outcome(), changes)
     event.remove(project.database._engine, "begin", limit)
     assert project.annotations.state(image).revision == 0

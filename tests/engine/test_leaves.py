@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from anymask.data.readers.tars import TarFiles
-from anymask.engine.leaves import SIZE, leaf_tars, sheet
+from anymask.engine.demo.images import SIZE, leaf_tars, sheet
 
 
 def test_a_sheets_masks_are_its_leaves() -> None:

@@ -36,7 +36,7 @@ def filled(sqlite_project: Project, add_images: Callable[..., list[int]]) -> Pro
 
 
 def test_every_format_holds_every_mask(filled: Project, tmp_path: Path) -> None:
-    plan = ReleasePlan(formats=("sa1b", "coco", "webdataset", "parquet"), blur="none", images_a_tar=2)
+    plan = ReleasePlan(formats=("sa1b", "coco", "webdataset", "parquet"), blur="none", images_per_tar=2)
     done = release(filled, tmp_path / "out", plan)
     assert (done.images, done.masks) == (6, 6)
     for folder in ("sa1b/train", "sa1b/val"):

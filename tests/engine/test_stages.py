@@ -24,8 +24,7 @@ from anymask.engine.stages import (
     prefilling,
     semi_automatic,
 )
-from anymask.engine.stages.annotator import Habits, SimulatedAnnotator
-from anymask.engine.stages.truth import Truth
+from anymask.engine.stages.annotator import AnnotatorModel, SimulatedAnnotator, Truth
 from anymask.engine.store import Annotation, NewJob, Outcome, Project, Provenance, Put, tables
 from anymask.errors import DataError, InputError
 from anymask.evaluation.protocol import Reply, Request
@@ -78,8 +77,8 @@ def test_a_bad_model_is_painted_over_up_to_the_truth() -> None:
 
 
 def test_time_is_what_habits_say() -> None:
-    habits = Habits(find_seconds=1, click_seconds=2, stroke_seconds=3, stroke_share=1e9)
-    drawn = SimulatedAnnotator(habits).draw(Known(np.zeros(SIZE, bool)), truth_mask())
+    behaviour = AnnotatorModel(find_seconds=1, click_seconds=2, stroke_seconds=3, stroke_share=1e9)
+    drawn = SimulatedAnnotator(behaviour).draw(Known(np.zeros(SIZE, bool)), truth_mask())
     assert drawn.seconds == pytest.approx(1 + 2 * 2 + 3)
 
 

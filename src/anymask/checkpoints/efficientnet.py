@@ -23,7 +23,7 @@ from anymask.model import EfficientNetLiteConfig, Sam
 
 _NAME = re.compile(r"efficientnet-lite[0-4]")
 _EPS = 1e-3
-"""TensorFlow's, of the batch normalisation."""
+"""Epsilon of the batch normalisation, TensorFlow's."""
 _LAYERS = (
     ("expand", "_expand_conv", "_bn0"),
     ("depthwise", "_depthwise_conv", "_bn1"),

@@ -28,7 +28,7 @@ _RENAMED = (
     ("sam_mask_decoder.", "mask_decoder."),
     ("no_mem_embed", "image_encoder.no_mem_embed"),
 )
-"""How Meta's names begin, and ours."""
+"""Prefixes of Meta's tensor names, and ours in their place."""
 _MLPS = ((".mlp.layers.0.", ".mlp.lin1."), (".mlp.layers.1.", ".mlp.lin2."))
 """Parts of names in the decoder's transformer, Meta's and ours."""
 _TRANSFORMER = "mask_decoder.transformer."

@@ -106,11 +106,11 @@ class Header(NamedTuple):
     format: str
     """As Pillow calls it: "JPEG", "PNG", "MPO" for a JPEG with more pictures behind it, …"""
     size: tuple[int, int]
-    """(height, width), upright."""
+    """(height, width) in pixels, upright."""
     is_simple: bool
     """One frame of 8 bits per channel, grey or RGB, with or without transparency."""
     is_upright: bool
-    """Stored without an orientation to be undone."""
+    """Whether the file has no orientation to be undone."""
 
 
 def read_header(source: str | Path | bytes, *, max_pixels: int | None = None) -> Header:

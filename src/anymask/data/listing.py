@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".psd", ".qoi", ".sgi"),
     )
 )
-"""Of the formats that `anymask.data.images.read_image` reads, in lower case."""
+"""Suffixes of the formats that `anymask.data.images.read_image` reads, in lower case."""
 
 _HEIF = frozenset((".heic", ".heif", ".hif"))
 _UNREADABLE = frozenset(

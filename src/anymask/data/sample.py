@@ -220,7 +220,7 @@ def split(files: SampleSet, shares: Sequence[float]) -> list[Subset]:
 
 
 MIN_SHARE = 0.002
-"""Of the image: the least area of a subpart."""
+"""The least area of a subpart, as a share of the image."""
 MAX_RATIO = 0.7
 """The most of a parent's area that a child may have: else the two are one answer."""
 

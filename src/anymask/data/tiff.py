@@ -13,21 +13,21 @@ from jaxtyping import Shaped
 from anymask.errors import ImageError
 
 _RGB = 2
-"""TIFF's PhotometricInterpretation."""
+"""The value of TIFF's PhotometricInterpretation for RGB."""
 
 
 class TiffBands(NamedTuple):
     """What a TIFF holds, by its header."""
 
     size: tuple[int, int]
-    """(height, width), as stored."""
+    """(height, width) in pixels, as stored."""
     num_bands: int
     bytes_per_pixel: int
-    """Of all bands together."""
+    """Bytes of a pixel, all bands together."""
     is_rgb: bool
     """Whether it says that its first three bands are red, green and blue."""
     orientation: int
-    """EXIF's, 1 to 8."""
+    """EXIF's orientation, 1 to 8."""
 
 
 def is_tiff(start: bytes) -> bool:

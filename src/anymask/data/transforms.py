@@ -29,7 +29,7 @@ class TransformConfig:
     """Strength of brightness, contrast, saturation and hue jitter, 0 to 1."""
     gray: float = 0.0
     blur: float = 0.0
-    """Chance of a Gaussian blur."""
+    """Chance of a Gaussian blur, from 0 to 1."""
     min_cells: int = 8
     """Masks that cover fewer cells of the logits' grid are dropped."""
     max_share: float = 0.9

@@ -22,14 +22,14 @@ from typing import Protocol
 
 from anymask.engine.store import (
     Change,
+    DatabaseUnavailable,
     Lease,
     LeaseLost,
     Outcome,
     Project,
     StoredImage,
-    Unreachable,
     open_project,
-    patiently,
+    retry,
 )
 from anymask.errors import AnymaskError
 from anymask.threads import use_one_thread
@@ -65,11 +65,11 @@ class PoolProgress:
     quarantined: int
     left: int
     masks: int
-    """Added by this run and earlier ones."""
+    """Masks added by this run and earlier ones."""
     seconds: float
-    """Of this run."""
+    """Wall time of this run."""
     done_before: int
-    """By earlier runs."""
+    """Images that earlier runs finished."""
 
     @property
     def images_per_second(self) -> float:
@@ -101,26 +101,26 @@ def run_pool(
     watch = _Watch(project, kind)
     if workers == 0:
         work_through(project, kind, task, f"{os.uname().nodename}-{os.getpid()}", seconds=seconds)
-        return watch.look()
+        return watch.progress()
     context = _context()
     stop = context.Event()
-    staff = _Staff(context, (project.folder, kind, task, seconds, stop), on_start or (lambda _: None))
+    pool = _WorkerPool(context, (project.folder, kind, task, seconds, stop), on_start or (lambda _: None))
     try:
         for _ in range(workers):
-            staff.hire()
+            pool.spawn()
         while True:
             time.sleep(_LOOK_SECONDS)
-            for worker in staff.dismiss_dead():
-                patiently(lambda worker=worker: project.jobs.abandon(worker))  # type: ignore[misc]
-            seen = patiently(watch.look)
+            for worker in pool.reap():
+                retry(lambda worker=worker: project.jobs.abandon(worker))  # type: ignore[misc]
+            seen = retry(watch.progress)
             if progress is not None:
                 progress(seen)
             if not seen.left:
                 return seen
-            staff.fill(workers, seen.done)
+            pool.fill(workers, seen.done)
     finally:
         stop.set()
-        staff.wait()
+        pool.wait()
 
 
 class _Watch:
@@ -134,7 +134,7 @@ class _Watch:
     def _counts(self) -> dict[str, int]:
         return self._project.jobs.counts(self._kind).get(self._kind, {})
 
-    def look(self) -> PoolProgress:
+    def progress(self) -> PoolProgress:
         counts = self._counts()
         return PoolProgress(
             done=counts.get("done", 0),
@@ -146,7 +146,7 @@ class _Watch:
         )
 
 
-class _Staff:
+class _WorkerPool:
     """The processes."""
 
     def __init__(
@@ -157,7 +157,7 @@ class _Staff:
         self._deaths = 0
         self._done = 0
 
-    def hire(self) -> None:
+    def spawn(self) -> None:
         name = f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}"
         process = self._context.Process(target=_worker, args=(name, *self._arguments), daemon=True)
         process.start()
@@ -165,7 +165,7 @@ class _Staff:
         self._on_start(process.pid)
         self._processes[name] = process
 
-    def dismiss_dead(self) -> list[str]:
+    def reap(self) -> list[str]:
         """Return the names of those that ended, however they did."""
         ended = [name for name, process in self._processes.items() if not process.is_alive()]
         for name in ended:
@@ -182,7 +182,7 @@ class _Staff:
         if self._deaths > _DEATHS * places:
             raise PoolError(f"{self._deaths} workers died one after the other, and no image was done meanwhile")
         while len(self._processes) < places:
-            self.hire()
+            self.spawn()
 
     def wait(self) -> None:
         for process in self._processes.values():
@@ -227,14 +227,14 @@ def work_through(
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Do one job of a queue after the other, until none is open or leased."""
-    if patiently(lambda: project.jobs.is_over(kind)):
+    if retry(lambda: project.jobs.is_over(kind)):
         return
     work = task.open(project)  # before any lease: it costs no image a try that this fails
     while not stopped():
-        lease = patiently(lambda: project.jobs.lease(kind, worker, seconds=seconds))
+        lease = retry(lambda: project.jobs.lease(kind, worker, seconds=seconds))
         if lease is not None:
             _do(project, lease, work, seconds)
-        elif patiently(lambda: project.jobs.is_over(kind)):
+        elif retry(lambda: project.jobs.is_over(kind)):
             return
         else:
             time.sleep(_IDLE_SECONDS)  # another worker may die yet
@@ -243,17 +243,17 @@ def work_through(
 def _do(project: Project, lease: Lease, work: Work, seconds: float) -> None:
     """Do one job; whatever goes wrong with it is its own affair."""
     try:
-        image = patiently(lambda: project.images.get(lease.image_id))
+        image = retry(lambda: project.images.get(lease.image_id))
         assert image is not None  # the jobs' foreign key
         with _heartbeat(project, lease, seconds):
             outcome, changes = work(image)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         _LOG.warning("image %s, try %s: %s", lease.image_id, lease.attempt, reason)
-        patiently(lambda: project.jobs.fail(lease, reason))
+        retry(lambda: project.jobs.fail(lease, reason))
         return
     try:
-        patiently(lambda: project.jobs.finish(lease, outcome, changes))
+        retry(lambda: project.jobs.finish(lease, outcome, changes))
     except LeaseLost as error:
         _LOG.warning("%s", error)
 
@@ -268,7 +268,7 @@ def _heartbeat(project: Project, lease: Lease, seconds: float) -> Iterator[None]
             try:
                 if not project.jobs.renew(lease, seconds=seconds):
                     return
-            except Unreachable:
+            except DatabaseUnavailable:
                 continue
 
     thread = threading.Thread(target=beat, daemon=True)

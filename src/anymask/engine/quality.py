@@ -31,7 +31,7 @@ from anymask.engine.store import (
     Review,
     StoredImage,
     Version,
-    patiently,
+    retry,
 )
 from anymask.engine.store.reviews import VERDICTS
 from anymask.errors import DataError, InputError
@@ -63,7 +63,7 @@ class Agreement:
     matched: float
     """Share of all their objects that both have."""
     mean_iou: float
-    """Of those."""
+    """Mean IoU of those pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def judge(
         added=len(added),
         by_hand=sum(known is not None and known.strokes > 0 for known in drawn),
     )
-    return patiently(lambda: project.jobs.finish(lease, done, changes, verdicts))
+    return retry(lambda: project.jobs.finish(lease, done, changes, verdicts))
 
 
 def _verdicts(lease: Lease, judgements: Sequence[Judgement], seen: Mapping[str, Version]) -> list[Review]:
@@ -287,7 +287,7 @@ class Honeypots:
     images: int
     """New honeypots."""
     masks: int
-    """Of those."""
+    """Masks on the new honeypots."""
     known: int
     """Images that were honeypots already."""
     shown: int
@@ -358,7 +358,7 @@ class CheckSimulation(Simulation):
             if best < 0 or overlap[best] < _SAME_IOU:
                 judgements.append(Judgement(key=each.id, verdict="reject", reason="Shows no object"))
                 looked = rle.decode(each.rle)
-                seconds = self.annotator.habits.look_seconds
+                seconds = self.annotator.behaviour.look_seconds
                 tally.add(Drawn(mask=looked, iou=0.0, predicted_iou=None, seconds=seconds), "rejected")
                 continue
             drawn = self.annotator.repair(rle.decode(each.rle), objects[best])

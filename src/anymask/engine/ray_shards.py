@@ -182,7 +182,7 @@ def _connect(address: str | None, workers: int) -> Any:
             if address is None:
                 ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             else:
-                _knock(address)
+                check_reachable(address)
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from error
@@ -190,7 +190,7 @@ def _connect(address: str | None, workers: int) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Raise OSError where nobody listens at a host and port; Ray itself would wait for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():

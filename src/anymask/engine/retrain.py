@@ -52,13 +52,13 @@ class RetrainPlan:
     transforms: TransformConfig = field(default_factory=lambda: TransformConfig(scale=(0.8, 1.5), flip=True, color=0.2))
     num_workers: int = 0
     cache_mib: int = 256
-    """Of decoded images, for each process that loads data."""
+    """MiB of decoded images, for each process that loads data."""
     device: str = "cpu"
     seed: int = 0
     test_images: int = 40
     """Held-out images that the gate looks at."""
     test_masks: int = 20
-    """Of each."""
+    """Masks of each held-out image that the gate looks at."""
     test_points: int = 16
     """A side, of the grid that is asked for everything."""
 

@@ -31,7 +31,7 @@ class FullReport:
     edges: Mapping[str, EdgeResult] = field(default_factory=dict)
     plots: Pictures = ()
     examples: Mapping[str, Pictures] = field(default_factory=dict)
-    """By the heading over them."""
+    """Pictures of single masks, by the heading over them."""
 
 
 def to_dict(found: FullReport) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Request:
     points: Float[np.ndarray, "k 2"]
     """(x, y) pixels, first click first."""
     labels: Int[np.ndarray, " k"]
-    """1 on the object, 0 off it."""
+    """Label of each point: 1 on the object, 0 off it."""
     box: Float[np.ndarray, " 4"] | None = None
     """(x0, y0, x1, y1), exclusive right and bottom."""
     memory: object = None

@@ -52,7 +52,7 @@ class Key:
     sheet: str
     """The sheet's name."""
     masks: Mapping[str, tuple[str, str]]
-    """Method and subject."""
+    """Method and subject of each mask, by its number on the sheet."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON keeps them."""

@@ -48,7 +48,7 @@ class RetentionConfig:
     max_images: int = 6
     max_masks: int = 12
     points_per_side: int = 16
-    """Of everything: more find smaller things, and take longer."""
+    """Points per side of the grid for masks of everything: more find smaller things, and take longer."""
     seed: int = 0
 
 
@@ -64,7 +64,7 @@ class Skill:
     everything: float
     """Share of the true masks of which masks of everything have one with an IoU of 0.5."""
     count: float
-    """Masks of everything an image."""
+    """Mean number of masks of everything per image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Retained:
     is_new: bool
     num_images: int
     num_masks: int
-    """Those asked for by prompts."""
+    """Number of masks that were asked for by prompts."""
     before: Skill
     after: Skill
 

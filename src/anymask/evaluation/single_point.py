@@ -77,7 +77,7 @@ class Scores:
     """Means over the masks of one data set, or over data sets."""
 
     miou: dict[int, float]
-    """By the number of clicks."""
+    """Mean IoU, by the number of clicks."""
     boundary: dict[int, float]
     """Mean boundary IoU, by the number of clicks."""
     box: float

@@ -35,7 +35,7 @@ class Verdict:
     int8: bool
     megabytes: float
     masks: int
-    """How many were compared."""
+    """Number of masks that were compared."""
     largest: float
     """The largest difference of a logit, of a mask or of an object score."""
     pixels: float

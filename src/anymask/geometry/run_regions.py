@@ -19,7 +19,7 @@ class _Runs:
 
     starts: Int[np.ndarray, " n"]
     stops: Int[np.ndarray, " n"]
-    """Exclusive."""
+    """Column at which each run stops, exclusive."""
 
 
 def clean(mask: rle.RLE, min_area: float) -> tuple[rle.RLE, bool]:

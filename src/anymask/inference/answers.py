@@ -40,7 +40,7 @@ class Masks:
     """The answer to one prompt, best first: one mask, or three for an ambiguous prompt."""
 
     masks: Bool[np.ndarray, "m h w"]
-    """At the original image's size."""
+    """Masks at the original image's size."""
     scores: Float[np.ndarray, " m"]
     """Predicted IoU of each, float32."""
     logits: Float[np.ndarray, "m hm wm"]

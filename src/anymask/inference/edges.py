@@ -45,7 +45,7 @@ class EdgeOptions:
     nms_thresh: float = 0.7
     """Of two masks with a larger IoU, that of the lower predicted IoU is left out."""
     thin: bool = True
-    """Keep only the crests of the edges."""
+    """Whether only the crests of the edges are kept."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

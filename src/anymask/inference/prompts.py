@@ -49,12 +49,12 @@ class ModelPrompt:
     points: Float[np.ndarray, "n 2"]
     """(x, y) pixels, float32: the points, then the box's corners, or the token that stands for no box."""
     labels: Int[np.ndarray, " n"]
-    """A `PointLabel` each, int64."""
+    """A `PointLabel` for each point, int64."""
     mask: Float[np.ndarray, "hm wm"] | None
     is_lone_point: bool
     """One point and nothing else: the ambiguous prompt, which three masks answer (SAM, sec. 3)."""
     is_lone_box: bool = False
-    """A box and nothing else."""
+    """Whether the prompt is a box and nothing else."""
     text: Float[np.ndarray, " c"] | None = None
     """CLIP's embedding of the words, before the model's projection."""
 

@@ -65,7 +65,7 @@ class SearchExample:
     direction: Float[np.ndarray, " c"]
     mean: Float[np.ndarray, " c"]
     mask: Bool[np.ndarray, "h w"]
-    """The example itself, in its image."""
+    """Mask of the example, in its own image."""
 
 
 class Similar:

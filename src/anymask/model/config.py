@@ -78,7 +78,7 @@ class EfficientNetLiteConfig:
     widths: tuple[int, int, int, int, int, int, int] = (16, 24, 40, 80, 112, 192, 320)
     """Channels of the trunk's seven stages, at strides 2, 4, 8, 16, 16, 32 and 32."""
     depths: tuple[int, int, int, int, int, int, int] = (1, 2, 2, 3, 3, 4, 1)
-    """Blocks of each stage."""
+    """Number of blocks of each stage."""
     merge_width: int = 256
     """Channels at stride 16, where strides 32 and 16 are merged."""
     merge_depth: int = 2
@@ -101,7 +101,7 @@ class HieraConfig:
     """Channels of the first stage; each stage has twice those of the one before."""
     depths: tuple[int, int, int, int] = (1, 2, 7, 2)
     num_heads: int = 1
-    """Of the first stage; doubled as the channels are."""
+    """Heads of the first stage; doubled as the channels are."""
     global_blocks: tuple[int, ...] = (5, 7, 9)
     window_sizes: tuple[int, int, int, int] = (8, 4, 14, 7)
     position_grid: int = 7

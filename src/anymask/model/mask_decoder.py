@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
     logits: Float[Tensor, "b p m hm wm"]
     iou: Float[Tensor, "b p m"]
-    """Predicted IoUs."""
+    """Predicted IoU of each candidate."""
     object_score: Float[Tensor, "b p"] | None = None
     """Logit of there being an object, below 0 where there is none (SAM 2); None: the model does not say."""
 

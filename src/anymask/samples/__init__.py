@@ -16,7 +16,7 @@ class SamplePhotograph(NamedTuple):
     point: tuple[int, int]
     """(x, y) in pixels of the photograph."""
     object: str
-    """What the click is on."""
+    """The object that the click is on."""
 
 
 SAMPLES = {

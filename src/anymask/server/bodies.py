@@ -25,9 +25,9 @@ MAX_STRUCTURE = 8 << 20
 MAX_STRINGS = 400_000
 """Strings in a body; 5,000 annotations with all that they may have take 150,000."""
 MAX_CONTAINERS = 400_000
-"""Lists and objects in a body."""
+"""The most lists and objects in a body."""
 _AT_ONCE = 2
-"""Bodies parsed at once."""
+"""Number of bodies parsed at once."""
 _SMALL = 16 << 10
 """Bytes of a body that is parsed sooner than a thread is woken."""
 

@@ -27,7 +27,7 @@ from anymask.server.worker import Priority, Worker
 logger = logging.getLogger("anymask.server")
 
 _KEPT = 16
-"""Compressed embeddings held in memory."""
+"""Number of compressed embeddings held in memory."""
 _LEVEL = 1
 """Of gzip: half-precision features are nearly noise, higher levels only take longer."""
 _STEP = 0.04

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("anymask.server")
 
 _TOGETHER = 200
-"""Images that are added in one transaction."""
+"""Number of images that are added in one transaction."""
 
 
 def add_folders(context: Context, folders: Sequence[Path], stop: threading.Event) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PARTING_SECONDS = 5
 _MAX_HEADERS = 64 << 10
-"""Bytes of a request before its body."""
+"""The most bytes of a request before its body."""
 _KEEP_ALIVE_SECONDS = 75
 """Long: a connection closed just when a request is sent on it looks like a failure."""
 

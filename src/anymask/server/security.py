@@ -43,7 +43,7 @@ _HEADERS = {
 }
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[^:\[\]]+)(:\d{1,5})?")
 _SLOWEST = 1 << 10
-"""Bytes of a body a second."""
+"""The least rate of a body, in bytes per second."""
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/api/images"
 _WITH_MASKS = re.compile(r"/api/(images/[^/]+/[^/]+|engine/(finish|judge)|classes)")

@@ -56,7 +56,7 @@ class Settings:
     send_seconds: float = 60
     """Until a client takes the next piece of an answer."""
     max_pixels: int = field(default_factory=_pixels_served)
-    """Of an image, decoded."""
+    """The most pixels of an image, decoded."""
     max_waiting: int = 8
     """Images that wait for the encoder; one more is answered with 429."""
     max_searches: int = 2
@@ -64,11 +64,11 @@ class Settings:
     max_decoding: int = 32
     """Requests that may wait for an image file to be decoded."""
     max_listeners: int = 256
-    """Open event streams."""
+    """The most open event streams."""
     threads: int = field(default_factory=_spare_threads)
     """What torch may use while the server runs."""
     page: Path = field(default_factory=_packaged_page)
-    """The built page."""
+    """Folder of the built page."""
     export_at_start: bool = False
     """Whether the page's decoder is exported before it is first asked for."""
     parts: Path | None = None

@@ -22,7 +22,7 @@ _WINDOW_SECONDS = 600.0
 _MAX_ADDRESSES = 10_000
 """Whose wrong tokens are remembered; those that tried least recently are forgotten first."""
 _MAX_REMEMBERED = 64
-"""Wrong tokens of one address."""
+"""Number of wrong tokens remembered per address."""
 
 
 class Tokens:

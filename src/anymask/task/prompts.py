@@ -19,7 +19,7 @@ from anymask.task.sampling import cells_to_points, click_cells, jitter_boxes, ma
 from anymask.task.scribbles import scribble_points
 
 ABSENT, NOT_A_POINT, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = map(int, PointLabel)
-"""As torch takes them."""
+"""The labels of points as plain numbers, which torch takes."""
 _POINT, _BOX, _SCRIBBLE, _MASK = range(4)
 
 

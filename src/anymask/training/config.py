@@ -64,7 +64,7 @@ class OptimConfig:
     """Learning rate of a pre-trained trunk relative to the rest's; 0 leaves it as it is."""
     clip_norm: float = 1.0
     accumulate: int = 1
-    """Batches whose gradients make one step."""
+    """Number of batches whose gradients make one step."""
     ema: float = 0.0
     """Decay of the moving average of the weights; 0 keeps none."""
 
@@ -96,7 +96,7 @@ class ModelConfig:
     pred_iou_thresh: float | None = None
     """Of masks of everything (`anymask.model.SamConfig`); left out, that of `start`, or the size's."""
     stability_score_thresh: float | None = None
-    """The same."""
+    """Least stability of masks of everything, from 0 to 1; left out, that of `start`, or the size's."""
     ranker_width: int | None = None
     """Channels of the ranker (`anymask.model.DecoderConfig`), a new one where `start` has none; left out, that of
     `start`."""
@@ -182,9 +182,9 @@ class ValidationConfig:
     tars: tuple[str, ...] = ()
     every: int = 0
     num_images: int = 6
-    """Images of each tar."""
+    """Number of images of each tar."""
     num_masks: int = 8
-    """Masks of each image."""
+    """Number of masks of each image."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be run with."""
@@ -213,7 +213,7 @@ class RankerConfig:
     """The ranker's loss: squared error of predicted IoUs, and which candidate is best (`training.ranker_step`)."""
 
     ranking: float = 0.1
-    """Weight of the latter."""
+    """Weight of the ranking loss against the squared error of the IoUs."""
     temperature: float = 0.1
     """Difference of IoU that makes a candidate e times as likely the best."""
 

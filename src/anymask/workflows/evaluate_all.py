@@ -261,7 +261,7 @@ class _Runs:
         self._open_truths = cache(lambda channels: open_truths(data, images=images, channels=channels))
         self.labels: dict[str, str] = {}
         self.sets: dict[str, dict[str, AnnotatedSet]] = {}
-        """By model, then by name."""
+        """Data sets, by model and then by name."""
 
     def single_point(self) -> dict[str, dict[str, SetOutcome]]:
         """Play the protocol of clicks and boxes on every set."""

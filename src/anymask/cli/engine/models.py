@@ -74,7 +74,7 @@ def check(
     need_packages()
     from anymask.engine import quality
     from anymask.engine.project_model import open_project_model
-    from anymask.engine.stages.truth import Truth
+    from anymask.engine.stages.annotator import Truth
     from anymask.engine.store import open_project
 
     with open_project(project, exclusive=False, create=False) as opened:
@@ -161,8 +161,8 @@ def demo(
     The last line printed is its report as JSON.
     """
     need_packages()
-    from anymask.engine.lap import LapPlan, run_lap
-    from anymask.engine.leaves import leaf_tars
+    from anymask.engine.demo.images import leaf_tars
+    from anymask.engine.demo.run import DemoPlan, run_demo
     from anymask.errors import InputError
 
     if bool(data) != bool(held_out):
@@ -170,9 +170,9 @@ def demo(
     if not data or not held_out:
         drawn = leaf_tars(output.with_name(f"{output.name}-sheets"))
         data, held_out = [drawn[0]], [drawn[1]]
-    plan = LapPlan()
+    plan = DemoPlan()
     plan = dataclasses.replace(plan, retraining=dataclasses.replace(plan.retraining, steps=steps))
-    report = run_lap(
+    report = run_demo(
         output,
         pictures=data,
         held_out=held_out,

@@ -53,7 +53,7 @@ def assist(
     need_packages()
     from anymask.engine.project_model import open_project_model
     from anymask.engine.stages import ASSISTED, assisted
-    from anymask.engine.stages.truth import Truth
+    from anymask.engine.stages.annotator import Truth
     from anymask.engine.store import open_project
 
     with open_project(project, exclusive=False, create=False) as opened:
@@ -98,7 +98,7 @@ def prefill(
     from anymask.engine.pool import run_pool
     from anymask.engine.project_model import model_path, open_project_model
     from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC, prefilling, semi_automatic
-    from anymask.engine.stages.truth import Truth
+    from anymask.engine.stages.annotator import Truth
     from anymask.engine.store import open_project
 
     device = device_name(device)

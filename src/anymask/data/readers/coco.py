@@ -41,7 +41,7 @@ _BEYOND = 2.0
 _TOLD = 3
 """Annotations that are named of those left out for one reason."""
 _LOOKED_FOR = 20
-"""Images by which a folder is known."""
+"""How many images are looked for to tell the folder of a file's images."""
 _IN_PART = "in part"
 
 

@@ -66,7 +66,7 @@ class CocoDocument:
     images: list[ImageEntry]
     objects: list[ObjectEntry]
     names: dict[int, str]
-    """Of categories, by their ids."""
+    """Names of the categories, by their ids."""
     frequency: dict[int, str]
     """LVIS: whether a category is rare, common or frequent, as r, c or f."""
     left_out: Counter[str] = field(default_factory=Counter)

@@ -23,7 +23,7 @@ from anymask.errors import DataError
 from anymask.geometry import polygons, rle
 
 _TOLD = 3
-"""Annotations left out that are named."""
+"""How many of the annotations left out are named."""
 
 
 class PairFiles:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from anymask.data.images import Header, read_header
@@ -16,9 +17,9 @@ from anymask.data.readers.labelme import LabelMeFiles
 from anymask.data.readers.pairs import PairFiles
 from anymask.data.readers.tars import TarFiles
 from anymask.data.sample import AnnotatedMask, AnnotatedSet
-from anymask.engine.imports.found import FoundImage, FoundMask
 from anymask.engine.store.names import plain_key
 from anymask.errors import DataError, ImageError, InputError
+from anymask.geometry.rle import RLE
 
 _LOG = logging.getLogger(__name__)
 
@@ -140,3 +141,37 @@ def _remote(address: str) -> Iterator[FoundImage]:
 
 def _below(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMask:
+    """A mask and what its source calls it; `key`, a plain one, is the same whenever the source is read."""
+
+    key: str
+    rle: RLE
+    label: str | None = None
+    """Of its class."""
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundImage:
+    """An image, by reference where it is a file of its own, else with its content to be copied into the project."""
+
+    name: str
+    location: str
+    """Absolute, an address of fsspec's, or below the project's folder where there is a `content`."""
+    size: tuple[int, int]
+    """(height, width), upright."""
+    masks: list[FoundMask] = field(default_factory=list)
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """How much of a source was new to the project, and how much it had."""
+
+    images: int
+    masks: int
+    known_images: int
+    known_masks: int

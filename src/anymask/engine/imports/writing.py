@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from sqlalchemy import Connection, select
 
 from anymask.data.files import make_folder, write_bytes_atomic
-from anymask.engine.imports.found import FoundImage, Imported
+from anymask.engine.imports.readers import FoundImage, Imported
 from anymask.engine.store import Annotation, NewImage, Project, Provenance, Put
 from anymask.engine.store.annotations import append
 from anymask.engine.store.classes import ensure_classes

@@ -21,8 +21,7 @@ from anymask.engine.formats.pairs import asked_points, crop_box, sha256
 from anymask.engine.formats.tables import origin_of
 from anymask.engine.pictures import HELD_OUT, read_picture, split_of
 from anymask.engine.release.blurring import FindPrivate, blur, blurrer
-from anymask.engine.release.card import write_card
-from anymask.engine.release.measures import Measures
+from anymask.engine.release.measures import Measures, write_card
 from anymask.engine.store import Annotation, EngineSettings, Project, StoredImage
 from anymask.errors import DataError, InputError
 from anymask.geometry import rle
@@ -41,7 +40,7 @@ class ReleasePlan:
     """Larger images are made this small, as SA-1B's, of 1500 pixels; None leaves all as they are."""
     blur: str = "auto"
     """auto, opencv, none, or a detector's .onnx (`blurrer`)."""
-    images_a_tar: int = 1000
+    images_per_tar: int = 1000
 
     def __post_init__(self) -> None:
         """Refuse what cannot be made."""
@@ -50,8 +49,8 @@ class ReleasePlan:
             raise InputError(f"there is no format {unknown[0] if unknown else ''!r}; there are {', '.join(FORMATS)}")
         if self.short_side is not None and self.short_side < 1:
             raise InputError(f"short_side is {self.short_side}; give at least 1 pixel")
-        if self.images_a_tar < 1:
-            raise InputError(f"images_a_tar is {self.images_a_tar}; give at least 1")
+        if self.images_per_tar < 1:
+            raise InputError(f"images_per_tar is {self.images_per_tar}; give at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +122,7 @@ def _writers(project: Project, scratch: Path, plan: ReleasePlan) -> dict[str, Wr
             name,
             classes,
             scratch,
-            FormatOptions(with_images=name in carriers, images_per_tar=plan.images_a_tar),
+            FormatOptions(with_images=name in carriers, images_per_tar=plan.images_per_tar),
         )
         for name in chosen
     }

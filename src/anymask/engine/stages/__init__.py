@@ -8,4 +8,4 @@ AUTOMATIC = "automatic"
 STAGES = (ASSISTED, SEMI_AUTOMATIC, AUTOMATIC)
 """In their order; each is also the kind of its jobs. `PREFILL` is the machine's part of the second."""
 PEOPLES = (ASSISTED, SEMI_AUTOMATIC)
-"""Those in which people draw."""
+"""Stages in which people draw."""

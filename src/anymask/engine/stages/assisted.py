@@ -11,9 +11,8 @@ from jaxtyping import Bool
 from anymask.checkpoints.load import model_hash
 from anymask.engine.pictures import read_picture
 from anymask.engine.stages import ASSISTED
-from anymask.engine.stages.annotator import Drawn, SimulatedAnnotator
+from anymask.engine.stages.annotator import Drawn, SimulatedAnnotator, Truth
 from anymask.engine.stages.queue import enqueue, put
-from anymask.engine.stages.truth import Truth
 from anymask.engine.store import (
     Annotation,
     Change,
@@ -25,7 +24,7 @@ from anymask.engine.store import (
     Provenance,
     Put,
     StoredImage,
-    patiently,
+    retry,
 )
 from anymask.engine.store.names import plain_key
 from anymask.errors import AnymaskError
@@ -100,7 +99,7 @@ class Simulation:
         """
         done = 0
         while limit is None or done < limit:
-            lease = patiently(
+            lease = retry(
                 lambda: self.project.jobs.lease(kind, worker, seconds=self.settings.lease_seconds, tries=None)
             )
             if lease is None:
@@ -108,10 +107,10 @@ class Simulation:
             try:
                 outcome = self.work(lease)
             except AnymaskError as error:
-                patiently(lambda lease=lease, error=error: self.project.jobs.fail(lease, str(error)))  # type: ignore[misc]
+                retry(lambda lease=lease, error=error: self.project.jobs.fail(lease, str(error)))  # type: ignore[misc]
                 continue
             try:
-                patiently(lambda lease=lease, outcome=outcome: self.project.jobs.finish(lease, outcome))  # type: ignore[misc]
+                retry(lambda lease=lease, outcome=outcome: self.project.jobs.finish(lease, outcome))  # type: ignore[misc]
             except LeaseLost:
                 continue  # what was drawn is on the image; the image is another's to finish
             done += 1
@@ -147,7 +146,7 @@ class Simulation:
             if tally.seconds >= limit:
                 break
             drawn = self.annotator.draw(prepared, truth)
-            kept = drawn.iou >= self.annotator.habits.keep_iou
+            kept = drawn.iou >= self.annotator.behaviour.keep_iou
             tally.add(drawn, "added" if kept else "")
             if kept:
                 key = plain_key(f"{lease.worker}-{lease.job_id}-{number}")
@@ -158,10 +157,10 @@ class Simulation:
         """Put masks on the image, and show that one is still at work; a second person's are kept apart."""
         if lease.copy:
             drawn = [change.annotation.rle for change in changes if isinstance(change, Put)]
-            patiently(lambda: self.project.reviews.hide(image.id, drawn, kind=SECOND, author=lease.worker))
+            retry(lambda: self.project.reviews.hide(image.id, drawn, kind=SECOND, author=lease.worker))
         else:
             put(self.project, image.id, lease.worker, changes)
-        patiently(lambda: self.project.jobs.renew(lease, seconds=self.settings.lease_seconds))
+        retry(lambda: self.project.jobs.renew(lease, seconds=self.settings.lease_seconds))
 
     def describe(
         self, key: str, drawn: Drawn, stage: str, author: str, *, origin: str = "added", score: float | None = None

@@ -42,10 +42,10 @@ class Proposal:
 
     mask: rle.RLE
     score: float
-    """Its predicted IoU."""
+    """The mask's predicted IoU."""
     box: tuple[float, float, float, float]
     box_score: float
-    """The detector's."""
+    """The detector's score of the box, from 0 to 1."""
 
     @property
     def confidence(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from anymask.engine.pictures import chance
-from anymask.engine.store import Change, Conflict, NewJob, Project, StoredImage, patiently
+from anymask.engine.store import Change, Conflict, NewJob, Project, StoredImage, retry
 
 
 def enqueue(project: Project, kind: str, images: Iterable[StoredImage], *, doubly: float = 0.0) -> int:
@@ -23,9 +23,9 @@ def put(project: Project, image_id: int, client: str, changes: Sequence[Change])
 
     When it returns they are on the disk. The database may be away for a while.
     """
-    base = patiently(lambda: project.annotations.state(image_id).revision)
+    base = retry(lambda: project.annotations.state(image_id).revision)
     while True:
         try:
-            return patiently(lambda base=base: project.annotations.change(image_id, base, client, changes))  # type: ignore[misc]
+            return retry(lambda base=base: project.annotations.change(image_id, base, client, changes))  # type: ignore[misc]
         except Conflict as conflict:
             base = conflict.revision

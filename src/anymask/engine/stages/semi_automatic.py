@@ -65,7 +65,7 @@ class SemiAutomaticSimulation(Simulation):
         """Return the change to a prefilled mask, and whether its object has a mask now."""
         mask = rle.decode(each.rle)
         iou = 0.0 if truth is None else float(masks.pair_iou(mask, truth))
-        look = Drawn(mask=mask, iou=iou, predicted_iou=each.score, seconds=self.annotator.habits.look_seconds)
+        look = Drawn(mask=mask, iou=iou, predicted_iou=each.score, seconds=self.annotator.behaviour.look_seconds)
         if truth is None or iou < FIXABLE_IOU:
             tally.add(look, "rejected")
             return Delete(id=each.id), False

@@ -3,13 +3,11 @@
 from anymask.engine.project_files import is_project
 from anymask.engine.store.annotations import Annotation, Annotations, Change, Delete, Provenance, Put, State, Version
 from anymask.engine.store.classes import Class, Classes, ClassSet
-from anymask.engine.store.conflict import Conflict
-from anymask.engine.store.database import Database, Unreachable
+from anymask.engine.store.database import Conflict, Database, DatabaseUnavailable, retry
 from anymask.engine.store.images import Images, NewImage, StoredImage
 from anymask.engine.store.jobs import TRIES, Jobs, JobState, Lease, LeaseLost, NewJob
 from anymask.engine.store.models import Models, StoredModel
 from anymask.engine.store.outcomes import Outcome, Outcomes, Statistics
-from anymask.engine.store.patience import patiently
 from anymask.engine.store.project import Project, init_project, open_project
 from anymask.engine.store.reviews import Review, Reviews
 from anymask.engine.store.settings import MEANINGS, EngineSettings, SettingsHistory
@@ -25,6 +23,7 @@ __all__ = [
     "Classes",
     "Conflict",
     "Database",
+    "DatabaseUnavailable",
     "Delete",
     "EngineSettings",
     "Images",
@@ -47,10 +46,9 @@ __all__ = [
     "Statistics",
     "StoredImage",
     "StoredModel",
-    "Unreachable",
     "Version",
     "init_project",
     "is_project",
     "open_project",
-    "patiently",
+    "retry",
 ]

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
-from anymask.engine.store.conflict import Conflict
-from anymask.engine.store.database import Database
+from anymask.engine.store.database import Conflict, Database
 from anymask.engine.store.names import check_text, mended
 from anymask.engine.store.tables import annotation_heads, annotation_versions, change_sets, images
 from anymask.errors import DataError
@@ -39,7 +38,7 @@ class Provenance:
     seconds: float = 0.0
     clicks: int = 0
     strokes: int = 0
-    """Of the brush."""
+    """Number of strokes of the brush."""
     derived_from: int | None = None
     """Id of the version whose mask this one began as; None takes the annotation's version before, if any."""
 

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from anymask.engine.store.conflict import Conflict
-from anymask.engine.store.database import Database
+from anymask.engine.store.database import Conflict, Database
 from anymask.engine.store.names import check_text, mended
 from anymask.engine.store.tables import class_sets
 
 _COLORS = ("#e4572e", "#2e86ab", "#76b041", "#ffc914", "#8e5ea2", "#17bebb", "#d64933", "#5d737e")
-"""Of classes that come without one."""
+"""Colours given in turn to classes that come without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

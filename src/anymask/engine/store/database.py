@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -53,7 +54,7 @@ _LOCK = 0x616E796D61736B
 T = TypeVar("T")
 
 
-class Unreachable(OutputError):
+class DatabaseUnavailable(OutputError):
     """The database did not answer: it is down, the network is, or its disk is full. Trying again later may help."""
 
 
@@ -182,7 +183,7 @@ class Database:
             yield
         except SQLAlchemyError as error:
             reason = getattr(error, "orig", None) or error
-            kind = Unreachable if _may_pass(error) else OutputError
+            kind = DatabaseUnavailable if _may_pass(error) else OutputError
             raise kind(f"{self._name}: the database does not answer ({' '.join(str(reason).split())})") from error
 
 
@@ -304,3 +305,41 @@ def _migrate(connection: Connection, name: str) -> None:
             raise DataError(f"{name}: was made by a newer version of anymask; open it with that one") from error
         if current != scripts.get_current_head():
             command.upgrade(config, "head")
+
+
+class Conflict(DataError):
+    """A change was based on a revision that is no longer the current one; `revision` is."""
+
+    def __init__(self, what: str, base_revision: int, revision: int) -> None:
+        super().__init__(
+            f"{what} is at revision {revision}, the change was made on revision {base_revision}: "
+            "take the current state and make the change again"
+        )
+        self.revision = revision
+
+
+RETRY_SECONDS = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+
+
+def retry(
+    call: Callable[[], T],
+    *,
+    seconds: float = RETRY_SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """Return what `call` returns, calling again for `seconds` while the database cannot be reached.
+
+    A commit whose answer was lost is made twice then: `call` has to be one that counts once. Raises DatabaseUnavailable
+    after that time, and whatever else `call` raises at once.
+    """
+    end, pause = clock() + seconds, _FIRST_PAUSE
+    while True:
+        try:
+            return call()
+        except DatabaseUnavailable:
+            if clock() + pause > end:
+                raise
+        sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)

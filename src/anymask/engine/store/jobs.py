@@ -37,7 +37,7 @@ class NewJob:
 
     image_id: int
     rank: float = 0.0
-    """Lower comes first."""
+    """Place in the queue: lower comes first."""
     copy: int = 0
 
 

@@ -26,7 +26,7 @@ class StoredModel:
     parent: int | None
     trigger: str
     num_masks: int
-    """It was trained on."""
+    """Number of masks that the model was trained on."""
     scores: Mapping[str, float]
     verdict: str
     """"promoted", or why it was not."""

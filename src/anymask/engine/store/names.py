@@ -10,9 +10,9 @@ from anymask.errors import DataError
 KEY = "[A-Za-z0-9_.:-]{1,64}"
 """A regular expression that the whole of a key matches."""
 MAX_NAME = 200
-"""Characters of a name."""
+"""The most characters of a name."""
 MAX_CLASSES = 10_000
-"""Of a project."""
+"""The most classes of a project."""
 _READABLE = 40
 
 

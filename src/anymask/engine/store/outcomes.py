@@ -29,7 +29,7 @@ class Outcome:
     added: int = 0
     """Masks that the person, or in the automatic stage the model, put there."""
     by_hand: int = 0
-    """Masks that the brush touched."""
+    """Number of masks that the brush touched."""
     model: str | None = None
 
 

@@ -28,7 +28,7 @@ class InstanceResult:
     scores: PrecisionScores
     num_images: int
     num_masks: int
-    """Annotated ones that count, crowds left out."""
+    """Number of annotated masks that count, crowds left out."""
     num_boxes: int
     num_skipped: int
     left_out: dict[str, int]

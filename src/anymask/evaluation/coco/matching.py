@@ -36,9 +36,9 @@ class Matched:
     """What each detection of one image hit, for every range and threshold."""
 
     hit: Bool[np.ndarray, "r t d"]
-    """Matched to any truth."""
+    """Whether a detection is matched to any truth."""
     ignored: Bool[np.ndarray, "r t d"]
-    """Matched to a truth that is ignored."""
+    """Whether a detection is matched to a truth that is ignored."""
 
 
 def iou(detections: Sequence[RLE], truths: Sequence[RLE], crowd: Bool[np.ndarray, " g"]) -> Float[np.ndarray, "d g"]:

@@ -65,7 +65,7 @@ class ProposalResult:
     recall: dict[str, dict[int, float | None]]
     num_images: int
     num_masks: int
-    """Annotated ones that count, crowds left out."""
+    """Number of annotated masks that count, crowds left out."""
     num_skipped: int
     left_out: dict[str, int]
     """Annotations that cannot be used, by the reason."""

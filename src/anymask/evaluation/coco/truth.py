@@ -29,7 +29,7 @@ class ImageTruth:
     key: str
     image_id: int
     size: tuple[int, int]
-    """(height, width)."""
+    """(height, width) in pixels."""
     masks: list[rle.RLE]
     categories: Int[np.ndarray, " n"]
     areas: Float[np.ndarray, " n"]

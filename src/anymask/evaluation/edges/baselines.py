@@ -27,7 +27,7 @@ _CANNY_LOW = 0.4
 _BLUR = 0.8
 """Pixels: what Felzenszwalb and Huttenlocher blur by before they segment."""
 _MIN_REGION = 50
-"""Pixels."""
+"""The least area of a region, in pixels."""
 
 
 def above(strength: Float[np.ndarray, "h w"]) -> Maps:

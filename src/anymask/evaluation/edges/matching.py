@@ -31,7 +31,7 @@ class HumanEdges:
         self._steps = _steps(max_distance, edges.shape[1] + 2 * self._reach)
         self._numbers, self._at = self._numbered(edges)
         self.count = len(self._at)
-        """How many pixels."""
+        """Number of edge pixels."""
 
     def match(self, machine: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, " n"]:
         """Match as many pixels as can be; return which of the machine's, row by row, have a partner.

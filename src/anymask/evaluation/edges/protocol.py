@@ -39,9 +39,9 @@ class EdgeConfig:
     """The largest distance of a match, as a share of the image's diagonal."""
     split: str = "test"
     max_images: int | None = None
-    """The first by name; None takes all."""
+    """How many images are taken, the first by name; None takes all."""
     num_workers: int = 1
-    """Processes that match; with 1, this one."""
+    """Processes that match edges; with 1, this one does."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

@@ -37,7 +37,7 @@ class Candidate:
     """xyxy, around the mask's box."""
     predicted_iou: float
     point: tuple[float, float]
-    """(x, y) that was asked."""
+    """The point (x, y) that was asked about, in pixels of the image."""
 
     @property
     def num_bytes(self) -> int:
@@ -89,11 +89,11 @@ class _Answers:
 
     candidates: list[Candidate]
     points: Int[np.ndarray, " k"]
-    """The index of the point of each."""
+    """Index of the point that each mask answers."""
     inside: Bool[np.ndarray, "k n"]
     """Which points of the grid lie in each; nothing unless adaptive."""
     areas: Int[np.ndarray, " k"]
-    """In samples."""
+    """Area of each mask, in samples."""
     borderline: set[int]
     """Points one of whose masks, confident or not, came near the thresholds; unless adaptive, only confident ones."""
 

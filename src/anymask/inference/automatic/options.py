@@ -19,7 +19,7 @@ from anymask.geometry.crops import DEFAULT_OVERLAP
 from anymask.model import SamConfig
 
 MAX_LAYERS = 6
-"""Of crops; the sixth has 4,096."""
+"""The most layers of crops; the sixth has 4,096."""
 MAX_POINTS_PER_SIDE = 1024
 MIN_MEMORY = 1 << 20
 """The least that `memory_limit` may be, in bytes."""

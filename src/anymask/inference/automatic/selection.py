@@ -36,7 +36,7 @@ class ExactMask:
     cuts: tuple[RLE, RLE] | None
     """The masks cut above and below the threshold by the stability's offset; None where nothing will need them."""
     box: Box
-    """xyxy; all 0 if empty."""
+    """Box of the mask, xyxy in pixels; all 0 if it is empty."""
     area: int
     predicted_iou: float
     stability: float

@@ -30,7 +30,7 @@ Figures: TypeAlias = dict[str, dict[Part, float]]
 
 _FILE = "figures.json"
 _PROMPTS: dict[Part, int] = {"click": 1, "batch": 16}
-"""How many are asked at once."""
+"""Number of prompts that are asked at once."""
 _TOLERANCE = 1e-3
 """How far an answer may be off, relative to the largest of torch's values."""
 _SECONDS, _LEAST = 0.5, 3

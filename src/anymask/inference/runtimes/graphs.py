@@ -25,7 +25,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 """What an engine is chosen for: an image, one prompt on it, and several at once."""
 
 _FILES: dict[Part, str] = {"encoder": "encoder", "click": "prompt", "batch": "prompt"}
-"""The exported graph of each (`anymask.export.parts`)."""
+"""Name of the exported graph of each part (`anymask.export.parts`)."""
 
 
 def graphs_folder(model: Sam) -> Path:

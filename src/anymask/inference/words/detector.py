@@ -29,7 +29,7 @@ class WordBox:
 
     phrase: str
     score: float
-    """From 0 to 1, the detector's own."""
+    """The detector's score, from 0 to 1."""
     box: tuple[float, float, float, float]
     """(x0, y0, x1, y1) in pixels of the image; it may reach beyond it."""
 

@@ -29,7 +29,7 @@ class TextOptions:
     """Which of a detector's boxes become masks, and how."""
 
     threshold: float = THRESHOLD
-    """Boxes of a lower score are dropped."""
+    """Least score of a box, from 0 to 1; others are dropped."""
     nms: float = 0.5
     """Of two boxes that overlap by more than this IoU the one of lower score is dropped, whatever their phrases."""
     max_results: int = 100
@@ -51,9 +51,9 @@ class TextInstance:
     """An object that words describe."""
 
     phrase: str
-    """The one of the phrases that fits best."""
+    """The phrase that fits best."""
     score: float
-    """The detector's, from 0 to 1."""
+    """The detector's score, from 0 to 1."""
     box: tuple[float, float, float, float]
     """The detector's (x0, y0, x1, y1) in pixels of the image; it may reach beyond it."""
     rle: rle.RLE

@@ -34,7 +34,7 @@ class Provenance(ApiModel):
     seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     clicks: Annotated[int, Field(ge=0, le=100_000)] = 0
     strokes: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Of the brush."""
+    """Number of strokes of the brush."""
 
 
 class Annotation(ApiModel):
@@ -43,7 +43,7 @@ class Annotation(ApiModel):
     stored_as = StoredAnnotation
     id: Identifier
     rle: Rle
-    """At the image's own size."""
+    """Run lengths of the mask, at the image's own size."""
     class_id: ClassId | None = None
     name: Label | None = None
     visible: bool = True

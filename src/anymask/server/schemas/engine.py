@@ -144,7 +144,7 @@ class JudgedRequest(ApiModel):
     clicks: _Short
     strokes: _Short
     revision: Revision
-    """Of the image, as it was judged."""
+    """Revision of the image as it was judged."""
     judgements: Annotated[list[Judgement], Field(max_length=MAX_CHANGES)]
     added: Annotated[list[Annotation], Field(max_length=MAX_CHANGES)] = Field(default_factory=list)
     """Objects that had no mask."""
@@ -154,7 +154,7 @@ class Finished(ApiModel):
     """What an image came to."""
 
     counted: bool
-    """False if it had been told before."""
+    """Whether it counts: False if it had been told before."""
     statistics: Statistics
 
 
@@ -166,7 +166,7 @@ class ModelVersion(ApiModel):
     hash: str
     trigger: str
     masks: int
-    """It was trained on."""
+    """Number of masks that the model was trained on."""
     verdict: str
     scores: dict[str, float]
     is_current: bool
@@ -195,13 +195,13 @@ class Moment(ApiModel):
     """What was finished in a stretch of time in one stage."""
 
     at: float
-    """Its beginning, in seconds since 1970."""
+    """Beginning of the span, in seconds since 1970."""
     stage: str
     images: int
     masks: int
-    """On those images when they were done."""
+    """Number of masks on those images when they were done."""
     kept: int
-    """Masks confirmed, fixed and added."""
+    """Number of masks confirmed, fixed and added."""
     seconds: float
     clicks: int
 

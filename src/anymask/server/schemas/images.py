@@ -39,7 +39,7 @@ class Info(ApiModel):
 
     version: str
     project: str
-    """Its name."""
+    """Name of the project."""
     project_id: str
     """Of no other project, whatever the address: image ids begin at 1 in each."""
     model: Model
@@ -64,7 +64,7 @@ class Image(ApiModel):
     height: int
     state: ImageState
     error: str | None = None
-    """Why it failed."""
+    """Reason why encoding failed, in a sentence."""
     revision: Revision
     num_annotations: int
 

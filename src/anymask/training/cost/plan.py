@@ -59,7 +59,7 @@ class Plan:
     decoder_flops: int
     """All rounds' forward passes, or the autoencoder's decoder's."""
     flops_per_image: int
-    """Forward and backward."""
+    """Operations per image, forward and backward."""
     flops_per_image_checkpointed: int
     """The same where each block of the encoder is computed again for its gradient."""
     flops_per_step: int
@@ -71,7 +71,7 @@ class Plan:
     gpus: int
     efficiency: dict[str, float]
     hours: dict[str, float]
-    """By precision."""
+    """Hours of the run, by precision."""
 
 
 def plan_run(recipe: Recipe, *, gpu: str = "a100", gpus: int | None = None, efficiency: float | None = None) -> Plan:

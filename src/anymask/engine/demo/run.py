@@ -25,11 +25,11 @@ from anymask.engine.project_model import model_path, open_project_model, set_pro
 from anymask.engine.release import ReleasePlan, release
 from anymask.engine.retrain import Retrained, RetrainPlan, retrain, score, write_training_data
 from anymask.engine.stages import ASSISTED, AUTOMATIC, PREFILL, SEMI_AUTOMATIC, assisted, prefilling, semi_automatic
+from anymask.engine.stages.annotator import Truth
 from anymask.engine.stages.assisted import Simulation
 from anymask.engine.stages.automatic import AutomaticTask
 from anymask.engine.stages.queue import enqueue
 from anymask.engine.stages.semi_automatic import SemiAutomaticSimulation
-from anymask.engine.stages.truth import Truth
 from anymask.engine.store import Project, StoredImage, init_project, open_project
 from anymask.geometry import rle
 from anymask.model import SIZES, Sam, build_sam
@@ -40,14 +40,14 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LapPlan:
+class DemoPlan:
     """How large a lap is."""
 
     images: tuple[int, int, int] = (16, 12, 12)
-    """Of each stage."""
+    """Images of each of the three stages."""
     held_out: int = 6
     image_size: int = 96
-    """Of the small model's input, a side."""
+    """Side of the small model's input, in pixels."""
     settings: Mapping[str, Any] = field(
         default_factory=lambda: {
             "image_seconds": 30,
@@ -83,12 +83,12 @@ class LapPlan:
     seed: int = 0
 
 
-def run_lap(
+def run_demo(
     folder: Path,
     *,
     pictures: Sequence[Path],
     held_out: Sequence[Path],
-    plan: LapPlan | None = None,
+    plan: DemoPlan | None = None,
     model: Sam | None = None,
     say: Say = lambda _: None,
 ) -> dict[str, Any]:
@@ -97,14 +97,14 @@ def run_lap(
     The masks of `pictures` are known to the simulated people alone; those of `held_out` are imported, to judge models.
     `model` is the first; None makes a small one of random weights.
     """
-    plan = plan or LapPlan()
+    plan = plan or DemoPlan()
     init_project(folder)
     with open_project(folder, exclusive=False) as project:
         return _Lap(project, plan, Truth(pictures), say, model).run(pictures, held_out)
 
 
 class _Lap:
-    def __init__(self, project: Project, plan: LapPlan, truth: Truth, say: Say, model: Sam | None) -> None:
+    def __init__(self, project: Project, plan: DemoPlan, truth: Truth, say: Say, model: Sam | None) -> None:
         self.project, self.plan, self.truth, self.say, self.model = project, plan, truth, say, model
         self.scores: list[dict[str, Any]] = []
         self.seconds: dict[str, float] = {}
@@ -218,7 +218,7 @@ class _Lap:
         self.say(f"{what}: {self.seconds[what]} s")
 
 
-def _small_model(plan: LapPlan) -> Sam:
+def _small_model(plan: DemoPlan) -> Sam:
     torch.manual_seed(plan.seed)
     return build_sam(dataclasses.replace(SIZES["smoke"], image_size=plan.image_size)).eval()
 

@@ -1,0 +1,1 @@
+"""The data engine in small: drawn pictures, simulated people, all stages and a release."""
