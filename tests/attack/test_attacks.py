@@ -14,7 +14,7 @@ from postgres_cluster import postgres_binaries
 @pytest.mark.parametrize("surface", ["files", "python"])
 def test_mutated_inputs_end_in_a_word_or_a_result(surface: str) -> None:
     pytest.importorskip("tifffile")
-    found = attack(surface, 150, seed=1, max_seconds=60)  # an assertion on ten seconds would be one on the machine
+    found = attack(surface, 150, seed=1)
     assert (found.tried, found.faults) == (150, [])
 
 
@@ -22,7 +22,7 @@ def test_mutated_inputs_end_in_a_word_or_a_result(surface: str) -> None:
 @pytest.mark.parametrize("surface", SHARES)
 def test_other_mutated_inputs_end_in_a_word_or_a_result(surface: str) -> None:
     count = 60 if surface == "shell" else 400
-    found = attack(surface, count, seed=2, max_seconds=120)
+    found = attack(surface, count, seed=2)
     assert (found.tried, found.faults) == (count, [])
 
 
