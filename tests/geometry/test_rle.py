@@ -168,6 +168,16 @@ def test_a_grid_of_pixels_is_what_the_whole_mask_has_there() -> None:
     assert rle.decode_grid(rle.encode(mask), rows[:0], columns).shape == (0, 3)
 
 
+def test_a_box_is_what_the_whole_mask_has_there() -> None:
+    mask = np.zeros((9, 12), bool)
+    mask[2:6, 3:10] = np.random.default_rng(0).random((4, 7)) < 0.5
+    mask[2, 3] = mask[5, 9] = True
+    stored = rle.encode(mask)
+    np.testing.assert_array_equal(rle.decode_box(stored), mask[2:6, 3:10])
+    np.testing.assert_array_equal(rle.decode_box(stored, (1, 0, 5, 4)), mask[:4, 1:6])
+    assert rle.decode_box(rle.encode(np.zeros((9, 12), bool))).shape == (0, 0)
+
+
 def test_more_pixels_than_run_lengths_count_are_refused() -> None:
     crop, wide = np.ones((2, 2), bool), (70_000, 70_000)
     with pytest.raises(InputError, match="masks of 70000 x 70000 pixels cannot be stored: 4,294,967,295"):

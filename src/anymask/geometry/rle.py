@@ -109,6 +109,15 @@ def decode_columns(rle: RLE, start: int, stop: int) -> Bool[np.ndarray, "h c"]:
     return cv2.transpose(flat.view(np.uint8).reshape(stop - start, height)).reshape(height, -1).view(np.bool_)
 
 
+def decode_box(rle: RLE, box: tuple[int, int, int, int] | None = None) -> Bool[np.ndarray, "h w"]:
+    """Return the mask within a box (x, y, width, height) in pixels, its own by default, allocating no other columns.
+
+    The box lies in the image. Raises DataError if the mask is malformed.
+    """
+    x, y, width, height = bbox(rle) if box is None else box
+    return decode_columns(rle, x, x + width)[y : y + height]
+
+
 def decode_grid(rle: RLE, rows: Int[np.ndarray, " r"], columns: Int[np.ndarray, " c"]) -> Bool[np.ndarray, "r c"]:
     """Return the mask where the given rows and columns cross: a smaller picture of it, decoding no other pixel.
 

@@ -141,5 +141,4 @@ def outlines(mask: rle.RLE, tolerance: float) -> list[Polygon]:
 
 def crop(mask: rle.RLE) -> tuple[Bool[np.ndarray, "h w"], Float[np.ndarray, " 2"]]:
     """Decode a mask within its box; also return the box's corner (x, y)."""
-    x, y, width, height = rle.bbox(mask)
-    return rle.decode_columns(mask, x, x + width)[y : y + height], np.array([x, y], np.float32)
+    return rle.decode_box(mask), np.array(rle.bbox(mask)[:2], np.float32)

@@ -60,8 +60,8 @@ def _are_numbers(values: object, count: int) -> TypeGuard[list[float]]:
 
 
 def _centre(mask: rle.RLE) -> list[list[float]]:
-    x, y, width, height = rle.bbox(mask)
-    found = points.centre(rle.decode_columns(mask, x, x + width)[y : y + height]) if width else None
+    x, y, width, _ = rle.bbox(mask)
+    found = points.centre(rle.decode_box(mask)) if width else None
     return [] if found is None else [[float(x + found[0]), float(y + found[1])]]
 
 

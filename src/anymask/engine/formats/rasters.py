@@ -62,7 +62,7 @@ class CutOutWriter(Writer):
             x, y, width, height = rle.bbox(annotation.rle)
             if not width:
                 continue
-            alpha = rle.decode_columns(annotation.rle, x, x + width)[y : y + height]
+            alpha = rle.decode_box(annotation.rle)
             cut = cv2.cvtColor(pixels[y : y + height, x : x + width], cv2.COLOR_RGB2BGRA)
             cut[..., 3] = alpha * np.uint8(255)
             cut[~alpha] = 0

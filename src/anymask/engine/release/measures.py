@@ -59,10 +59,10 @@ class Measures:
 
 def concavity(mask: rle.RLE) -> float:
     """Return one minus the share of its convex hull that a mask covers; 0 for an empty one (SAM, sec. 5)."""
-    x, y, width, height = rle.bbox(mask)
+    width = rle.bbox(mask)[2]
     if not width:
         return 0.0
-    crop = rle.decode_columns(mask, x, x + width)[y : y + height].astype(np.uint8)
+    crop = rle.decode_box(mask).astype(np.uint8)
     rows = np.flatnonzero(crop.any(axis=1))
     first, last = crop[rows].argmax(axis=1), width - 1 - crop[rows, ::-1].argmax(axis=1)
     ends = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1)  # no other pixel is a corner

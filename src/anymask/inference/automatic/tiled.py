@@ -231,7 +231,7 @@ def _in_zone(pieces: Sequence[TilePiece], members: list[int], tile: crops.Box, z
     for index in members:
         left, top, width, height = pieces[index].record.bbox
         if left < x1 and top < y1 and left + width > x0 and top + height > y0:
-            part = rle.decode_columns(pieces[index].record.rle, x0, x1)[y0:y1]
+            part = rle.decode_box(pieces[index].record.rle, (x0, y0, x1 - x0, y1 - y0))
             if part.any():
                 found[index] = rle.encode(part)
     return found
@@ -292,7 +292,7 @@ def _placed(piece: TilePiece, tile: crops.Box, size: tuple[int, int]) -> MaskRec
     """Return a piece's record in the frame of the image."""
     record = piece.record
     x, y, width, height = record.bbox
-    part = rle.decode_columns(record.rle, x, x + width)[y : y + height]
+    part = rle.decode_box(record.rle, record.bbox)
     return MaskRecord(
         rle=rle.encode_at(part, (tile[0] + x, tile[1] + y), size),
         bbox=(tile[0] + x, tile[1] + y, width, height),
