@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anymask.engine.stages.queue import put
+from anymask.engine.pool import put
 from anymask.engine.store import (
     Annotation,
     NewImage,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from anymask.engine.detectors import Detections
-from anymask.engine.detectors.hugging_face import HuggingFaceDetector
+from anymask.engine.detectors.boxes import HuggingFaceDetector
 from anymask.engine.pool import run_pool
 from anymask.engine.project_model import model_path, set_project_model
 from anymask.engine.stages import PREFILL, prefilling, semi_automatic

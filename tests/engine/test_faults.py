@@ -21,8 +21,7 @@ import pytest
 from sqlalchemy import event, text
 
 from anymask.engine import pool
-from anymask.engine.pool import PoolError, Work, run_pool
-from anymask.engine.stages.queue import put
+from anymask.engine.pool import PoolError, Work, put, run_pool
 from anymask.engine.status import status
 from anymask.engine.store import (
     Annotation,

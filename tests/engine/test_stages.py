@@ -10,7 +10,7 @@ import torch
 
 from anymask.engine import quality
 from anymask.engine.detectors import SmallDetectorConfig, train_detector
-from anymask.engine.detectors.small import LabelledImage, detector_loss, load_detector
+from anymask.engine.detectors.boxes import LabelledImage, detector_loss, load_detector
 from anymask.engine.pool import run_pool
 from anymask.engine.project_model import model_path, open_project_model, set_project_model
 from anymask.engine.retrain import RetrainPlan, build_recipe, due, judge, retrain, write_training_data

@@ -38,7 +38,7 @@ _EXAMPLES = {
 _GROUPS = {
     "models": "models",
     "engine": "engine.app",
-    "evaluate": "evaluate.app",
+    "evaluate": "evaluate",
     "export": "export",
     "people": "people",
     "train": "train",

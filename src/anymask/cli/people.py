@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.packages import check_server_packages
+from anymask.server import check_server_packages
 
 app = typer.Typer(help="Give people tokens, for `anymask serve --people FILE`.")
 

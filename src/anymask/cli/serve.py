@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import typer
 
-from anymask.cli.packages import check_server_packages
 from anymask.cli.weights import Device, Runtime, RuntimeName, Threads, open_model
 from anymask.errors import CheckpointError, InputError
+from anymask.server import check_server_packages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -220,7 +220,7 @@ def _default_folder(images: Sequence[Path]) -> Path:
 
 def _check_is_project(folder: Path) -> None:
     """Raise InputError for a folder with other things in it, which a project would be strewn among."""
-    from anymask.engine.project_files import is_project
+    from anymask.engine import is_project
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; a project is a folder")

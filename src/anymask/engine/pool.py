@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -20,11 +20,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
+from anymask.engine.pictures import chance
 from anymask.engine.store import (
     Change,
+    Conflict,
     DatabaseUnavailable,
     Lease,
     LeaseLost,
+    NewJob,
     Outcome,
     Project,
     StoredImage,
@@ -278,3 +281,26 @@ def _heartbeat(project: Project, lease: Lease, seconds: float) -> Iterator[None]
     finally:
         over.set()
         thread.join()
+
+
+def enqueue(project: Project, kind: str, images: Iterable[StoredImage], *, doubly: float = 0.0) -> int:
+    """Add a job for each image that has none of the kind, a `doubly` share of them twice; returns how many were new."""
+    new: list[NewJob] = []
+    for image in images:
+        new.append(NewJob(image_id=image.id, rank=float(image.id)))
+        if chance(image.location, "doubly") < doubly:
+            new.append(NewJob(image_id=image.id, rank=float(image.id), copy=1))
+    return project.jobs.add(kind, new)
+
+
+def put(project: Project, image_id: int, client: str, changes: Sequence[Change]) -> int:
+    """Apply changes that hold on any revision, such as new masks, also where another was faster; return the revision.
+
+    When it returns they are on the disk. The database may be away for a while.
+    """
+    base = retry(lambda: project.annotations.state(image_id).revision)
+    while True:
+        try:
+            return retry(lambda base=base: project.annotations.change(image_id, base, client, changes))  # type: ignore[misc]
+        except Conflict as conflict:
+            base = conflict.revision

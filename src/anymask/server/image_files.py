@@ -13,8 +13,8 @@ from jaxtyping import UInt8
 
 from anymask.data.files import write_bytes_atomic
 from anymask.data.images import Header, read_header, read_image
+from anymask.engine import PLACE
 from anymask.engine.pictures import image_bytes
-from anymask.engine.project_files import PLACE
 from anymask.engine.store import Project, StoredImage
 from anymask.errors import ImageError
 from anymask.inference.answers import read

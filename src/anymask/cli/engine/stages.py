@@ -108,7 +108,7 @@ def prefill(
         if detector is None:
             prefilling.train_on_project(opened, model, config)
         else:
-            from anymask.engine.detectors.hugging_face import HuggingFaceDetector
+            from anymask.engine.detectors.boxes import HuggingFaceDetector
 
             other = HuggingFaceDetector(detector, device=device)
         semi_automatic.open_queue(opened, [each for each in opened.images.all() if not each.num_annotations])

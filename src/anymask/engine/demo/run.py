@@ -20,7 +20,7 @@ from anymask.data.transforms import TransformConfig
 from anymask.engine.detectors import SmallDetectorConfig
 from anymask.engine.imports import FoundImage, import_found, read_source
 from anymask.engine.pictures import HELD_OUT, TRAIN
-from anymask.engine.pool import run_pool
+from anymask.engine.pool import enqueue, run_pool
 from anymask.engine.project_model import model_path, open_project_model, set_project_model
 from anymask.engine.release import ReleasePlan, release
 from anymask.engine.retrain import Retrained, RetrainPlan, retrain, score, write_training_data
@@ -28,7 +28,6 @@ from anymask.engine.stages import ASSISTED, AUTOMATIC, PREFILL, SEMI_AUTOMATIC, 
 from anymask.engine.stages.annotator import Truth
 from anymask.engine.stages.assisted import Simulation
 from anymask.engine.stages.automatic import AutomaticTask
-from anymask.engine.stages.queue import enqueue
 from anymask.engine.stages.semi_automatic import SemiAutomaticSimulation
 from anymask.engine.store import Project, StoredImage, init_project, open_project
 from anymask.geometry import rle

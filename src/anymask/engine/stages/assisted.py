@@ -10,9 +10,9 @@ from jaxtyping import Bool
 
 from anymask.checkpoints.load import model_hash
 from anymask.engine.pictures import read_picture
+from anymask.engine.pool import enqueue, put
 from anymask.engine.stages import ASSISTED
 from anymask.engine.stages.annotator import Drawn, SimulatedAnnotator, Truth
-from anymask.engine.stages.queue import enqueue, put
 from anymask.engine.store import (
     Annotation,
     Change,

@@ -12,9 +12,8 @@ from jaxtyping import UInt8
 
 from anymask.checkpoints.load import load_model, model_hash
 from anymask.engine.pictures import read_picture
-from anymask.engine.pool import Work
+from anymask.engine.pool import Work, enqueue
 from anymask.engine.stages import AUTOMATIC
-from anymask.engine.stages.queue import enqueue
 from anymask.engine.store import Annotation, Change, Outcome, Project, Provenance, Put, StoredImage
 from anymask.geometry import rle
 from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord

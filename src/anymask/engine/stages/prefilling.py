@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from anymask.checkpoints.load import model_hash
 from anymask.engine.detectors import BoxDetector, SmallDetector, SmallDetectorConfig, load_detector, train_detector
-from anymask.engine.detectors.small import LabelledImage
+from anymask.engine.detectors.boxes import LabelledImage
 from anymask.engine.pictures import HELD_OUT, Note, leaving_out, read_picture, split_of
 from anymask.engine.pool import Work
 from anymask.engine.stages import SEMI_AUTOMATIC
@@ -146,7 +146,7 @@ class PrefillTask:
         if self.detector is None:
             detector = load_detector(detector_path(project, digest), model)
         else:
-            from anymask.engine.detectors.hugging_face import HuggingFaceDetector
+            from anymask.engine.detectors.boxes import HuggingFaceDetector
 
             detector = HuggingFaceDetector(self.detector, device=self.device)
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
+from anymask.engine.pool import enqueue
 from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC
 from anymask.engine.stages.annotator import Drawn
 from anymask.engine.stages.assisted import Simulation, Tally
 from anymask.engine.stages.prefilling import FIXABLE_IOU
-from anymask.engine.stages.queue import enqueue
 from anymask.engine.store import Annotation, Change, Delete, Lease, Outcome, Project, Put, StoredImage
 from anymask.geometry import masks, rle
 

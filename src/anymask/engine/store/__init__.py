@@ -1,6 +1,6 @@
 """What a project keeps: images by reference, annotations as versions that are never overwritten, jobs, models."""
 
-from anymask.engine.project_files import is_project
+from anymask.engine import is_project
 from anymask.engine.store.annotations import Annotation, Annotations, Change, Delete, Provenance, Put, State, Version
 from anymask.engine.store.classes import Class, Classes, ClassSet
 from anymask.engine.store.database import Conflict, Database, DatabaseUnavailable, retry

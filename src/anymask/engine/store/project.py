@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL
 
 from anymask.data.files import make_folder, write_text_atomic
-from anymask.engine.project_files import DATABASE, PLACE, is_project
+from anymask.engine import DATABASE, PLACE, is_project
 from anymask.engine.store.annotations import Annotations
 from anymask.engine.store.classes import Classes
 from anymask.engine.store.database import Database, checked_url, sqlite_url

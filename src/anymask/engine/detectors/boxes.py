@@ -1,8 +1,9 @@
-"""Our own detector: a head of objectness and boxes on the frozen image embedding, trained from random weights.
+"""Detectors of boxes behind one interface: those of transformers (RT-DETR, DETR, YOLOS, …), and our own small one.
 
-As in FCOS (Tian et al., 2019), each cell of the embedding says whether it lies in the middle of an object and how far
-the object's sides are; of several objects the smallest is meant. Convolutions of growing dilation let a cell see as far
-as that. Legend: B images, C channels, G cells per side.
+Ours is a head of objectness and boxes on the frozen image embedding, trained from random weights. As in FCOS (Tian et
+al., 2019), each cell of the embedding says whether it lies in the middle of an object and how far the object's sides
+are; of several objects the smallest is meant. Convolutions of growing dilation let a cell see as far as that. Legend: B
+images, C channels, G cells per side.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,8 +24,7 @@ from torch.nn import functional as F
 
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import write_whole
-from anymask.engine.detectors.interface import Detections
-from anymask.errors import DataError
+from anymask.errors import CheckpointError, DataError, MissingPackageError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import nms
 from anymask.inference.answers import EncodedImage, encode
@@ -247,3 +248,53 @@ def _generalised_iou(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - shared
     hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
     return shared / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Detections:
+    """Boxes (x0, y0, x1, y1) in pixels of the original image, best first, and their scores from 0 to 1."""
+
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+
+
+class BoxDetector(Protocol):
+    """Whatever finds objects without asking what they are."""
+
+    def detect(self, image: UInt8[np.ndarray, "h w 3"], /) -> Detections:
+        """Return the objects' boxes in an RGB image."""
+        ...
+
+
+class HuggingFaceDetector:
+    """A detector in a folder as transformers saves it; nothing is downloaded, and no code of the folder's is run.
+
+    Raises CheckpointError for a folder that holds none, MissingPackageError without transformers.
+    """
+
+    def __init__(self, folder: str | Path, *, device: str = "cpu") -> None:
+        try:
+            from transformers import AutoImageProcessor, AutoModelForObjectDetection
+        except ImportError as error:
+            raise MissingPackageError("detectors of transformers need it: pip install 'anymask[text]'") from error
+        try:
+            processors: Any = AutoImageProcessor
+            detectors: Any = AutoModelForObjectDetection
+            self._processor: Any = processors.from_pretrained(folder, local_files_only=True)
+            self._model: Any = detectors.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder}: holds no detector of transformers ({error})") from error
+        self._model.to(device).eval()
+        self._device = device
+
+    @torch.inference_mode()
+    def detect(self, image: UInt8[np.ndarray, "h w 3"]) -> Detections:
+        """Return boxes by falling score, whatever their class, duplicates suppressed."""
+        inputs = self._processor(images=image, return_tensors="pt").to(self._device)
+        answered = self._processor.post_process_object_detection(
+            self._model(**inputs), threshold=0.0, target_sizes=[image.shape[:2]]
+        )[0]
+        boxes = answered["boxes"].float().cpu().numpy()
+        scores = answered["scores"].float().cpu().numpy()
+        kept = nms.box_nms(boxes, scores, 0.6)
+        return Detections(boxes=boxes[kept], scores=scores[kept])
