@@ -92,13 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(str(error), debug)
     except typer.TyperException as error:
         return _refuse(_with_hint(error), debug)
-    except OSError as error:  # what no one foresaw of files: a disk that is full, a folder that is gone
+    except OSError as error:  # files: a disk that is full, a folder that is gone
         return _refuse(f"{error.filename or 'a file'}: {error.strerror or error}", debug)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except MemoryError:
         return _refuse("this machine has not enough memory for it; make images smaller, or fewer at a time", debug)
-    except Exception as error:  # what no one foresaw at all: a line of its own, and the traceback for who asks
+    except Exception as error:  # a bug: one line, and the traceback with --debug
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return _refuse(f"failed in a way that nobody foresaw: {what}; --debug shows where", debug)
     finally:

@@ -117,7 +117,7 @@ class BatchStream(IterableDataset[Batch]):
     def _item(self, n: int, rng: np.random.Generator, skipped: list[str]) -> VariedSample:
         """Make item n: the sample whose turn it is, or random ones until one is readable and its crops show a mask.
 
-        To miss all masks is no event.
+        A sample whose crops miss all masks is replaced, but does not count as skipped.
         """
         place = self._schedule(n)
         for _ in range(_MAX_TRIES):

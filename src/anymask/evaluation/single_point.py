@@ -35,7 +35,7 @@ FirstClick = Literal["centre", "random"]
 
 
 SETTINGS_VERSION = 2
-"""Raised when the protocol itself changes, so that figures of before are not taken for figures of now."""
+"""Raised when the protocol itself changes, so that earlier figures are not taken for new ones."""
 
 NUM_HISTOGRAM_BINS = 20
 

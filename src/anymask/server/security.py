@@ -53,7 +53,7 @@ _WITH_MASKS = re.compile(r"/api/(images/[^/]+/[^/]+|engine/(finish|judge)|classe
 class Guard:
     """Refuses what is not allowed, limits bodies, and puts the security headers on every answer.
 
-    It is also where an exception that nobody foresaw ends: logged, and answered with a plain sentence.
+    It is also where an unexpected exception ends: logged, and answered with a plain sentence.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -36,7 +36,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     token: str | None = None
-    """Who does not show it is refused; None only on the loopback address, or where `people` have tokens."""
+    """Requests without it are refused; None only on the loopback address, or where `people` have tokens."""
     people: Path | None = None
     """A file of people, each with a token, who are known by name; see `anymask people add`."""
     root_path: str | None = None

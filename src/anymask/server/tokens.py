@@ -37,7 +37,7 @@ class Tokens:
 
     @property
     def are_demanded(self) -> bool:
-        """Whether who shows none is refused."""
+        """Whether requests without a token are refused."""
         return self._shared is not None or self._people is not None
 
     def check(self, token: str, address: str) -> tuple[bool, str | None]:

@@ -55,7 +55,8 @@ def single_point(
     as_json: AsJson = False,
     offline: Offline = False,
 ) -> None:
-    """Measure what a model makes of one click, of more, and of a box: mIoU, oracle, NoC, and how honest its scores are.
+    """Measure what a model makes of one click, of more, and of a box: mIoU, oracle, NoC, and how well its scores are
+    calibrated.
 
     Writes single_point.json, .md and plots, and with a random first click single_point_random.json and .md.
     """

@@ -1,7 +1,7 @@
 """Jobs: an image to be worked on, leased to one worker at a time, finished once.
 
-A lease is a token that is valid until somebody else takes the job, not merely until it expires: who comes late finds
-the door open as long as nobody went in. Time is the database's, so that workers' clocks do not matter. A worker that
+A lease is a token that stays valid after it expires, until another worker takes the job: a late result still counts as
+long as nobody else has begun. Time is the database's, so that workers' clocks do not matter. A worker that
 dies, or that fails, costs the job a try; after the last it is put in quarantine with the reason, and the queue goes on.
 """
 

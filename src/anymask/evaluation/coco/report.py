@@ -42,7 +42,7 @@ PUBLISHED_INSTANCES: dict[str, float] = {
 INSTANCES_NOTE = (
     "Mask AP as COCO and LVIS define it. Published rows hold for ViTDet-H's boxes on these data alone: boxes of "
     "another detector bound what any masks can reach. As in the paper each box is answered once, then once more with "
-    "the mask of before, and keeps its detector's score."
+    "the earlier mask, and keeps its detector's score."
 )
 
 TEXT_NOTE = (

@@ -81,7 +81,7 @@ class Statistics(ApiModel):
 
 
 class NextRequest(ApiModel):
-    """Who asks for an image, of which stage; None takes the suggested one."""
+    """The person who asks for an image, and the stage; None takes the suggested one."""
 
     worker: Label
     stage: Stage | None = None
@@ -184,7 +184,7 @@ class SetAside(ApiModel):
 
 
 class AtWork(ApiModel):
-    """Who has which image now; machines too."""
+    """The person or machine that has each image now."""
 
     worker: str | None
     stage: str
