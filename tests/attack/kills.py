@@ -333,7 +333,7 @@ def kill_prefill(kills: int, *, seed: int, database: str) -> Report:
 
     from anymask.engine.detectors import SmallDetectorConfig
     from anymask.engine.pool import run_pool
-    from anymask.engine.project_model import model_path, take_up
+    from anymask.engine.project_model import model_path, set_project_model
     from anymask.engine.stages import PREFILL, prefilling, semi_automatic
     from anymask.engine.store import Annotation, NewImage, Put, init_project, open_project
     from anymask.geometry import rle
@@ -345,7 +345,7 @@ def kill_prefill(kills: int, *, seed: int, database: str) -> Report:
         base = folder / "base"
         init_project(base)
         with open_project(base, exclusive=False) as project:
-            take_up(project, model)
+            set_project_model(project, model)
             project.settings.replace(project.settings.current().replace({"prefill_score": 0, "prefill_iou": 1e-9}))
             for number in range(12):
                 Image.fromarray(picture(number)).save(base / "images" / f"{number}.png")

@@ -215,7 +215,7 @@ def python(folder: Path) -> Iterator[Try]:
     from anymask.checkpoints import load_model
     from anymask.geometry import polygons, rle
     from anymask.inference import Predictor
-    from anymask.inference.automatic_options import AutomaticOptions
+    from anymask.inference.automatic.options import AutomaticOptions
 
     predictor = Predictor(load_model(_model(folder)))
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
@@ -364,13 +364,13 @@ def http(folder: Path) -> Iterator[Try]:
 
     from anymask.checkpoints import load_model
     from anymask.checkpoints.load import model_hash
-    from anymask.engine.project_model import take_up
+    from anymask.engine.project_model import set_project_model
     from anymask.engine.stages import assisted
     from anymask.engine.store import open_project
     from anymask.export.description import FORMAT
     from anymask.geometry import rle
     from anymask.server.app import create_app
-    from anymask.server.parts import PARTS
+    from anymask.server.decoder_files import PARTS
     from anymask.server.settings import Settings
     from data_kinds import picture
 
@@ -384,7 +384,7 @@ def http(folder: Path) -> Iterator[Try]:
     mask = np.zeros((96, 128), bool)
     mask[10:30, 20:50] = True
     with open_project(folder / "project") as project:
-        take_up(project, model)
+        set_project_model(project, model)
         parts = project.cache / "models" / f"{model_hash(model)}-{FORMAT}"
         parts.mkdir(parents=True)
         for part in PARTS:
