@@ -569,7 +569,7 @@ export interface components {
         };
         /**
          * AtWork
-         * @description Who has which image now; machines too.
+         * @description The person or machine that has each image now.
          */
         AtWork: {
             /** Worker */
@@ -1031,7 +1031,7 @@ export interface components {
         };
         /**
          * NextRequest
-         * @description Who asks for an image, of which stage; None takes the suggested one.
+         * @description The person who asks for an image, and the stage; None takes the suggested one.
          */
         NextRequest: {
             /** Worker */
