@@ -300,7 +300,8 @@ def kill_finetune(kills: int, *, seed: int, database: str) -> Report:
             ]
 
             def run() -> None:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                for stream in (1, 2):  # the report, and how far it is
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
                 if status := main(line):
                     os._exit(status)
 
