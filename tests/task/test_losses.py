@@ -302,4 +302,4 @@ def test_more_right_answers_than_candidates_are_refused():
     logits, iou, truth, _ = case(m=2)
     others = torch.ones(2, 3, 2, 6, 5, dtype=torch.bool), torch.ones(2, 3, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="3 right answers and 2 candidates"):
-        mask_loss(logits, iou, truth, LossConfig(nested=1.0), others=others)
+        mask_loss(logits, iou, truth, LossConfig(ambiguity=1.0), others=others)
