@@ -25,6 +25,7 @@ from anymask.training import loop
 from anymask.training.config import CacheConfig, Recipe, SourceConfig, read_recipe
 from anymask.training.log import read_log
 from anymask.training.loop import TrainingError, new_state
+from anymask.training.objectives import sam as sam_objective
 from anymask.training.objectives.sam import StepResult, train
 from anymask.training.sources import build_stream
 
@@ -153,14 +154,14 @@ def test_the_loss_falls_on_a_tiny_problem(recipe_of: Build, tmp_path: Path) -> N
 
 def poisoned(monkeypatch: pytest.MonkeyPatch, call: int, harm: Callable[[Sam, StepResult], StepResult]) -> None:
     """Let the gradient or the loss of one call of sam_step be harmed."""
-    genuine, calls = loop.sam_step, [0]
+    genuine, calls = sam_objective.sam_step, [0]
 
     def step(model: Sam, *args: Any, **keywords: Any) -> StepResult:
         result = genuine(model, *args, **keywords)
         calls[0] += 1
         return harm(model, result) if calls[0] == call else result
 
-    monkeypatch.setattr(loop, "sam_step", step)
+    monkeypatch.setattr(sam_objective, "sam_step", step)
 
 
 def harm_loss(model: Sam, result: StepResult) -> StepResult:
@@ -208,7 +209,7 @@ def test_out_of_memory_says_what_to_lower(
     def step(*args: Any, **keywords: Any) -> StepResult:
         raise error
 
-    monkeypatch.setattr(loop, "sam_step", step)
+    monkeypatch.setattr(sam_objective, "sam_step", step)
     with pytest.raises(TrainingError, match=r"out of memory at step 0: lower run.batch_size \(2\) or run.num_masks"):
         train(recipe_of(), tmp_path)
 
@@ -217,7 +218,7 @@ def test_other_errors_stay_what_they_are(recipe_of: Build, tmp_path: Path, monke
     def step(*args: Any, **keywords: Any) -> StepResult:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(loop, "sam_step", step)
+    monkeypatch.setattr(sam_objective, "sam_step", step)
     with pytest.raises(RuntimeError, match="a bug"):
         train(recipe_of(), tmp_path)
 
