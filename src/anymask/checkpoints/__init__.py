@@ -1,5 +1,6 @@
 """Weights from files, folders and published names, and back into files."""
 
+from anymask.checkpoints.average import average_models
 from anymask.checkpoints.load import (
     EMBEDDED,
     Format,
@@ -15,6 +16,7 @@ __all__ = [
     "EMBEDDED",
     "Format",
     "Kind",
+    "average_models",
     "load_model",
     "model_hash",
     "read_checkpoint",
