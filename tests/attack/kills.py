@@ -139,6 +139,8 @@ def kill_server(kills: int, *, seed: int, database: str) -> Report:
             lost = len(report.faults)
         finally:
             _kill(child)
+            for person in people:
+                person.client.close()
     report.line = (
         f"server on {database}: {kills} kills, {acknowledged:,} changes and images acknowledged, {lost} lost or damaged"
     )

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
+from collections.abc import Iterator
 
 import pytest
 from kills import KILLS
 from run import SHARES, attack
 
+from anymask.checkpoints import load
 from postgres_cluster import postgres_binaries
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Attacks put a small model in the place of the embedded one, and silence the log, for the whole process."""
+    monkeypatch.setattr(load, "EMBEDDED", dict(load.EMBEDDED))
+    environment = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("surface", ["files", "python"])

@@ -35,12 +35,12 @@ start = "anymask-s"
 [text]
 clip = "{clip}"
 [run]
-steps = 500
+steps = 900
 batch_size = 4
 num_masks = 6
 num_workers = 0
 num_threads = 1
-save_every = 500
+save_every = 900
 [optim]
 learning_rate = 1e-3
 trunk_scale = 0.2
