@@ -24,7 +24,7 @@ SAMPLES = {
     "cat": SamplePhotograph("cat.jpg", (180, 60), "the cat"),
     "rocket": SamplePhotograph("rocket.jpg", (322, 260), "the rocket"),
     "astronaut": SamplePhotograph("astronaut.jpg", (200, 350), "the space suit"),
-    "camera": SamplePhotograph("camera.jpg", (150, 330), "the man"),
+    "camera": SamplePhotograph("camera.jpg", (150, 260), "the man"),
 }
 
 
