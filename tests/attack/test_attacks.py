@@ -50,6 +50,6 @@ def test_what_a_killed_server_acknowledged_is_there(database: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("what", ["finetune", "prefill"])
-def test_a_run_that_was_killed_ends_as_one_that_was_not(what: str) -> None:
-    assert KILLS[what](3, seed=1, database="sqlite").faults == []
+@pytest.mark.parametrize(("what", "kills"), [("finetune", 1), ("prefill", 3)])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(what: str, kills: int) -> None:
+    assert KILLS[what](kills, seed=1, database="sqlite").faults == []
