@@ -51,7 +51,7 @@ def test_the_verbs() -> None:
         *(("engine", verb) for verb in ("init", "import", "status", "assist", "prefill", "auto", "retrain", "check")),
         *(("engine", verb) for verb in ("review", "release", "export", "honeypot", "demo", "settings")),
         *(("export", verb) for verb in ("embedding", "onnx", "verify", "web")),
-        *(("models", verb) for verb in ("list", "download", "convert", "tune")),
+        *(("models", verb) for verb in ("list", "download", "convert", "average", "tune")),
         *(("people", verb) for verb in ("add", "remove", "list")),
         *(("train", verb) for verb in ("run", "plan", "preview", "render", "regions", "text")),
     }
