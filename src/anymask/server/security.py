@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from anymask.server.errors import ApiError
 from anymask.server.people import People
-from anymask.server.plain_pages import read_template
+from anymask.server.plain_pages import read_plain_page
 from anymask.server.settings import Settings
 from anymask.server.tokens import Tokens, shown_token
 
@@ -160,7 +160,7 @@ class Guard:
             response = refused.response()
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
-        return HTMLResponse(read_template("no_token.html"), 401)
+        return HTMLResponse(read_plain_page("no_token.html"), 401)
 
     def _limit(self, method: str, path: str) -> int:
         if method == "POST" and path == _UPLOADS:

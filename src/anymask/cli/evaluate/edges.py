@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from anymask.cli.evaluate.options import open_named
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
-
-if TYPE_CHECKING:
-    pass
 
 
 class EdgeMethod(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from anymask.cli.evaluate.options import (
 from anymask.cli.terminal import parts_progress
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
-
-if TYPE_CHECKING:
-    pass
 
 
 def instances(

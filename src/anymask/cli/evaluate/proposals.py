@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from anymask.cli.evaluate.options import (
 )
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
-
-if TYPE_CHECKING:
-    pass
 
 
 def proposals(

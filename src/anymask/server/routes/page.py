@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from anymask.server.plain_pages import read_template
+from anymask.server.plain_pages import read_plain_page
 
 
 class _Page(StaticFiles):
@@ -32,7 +32,7 @@ def build_page(folder: Path) -> Router:
         return JSONResponse({"backend": "server"})
 
     def absent(_: Request) -> HTMLResponse:
-        return HTMLResponse(read_template("no_page.html"))
+        return HTMLResponse(read_plain_page("no_page.html"))
 
     is_built = (folder / "index.html").is_file()
     rest = Mount("/", _Page(directory=folder, html=True)) if is_built else Route("/", absent)
