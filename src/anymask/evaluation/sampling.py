@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from anymask.data.open import open_sets
 from anymask.data.readers.coco import CocoFiles
 from anymask.evaluation.coco.truth import CocoTruth, SampleTruth, TruthSet
 
-__all__ = ["TruthSet", "draw_images", "open_truths", "seeded"]
+__all__ = ["TruthSet", "draw_images", "num_drawn", "open_truths", "seeded"]
 
 
 def open_truths(
@@ -35,3 +35,8 @@ def draw_images(count: int, limit: int | None, rng: np.random.Generator) -> list
         return list(range(count))
     drawn: list[int] = rng.choice(count, limit, replace=False).tolist()
     return sorted(drawn)
+
+
+def num_drawn(sets: Iterable[Sized], limit: int | None) -> int:
+    """Return how many images `draw_images` takes of several sets together, each of at most `limit`."""
+    return sum(len(each) if limit is None else min(len(each), limit) for each in sets)

@@ -30,7 +30,7 @@ from anymask.evaluation.edges.protocol import Detector, EdgeConfig, EdgeResult, 
 from anymask.evaluation.examples import collect_examples, first_ious, same_masks, select_masks
 from anymask.evaluation.protocol import Segmenter
 from anymask.evaluation.result_log import ResultLog
-from anymask.evaluation.sampling import TruthSet, open_truths
+from anymask.evaluation.sampling import TruthSet, num_drawn, open_truths
 from anymask.evaluation.single_point import (
     ModelSegmenter,
     SetOutcome,
@@ -270,7 +270,7 @@ class _Runs:
             model = load()
             label = self.labels[name] = labelled(name, model)
             sets = self.sets[name] = self._open_sets(channels_of(model))
-            total = sum(min(len(s), config.max_images or len(s)) for s in sets.values())
+            total = num_drawn(sets.values(), config.max_images)
             segmenter = ModelSegmenter(model, refinement=self._config.refinement)
             outcomes[name] = play_all(
                 segmenter, label, sets, config, self._output, self._counting("single-point", name, total)
@@ -287,7 +287,7 @@ class _Runs:
         for name, load in self._models.items():
             model = load()
             truths = self._open_truths(channels_of(model))
-            told = self._counting("proposals", name, sum(min(len(t), limit) for t in truths.values()))
+            told = self._counting("proposals", name, num_drawn(truths.values(), limit))
             points = self._config.points_per_side
             found[name] = propose_all(model, labelled(name, model), truths, config, points, self._output, told)
         return found

@@ -38,7 +38,7 @@ def proposals(
     """Measure how many annotated masks the best 10, 100 and 1,000 masks of an image find: AR by size and frequency."""
     from anymask.evaluation.coco import report as coco_report
     from anymask.evaluation.coco.proposals import ProposalConfig
-    from anymask.evaluation.sampling import open_truths
+    from anymask.evaluation.sampling import num_drawn, open_truths
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluate_all import propose_all
 
@@ -47,7 +47,7 @@ def proposals(
     loaded, label = open_named(model, offline=offline, device=device)
     truths = open_truths(data, images=images, channels=channels_of(loaded))
     config = ProposalConfig(max_images=max_images, seed=seed)
-    with set_progress(sum(min(len(t), max_images or len(t)) for t in truths.values())) as progress:
+    with set_progress(num_drawn(truths.values(), max_images)) as progress:
         results = propose_all(loaded, label, truths, config, points_per_side, output, progress)
     if output is not None:
         coco_report.write_proposals(results, output)

@@ -63,6 +63,7 @@ def single_point(
     from anymask.data.files import make_folder
     from anymask.data.open import open_sets
     from anymask.evaluation import report
+    from anymask.evaluation.sampling import num_drawn
     from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, summarise
     from anymask.inference import PLAIN, Refinement
     from anymask.inference.answers import channels_of
@@ -75,7 +76,7 @@ def single_point(
     firsts = [First.centre, First.random] if first is First.both else [first]
     segmenter = ModelSegmenter(loaded, refinement=PLAIN if plain else Refinement())
     results = {}
-    total = len(firsts) * sum(min(len(s), max_images or len(s)) for s in sets.values())
+    total = len(firsts) * num_drawn(sets.values(), max_images)
     with set_progress(total) as progress:
         for place in firsts:
             config = SinglePointConfig(

@@ -62,7 +62,7 @@ def text(
     """Measure masks for the names of the classes in files of COCO's or LVIS' layout: IoU a phrase, hits, AP."""
     from anymask.evaluation.coco import report as coco_report
     from anymask.evaluation.coco.text_to_mask import TextProtocolConfig
-    from anymask.evaluation.sampling import open_truths
+    from anymask.evaluation.sampling import num_drawn, open_truths
     from anymask.inference.answers import channels_of
     from anymask.workflows.evaluate_all import ask_all
 
@@ -72,7 +72,7 @@ def text(
     loaded, label = open_named(model, offline=offline, device=device)
     truths = open_truths(data, images=images, channels=channels_of(loaded))
     prepare, way = _segmenter(loaded, detector, clip, threshold)
-    with set_progress(sum(min(len(t), max_images or len(t)) for t in truths.values())) as progress:
+    with set_progress(num_drawn(truths.values(), max_images)) as progress:
         results = ask_all(prepare, {"model": label, **way}, truths, config, output, progress)
     if output is not None:
         coco_report.write_text(results, output)
