@@ -8,9 +8,10 @@ from anymask.data.synthetic.camera import expose
 from anymask.data.synthetic.canvas import Canvas
 from anymask.data.synthetic.creatures import MAKERS
 from anymask.data.synthetic.curves import trace
+from anymask.data.synthetic.cutouts import cutout_layer
 from anymask.data.synthetic.light import dapple, draw_light
 from anymask.data.synthetic.materials import Materials
-from anymask.data.synthetic.outlines import draw_outline
+from anymask.data.synthetic.outlines import draw_outline, silhouette
 from anymask.data.synthetic.scene import LAYOUTS
 from anymask.data.synthetic.stage import Stage, background
 from anymask.data.synthetic.textures import FIELDS, photographic, procedural
@@ -58,6 +59,14 @@ def test_tracing_finds_a_shape_and_its_hole() -> None:
     assert np.abs(outer[:, 1]).max() == pytest.approx(1, abs=0.01)
     assert np.abs(outer[:, 0]).max() == pytest.approx(0.75, abs=0.04)
     assert np.abs(inner).max() == pytest.approx(0.28, abs=0.05)
+
+
+def test_a_needle_of_a_cut_out_is_drawn_and_not_refused() -> None:
+    needle = np.full((400, 1, 4), 255, np.uint8)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        assert silhouette(rng, [needle])
+        cutout_layer(rng, needle, draw_light(rng, 64), (64, 64), scale=20.0, centre=(32.0, 32.0))
 
 
 @pytest.mark.parametrize("make", [maker for maker, _ in MAKERS], ids=lambda make: make.__name__)

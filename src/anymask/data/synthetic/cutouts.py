@@ -13,6 +13,7 @@ from PIL import Image
 from anymask.data.open import open_data, open_images
 from anymask.data.synthetic.canvas import Layer
 from anymask.data.synthetic.light import Light, draw_surface
+from anymask.data.synthetic.outlines import shrunk_size
 from anymask.data.synthetic.textures import log_uniform, noise
 from anymask.errors import AnymaskError, DataError
 
@@ -112,7 +113,7 @@ def cutout_layer(
     source = cutout if rng.random() < 0.5 else cv2.flip(cutout, 1)
     factor = 2.4 * scale / max(cutout.shape[:2])
     if factor < 0.7:
-        source = cv2.resize(source, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        source = cv2.resize(source, shrunk_size(source, factor), interpolation=cv2.INTER_AREA)
     frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * [source.shape[1] - 1, source.shape[0] - 1]
     matrix = cv2.getPerspectiveTransform(frame.astype(np.float32), (corners - (left, top)).astype(np.float32))
     warped = cv2.warpPerspective(source, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)

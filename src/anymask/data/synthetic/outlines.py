@@ -141,8 +141,14 @@ def silhouette(rng: np.random.Generator, cutouts: Sequence[UInt8[np.ndarray, "h 
         return blob(rng)
     alpha = cutouts[int(rng.integers(len(cutouts)))][:, :, 3]
     scale = 96 / max(alpha.shape)
-    small = cv2.resize(alpha, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else alpha
+    small = cv2.resize(alpha, shrunk_size(alpha, scale), interpolation=cv2.INTER_AREA) if scale < 1 else alpha
     return trace(np.pad(small >= 128, 2))
+
+
+def shrunk_size(image: UInt8[np.ndarray, "h w *c"], scale: float) -> tuple[int, int]:
+    """Width and height of `image` at `scale`, as OpenCV takes them: never 0, however thin it is."""
+    height, width = image.shape[:2]
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 _SIMPLE: tuple[Callable[[np.random.Generator], Outline], ...] = (blob, superellipse, ellipse, polygon, star, rectangle)
