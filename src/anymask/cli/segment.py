@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymask.cli.arguments import DETECTOR, NMS, THRESHOLD, check_image, read_prompts
-from anymask.cli.weights import Device, Runtime, Threads, open_model
+from anymask.cli.weights import Device, Runtime, Threads, Zoom, open_model
 from anymask.data.files import all_or_nothing, check_folder
 from anymask.errors import InputError
 
@@ -114,6 +114,7 @@ def segment(
     device: Device = "auto",
     runtime: Runtime = "auto",
     threads: Threads = None,
+    zoom: Zoom = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
 ) -> None:
     """Cut out what is clicked on, boxed, roughly masked or named.
@@ -128,12 +129,12 @@ def segment(
     typed = read_prompts(point or [], box or [], mask or [], text or [])
     check_image(image, model)
 
-    from anymask.inference import Predictor  # only now: it takes longer than all before
+    from anymask.inference import Predictor, Refinement  # only now: it takes longer than all before
     from anymask.inference.answers import read
 
     prompts = typed.prompts()
     network = open_model(model, offline=offline, device=device, runtime=runtime, threads=threads)
-    predictor = Predictor(network, clip=clip)
+    predictor = Predictor(network, refinement=Refinement(zoom=zoom), clip=clip)
     pixels = read(predictor.model, image)
     if prompts[0].is_words_alone and (detector is not None or predictor.model.config.text is None):
         if all_masks:

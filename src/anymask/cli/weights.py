@@ -30,6 +30,13 @@ Runtime = Annotated[
     RuntimeName,
     typer.Option("--runtime", help="What computes on the CPU; auto is what `anymask models tune` found to be fastest."),
 ]
+Zoom = Annotated[
+    bool | None,
+    typer.Option(
+        "--zoom/--no-zoom",
+        help="Look at small objects in crops around them. By default with models of a small input, as anymask-s.",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, help="Threads that an image or a click is computed by.")
 ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -20,10 +21,11 @@ from anymask.data.images import ImageSource
 from anymask.geometry import masks
 from anymask.geometry.frames import Frame
 from anymask.inference.edge_filter import guide_of, mask_along_edges
-from anymask.inference.prompts import ModelPrompt, join
+from anymask.inference.prompts import ModelPrompt, join, to_model
 from anymask.inference.refinement import Refinement, tidied
 from anymask.inference.resize import resize_image, upsample_logits
 from anymask.inference.runtimes import runtime_of
+from anymask.inference.zoom import Crops, closer
 from anymask.model import MASK_THRESHOLD, Answer, Embedding, Sam
 
 _DECODER_BYTES = 1 << 30
@@ -68,6 +70,8 @@ class EncodedImage:
     frame: Frame
     guide: Pixels | None = None
     """The image itself, or a smaller copy, for masks along its edges; None where only an embedding is known."""
+    crops: Crops | None = None
+    """Parts of the image for a closer look; None where only an embedding is known."""
 
 
 @contextmanager
@@ -104,8 +108,9 @@ def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
     resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
     with evaluating(model, kept=True):
         embeddings = runtime_of(model).encode(resized)
+    again = partial(encode, model)
     return [
-        EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image))
+        EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image), crops=Crops(image, again))
         for embedding, frame, image in zip(embeddings, frames, images, strict=True)
     ]
 
@@ -175,8 +180,27 @@ def answer(
     size = chunk_size(model)
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
-        for decoded in _refine(model, image, chunk, _decode(model, image, chunk, multimask), refinement):
-            yield _masks(decoded, image.frame, image.guide if refinement.edges else None)
+        refined = _refine(model, image, chunk, _decode(model, image, chunk, multimask), refinement)
+        for prompt, decoded in zip(chunk, refined, strict=True):
+            found = _masks(decoded, image.frame, image.guide if refinement.edges else None)
+            yield _zoomed(model, image, prompt, found, refinement) if refinement.zooms(model.image_size) else found
+
+
+def _zoomed(model: Sam, image: EncodedImage, prompt: ModelPrompt, found: Masks, refinement: Refinement) -> Masks:
+    """Draw the mask ranked first anew, as a crop around it shows it; scores and logits stay the whole image's."""
+    look = None if image.crops is None else closer(prompt, found.best, image.frame)
+    if image.crops is None or look is None:
+        return found
+    window, question = look
+    crop = image.crops.encoded(window)
+    asked = to_model(question, crop.frame, model.mask_size)
+    seen = next(answer(model, crop, [asked], multimask=False, refinement=replace(refinement, zoom=False))).best
+    if not seen.any():
+        return found
+    masks = found.masks.copy()
+    masks[0] = False
+    window.paste(masks[0], seen)
+    return replace(found, masks=masks)
 
 
 def chunk_size(model: Sam) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from anymask.inference.session import Session
 from anymask.inference.words.clip import Clip, Words
 from anymask.inference.words.detector import DETECTOR, WordBox, WordDetector
 from anymask.inference.words.text import TextInstance, TextMasks
+from anymask.inference.zoom import Crops
 from anymask.model import Embedding, Sam
 
 
@@ -224,7 +226,7 @@ class Predictor:
         for index, image in zip(missing, fresh, strict=True):
             self.cache.put(keys[index], image.embedding)
             found[index] = image
-        return [found[index] for index in range(len(images))]
+        return [replace(found[index], crops=Crops(images[index], self._encode)) for index in range(len(images))]
 
     def _name(self) -> str:
         """Whatever an embedding depends on besides the image; the hash of the weights is taken once."""

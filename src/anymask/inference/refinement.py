@@ -19,7 +19,8 @@ from anymask.model import MASK_THRESHOLD, PointLabel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement:
-    """How the answer to a lone point or a lone box is made finer; later clicks and mask prompts are answered as before.
+    """How the answer to a lone point or a lone box is made finer; later clicks and mask prompts are answered as before,
+    but for `edges` and `zoom`, which are for all.
 
     Where the network gave three masks, the one that it ranks first is refined, and the three keep their scores and
     their order.
@@ -38,6 +39,13 @@ class Refinement:
     edges: bool = False
     """Whether masks, of any prompt, are drawn to the edges of the image's colours (`inference.edge_filter`). It takes
     some milliseconds per mask, and what is alike in colour runs together; an embedding without its image has none."""
+    zoom: bool | None = None
+    """Whether the mask ranked first of a small object, by any clicks or box, is drawn as a crop around it shows it
+    (`inference.zoom`). It takes an encoding more for each new place; an embedding without its image has no crops.
+
+    *Decision:* None zooms in with models whose input is at most 400 pixels, as anymask-s: small objects are lost at it,
+    and an encoding takes a fraction of a second (docs/guides/evaluation.md has what it gives).
+    """
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; raises InputError."""
@@ -46,8 +54,14 @@ class Refinement:
                 f"{self.passes} passes until an agreement of {self.agreement}: give 0 passes or more, and 0 to 1"
             )
 
+    def zooms(self, image_size: int) -> bool:
+        """Whether a model whose input has this side in pixels zooms in."""
+        return image_size <= _SMALL_INPUT if self.zoom is None else self.zoom
 
-PLAIN = Refinement(passes=0, tidy=False)
+
+_SMALL_INPUT = 400
+
+PLAIN = Refinement(passes=0, tidy=False, zoom=False)
 """The network's first answer as it is: what published figures are of, and Meta's package gives."""
 
 

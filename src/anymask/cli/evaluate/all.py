@@ -21,7 +21,7 @@ from anymask.cli.evaluate.options import (
     name_models,
 )
 from anymask.cli.terminal import parts_progress
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Zoom, open_model
 from anymask.data.files import check_folder
 
 
@@ -49,6 +49,7 @@ def everything(
     edges: Annotated[Path | None, typer.Option(metavar="DIR", help="BSDS500's own data/, for edges.")] = None,
     num_cases: Annotated[int, typer.Option(min=0, help="How many of the best, middling and worst masks to show.")] = 6,
     plain: Plain = False,
+    zoom: Zoom = None,
     device: Device = "auto",
     as_json: AsJson = False,
     offline: Offline = False,
@@ -65,7 +66,7 @@ def everything(
     check_folder(output)
     config = AllConfig(
         single_point=SinglePointConfig(max_images=max_images, max_masks=max_masks, seed=seed),
-        refinement=PLAIN if plain else Refinement(),
+        refinement=PLAIN if plain else Refinement(zoom=zoom),
         proposal_images=proposal_images,
         points_per_side=points_per_side,
         boxes=boxes,

@@ -23,7 +23,7 @@ from anymask.cli.evaluate.options import (
     open_named,
     set_progress,
 )
-from anymask.cli.weights import Device
+from anymask.cli.weights import Device, Zoom
 from anymask.data.files import check_folder
 from anymask.errors import MissingPackageError
 
@@ -51,6 +51,7 @@ def single_point(
     max_masks: MaxMasks = None,
     seed: Seed = 0,
     plain: Plain = False,
+    zoom: Zoom = None,
     device: Device = "auto",
     as_json: AsJson = False,
     offline: Offline = False,
@@ -74,7 +75,7 @@ def single_point(
     loaded, label = open_named(model, offline=offline, device=device)
     sets = open_sets(data, images=images, channels=channels_of(loaded))
     firsts = [First.centre, First.random] if first is First.both else [first]
-    segmenter = ModelSegmenter(loaded, refinement=PLAIN if plain else Refinement())
+    segmenter = ModelSegmenter(loaded, refinement=PLAIN if plain else Refinement(zoom=zoom))
     results = {}
     total = len(firsts) * num_drawn(sets.values(), max_images)
     with set_progress(total) as progress:
