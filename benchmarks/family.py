@@ -87,7 +87,7 @@ def build_click(name: str) -> Callable[[], Any]:
 def described(name: str) -> dict[str, Any]:
     """Return what the catalogue says of a model, and of the embedded one what its file does."""
     from anymask.checkpoints.catalogue import CATALOGUE
-    from anymask.cli.weights import embedded_path
+    from anymask.checkpoints.places import embedded_path
 
     if name in CATALOGUE:
         entry = CATALOGUE[name]

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anymask.checkpoints import load, save_model
+from anymask.checkpoints import load, places, save_model
 from anymask.data.synthetic import SceneConfig
 from anymask.data.synthetic.shards import GeneratedScenes
 from anymask.data.writers.coco import CocoImage, write_coco
@@ -40,7 +40,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run an example in this process, in a folder of its own, and return what it prints."""
-    monkeypatch.setitem(load.EMBEDDED, "anymask-s", str(small_model))
+    monkeypatch.setitem(places.EMBEDDED, "anymask-s", str(small_model))
     monkeypatch.chdir(tmp_path)
 
     def example(name: str, *arguments: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from anymask.checkpoints import load, save_model
+from anymask.checkpoints import places, save_model
 from anymask.cli import main
 from anymask.model import SIZES, build_sam
 from anymask.samples import sample_path
@@ -27,7 +27,7 @@ def _blocks(name: str, language: str) -> list[str]:
 def beside_the_photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with coffee.jpg and the recipes, and a small model in the place of the embedded one."""
     save_model(build_sam(SIZES["smoke"]), tmp_path / "small.safetensors")
-    monkeypatch.setitem(load.EMBEDDED, "anymask-s", str(tmp_path / "small.safetensors"))
+    monkeypatch.setitem(places.EMBEDDED, "anymask-s", str(tmp_path / "small.safetensors"))
     monkeypatch.chdir(tmp_path)
     shutil.copy(sample_path("coffee"), tmp_path)
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")

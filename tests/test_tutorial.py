@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from anymask.checkpoints import load, save_model
+from anymask.checkpoints import places, save_model
 from anymask.cli import main
 from anymask.model import SIZES, build_sam
 from anymask.samples import SAMPLES, sample_path
@@ -29,7 +29,7 @@ def _blocks() -> list[tuple[str, str]]:
 def test_the_tutorial_runs_but_for_installing_and_serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     save_model(build_sam(SIZES["smoke"]), tmp_path / "small.safetensors")
-    monkeypatch.setitem(load.EMBEDDED, "anymask-s", str(tmp_path / "small.safetensors"))
+    monkeypatch.setitem(places.EMBEDDED, "anymask-s", str(tmp_path / "small.safetensors"))
     monkeypatch.setenv("ANYMASK_OFFLINE", "1")
     work = tmp_path / "work"
     work.mkdir()

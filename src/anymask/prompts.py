@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array: TypeAlias = Any
+"""A torch tensor or a NumPy array."""
 
 
 class PointLabel(IntEnum):
@@ -33,14 +38,15 @@ class Prompts:
 
     points are (x, y) pixels, before the half-pixel shift; labels are `PointLabel`s; masks are logits at four times the
     embedding's size, used where has_mask (everywhere if None); text is one vector per prompt: a token, or CLIP's
-    embedding, ℓ2-normalised, where the model projects such (`SamConfig.text`).
+    embedding, ℓ2-normalised, where the model projects such (`SamConfig.text`). All are tensors of torch, or arrays of
+    NumPy where an `inference.runtimes` answers.
     """
 
-    points: Float[Tensor, "b p n 2"]
-    labels: Int[Tensor, "b p n"]
-    masks: Float[Tensor, "b p hm wm"] | None = None
-    has_mask: Bool[Tensor, "b p"] | None = None
-    text: Float[Tensor, "b p ct"] | None = None
+    points: Float[Array, "b p n 2"]
+    labels: Int[Array, "b p n"]
+    masks: Float[Array, "b p hm wm"] | None = None
+    has_mask: Bool[Array, "b p"] | None = None
+    text: Float[Array, "b p ct"] | None = None
     padded: bool | None = None
     """Whether some points may be ABSENT; None looks, which on a GPU waits for the device."""
     has_padding: bool = False
@@ -59,6 +65,8 @@ class Prompts:
         padded: bool | None = None,
     ) -> Prompts:
         """Join points, boxes (xyxy) and the rest; points without boxes get the public weights' padding point."""
+        import torch
+
         given = next((x for x in (points, boxes, masks, text) if x is not None), None)
         if given is None or (points is None) != (labels is None):
             raise ValueError("a prompt needs points with labels, a box, a mask or text")
@@ -98,6 +106,8 @@ class SimulatedPrompts(Prompts):
 
     def with_point(self, points: Float[Tensor, "b p 2"], labels: Int[Tensor, "b p"]) -> SimulatedPrompts:
         """The same prompts with one more point each, and "not a point" beside the first point of a mask."""
+        import torch
+
         labels_BPN = torch.cat((self.labels, labels[:, :, None]), dim=2)
         begins = (labels_BPN[:, :, 1] == PointLabel.ABSENT) & (labels != PointLabel.ABSENT)
         labels_BPN[:, :, 1].masked_fill_(begins, int(PointLabel.NOT_A_POINT))
@@ -111,6 +121,4 @@ class SimulatedPrompts(Prompts):
 
     def with_masks(self, masks: Float[Tensor, "b p hm wm"]) -> SimulatedPrompts:
         """The same prompts, each with that mask, logits, beside its points."""
-        return SimulatedPrompts(
-            points=self.points, labels=self.labels, single=torch.zeros_like(self.single), masks=masks
-        )
+        return SimulatedPrompts(points=self.points, labels=self.labels, single=self.single & False, masks=masks)

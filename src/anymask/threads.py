@@ -12,6 +12,8 @@ import logging
 import os
 import sys
 
+from anymask.processor import num_processors
+
 WAIT_POLICY = "OMP_WAIT_POLICY"
 _CHOICES = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What a user may have set to choose a policy: any runtime's, GNU's, LLVM's and Intel's."""
@@ -49,11 +51,29 @@ def tell_if_late() -> None:
         )
 
 
+def count_threads() -> int:
+    """Return how many threads one operation is computed by: what torch says or would, without importing it.
+
+    That is $OMP_NUM_THREADS, or a thread for each processor that this process may use.
+    """
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return num_processors()
+
+
 def use_one_thread() -> None:
     """Have OpenCV and torch compute with one thread in a worker: the size of a pool is how many cores it uses."""
     import cv2
 
     cv2.setNumThreads(0)
     os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
+    limit_torch(1)
+
+
+def limit_torch(threads: int) -> None:
+    """Have torch compute what this thread asks of it with so many threads, if it is imported."""
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+        sys.modules["torch"].set_num_threads(threads)

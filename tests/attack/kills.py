@@ -278,14 +278,14 @@ def kill_finetune(kills: int, *, seed: int, database: str) -> Report:
     """Kill `anymask finetune` until it ends; its weights must be those of a run that nobody disturbed."""
     import torch
 
-    from anymask.checkpoints import load, load_model, save_model
+    from anymask.checkpoints import load_model, places, save_model
     from anymask.cli import main
     from anymask.data.synthetic import SceneConfig, render_shards
 
     chance, report, killed, runs = random.Random(seed), Report(), 0, 0
     with _folder() as folder:
         save_model(_smoke(), folder / "smoke.safetensors")
-        load.EMBEDDED["anymask-s"] = str(folder / "smoke.safetensors")
+        places.EMBEDDED["anymask-s"] = str(folder / "smoke.safetensors")
         os.environ |= {"ANYMASK_HOME": str(folder / "home"), "ANYMASK_OFFLINE": "1"}
         list(render_shards(folder, SceneConfig(size=64), scenes_per_shard=6))
         tar = next(folder.glob("*.tar"))

@@ -47,13 +47,13 @@ def leftovers(folder: Path) -> list[str]:
 def _model(folder: Path) -> Path:
     import torch
 
-    from anymask.checkpoints import load, save_model
+    from anymask.checkpoints import places, save_model
     from anymask.model import SIZES, build_sam
 
     torch.manual_seed(0)
     path = folder / "smoke.safetensors"
     save_model(build_sam(SIZES["smoke"]), path)
-    load.EMBEDDED["anymask-s"] = str(path)
+    places.EMBEDDED["anymask-s"] = str(path)
     os.environ |= {"ANYMASK_HOME": str(folder / "home"), "ANYMASK_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
     return path
 

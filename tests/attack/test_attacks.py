@@ -11,14 +11,14 @@ import pytest
 from kills import KILLS
 from run import SHARES, attack
 
-from anymask.checkpoints import load
+from anymask.checkpoints import places
 from postgres_cluster import postgres_binaries
 
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Attacks put a small model in the place of the embedded one, and silence the log, for the whole process."""
-    monkeypatch.setattr(load, "EMBEDDED", dict(load.EMBEDDED))
+    monkeypatch.setattr(places, "EMBEDDED", dict(places.EMBEDDED))
     environment = dict(os.environ)
     yield
     os.environ.clear()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from anymask.checkpoints import EMBEDDED
 from anymask.checkpoints.load import load_model, read_checkpoint, save_model
 from anymask.errors import CheckpointError, UnknownModelError, UnsafeCheckpointError
 from anymask.model import Sam
@@ -201,9 +202,7 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_embedded_weights_that_are_absent_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        __import__("anymask.checkpoints.load", fromlist=["EMBEDDED"]).EMBEDDED, "anymask-s", "absent.safetensors"
-    )
+    monkeypatch.setitem(EMBEDDED, "anymask-s", "absent.safetensors")
     with pytest.raises(CheckpointError, match="anymask-s: its weights are not in this build"):
         load_model("anymask-s")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anymask.checkpoints import load, save_model
+from anymask.checkpoints import places, save_model
 from anymask.cli import main
 from anymask.model import SIZES, build_sam
 
@@ -36,7 +36,7 @@ def anymask(
     smoke_weights: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Ran]:
     """Run `anymask …` where nothing is cached and nothing can be reached but by a test's own doing."""
-    monkeypatch.setitem(load.EMBEDDED, "anymask-s", str(smoke_weights))
+    monkeypatch.setitem(places.EMBEDDED, "anymask-s", str(smoke_weights))
     monkeypatch.setenv("ANYMASK_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANYMASK_OFFLINE", "1")
     monkeypatch.delenv("ANYMASK_DEBUG", raising=False)

@@ -16,7 +16,7 @@ from PIL import Image
 
 import anymask as package
 from anymask import cli
-from anymask.checkpoints import load
+from anymask.checkpoints import places
 from anymask.cli import MAX_PIXELS_VARIABLE, build_app
 from anymask.data import images
 from anymask.errors import InputError
@@ -86,7 +86,7 @@ def exportable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Have a model in the embedded one's place whose graphs are traced for other tests as well, and a page."""
-    monkeypatch.setitem(load.EMBEDDED, "anymask-s", str(stirred_weights))
+    monkeypatch.setitem(places.EMBEDDED, "anymask-s", str(stirred_weights))
     try:
         packaged_page()
     except InputError:  # `make web` has not built it

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import word_models
-from anymask.checkpoints import load
+from anymask.checkpoints import load, places
 from anymask.data.open import open_sets
 from anymask.evaluation.single_point import ModelSegmenter, evaluate
 from anymask.inference import PLAIN
@@ -240,7 +240,7 @@ def test_bad_input_is_refused_on_one_line(refused: Run, coco: Path, detections: 
 def test_the_whole_report_is_one_page_with_everything_on_it(anymask: Run, coco: Path, tmp_path: Path) -> None:
     pictures, output = tmp_path / "pictures", tmp_path / "report"
     other = tmp_path / "other.safetensors"
-    other.write_bytes(Path(load.EMBEDDED["anymask-s"]).read_bytes())
+    other.write_bytes(Path(places.EMBEDDED["anymask-s"]).read_bytes())
     command = ["evaluate", "all", coco, "--images", pictures, "--model", "anymask-s", "--model", other, "-o", output]
     command += ["--points-per-side", 2, "--num-cases", 2, "--boxes", coco]
     boxes = tmp_path / "boxes.json"

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anymask.errors import ImageError, PromptError
 from anymask.inference import PLAIN, Masks, Predictor, Prompt, answers
 from anymask.inference.prompts import join, to_model
+from anymask.inference.runtimes import runtime_of
 from anymask.model import SIZES, Embedding, Prompts, Sam, build_sam
 
 Picture = Callable[..., np.ndarray]
@@ -42,9 +43,9 @@ def test_each_score_and_logits_belong_to_their_mask(predictor: Predictor, small_
     masks = predictor.predict(points=[(52, 37)])
     image = predictor.image
     checked = to_model(Prompt(points=[(52, 37)]), image.frame, small_sam.mask_size)
-    prompt = join([checked], small_sam.device)
+    prompt = join([checked])
     with torch.inference_mode():
-        logits, iou = small_sam.decode(image.embedding, prompt, multimask=True)
+        logits, iou = runtime_of(small_sam).decode(image.embedding, prompt, multimask=True)
     for score, low in zip(masks.scores, masks.logits, strict=True):
         match = int((iou[0, 0] - float(score)).abs().argmin())
         assert_allclose(logits[0, 0, match].numpy(), low, rtol=1e-5, atol=1e-6)

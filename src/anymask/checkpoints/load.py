@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import torch
 
 from anymask.checkpoints import huggingface, meta, native, sam2
-from anymask.checkpoints.hub import CATALOGUE, download, find_entry
+from anymask.checkpoints.places import resolve
 from anymask.checkpoints.tensors import State, check_finite, check_state, empty_model
 from anymask.checkpoints.wrapped import without_prefix
-from anymask.errors import CheckpointError, UnknownModelError
+from anymask.errors import CheckpointError
 from anymask.model import HieraConfig, PlainViTConfig, RepViTConfig, Sam, SamConfig, TinyViTConfig
 from anymask.threads import tell_if_late
 
 Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "efficienttam", "huggingface"]
 Format: TypeAlias = Literal["native", "meta", "huggingface"]
 
-EMBEDDED = {"anymask-s": "anymask-s.safetensors"}
-"""Models that come with the package, by the names of their files in `weights/`."""
-
-_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -100,7 +94,7 @@ def read_memory(name_or_path: str | Path) -> State:
     Raises:
         CheckpointError: there is none in it, or it is a Hugging Face folder, which has other names.
     """
-    path = _resolve(name_or_path)
+    path = resolve(name_or_path)
     if path.is_dir():
         raise CheckpointError(f"{path}: the memory of a Hugging Face folder has other names; convert Meta's file")
     try:
@@ -135,7 +129,7 @@ def load_model(
     """
     if dtype is not None and dtype not in _FLOATS:
         raise CheckpointError(f"a model cannot have the type {dtype}; float32, bfloat16 or float16 would do")
-    path = _resolve(name_or_path)
+    path = resolve(name_or_path)
     config, state, kind = read_checkpoint(path)
     if image_size is not None:
         config = replace(config, image_size=image_size)
@@ -148,28 +142,6 @@ def load_model(
     if torch.device(device).type == "cpu":
         tell_if_late()
     return model.to(device=device, dtype=dtype or torch.float32).eval()
-
-
-def _resolve(name_or_path: str | Path) -> Path:
-    name, path = str(name_or_path), Path(name_or_path)
-    if isinstance(name_or_path, str) and name in EMBEDDED:
-        embedded = Path(str(files("anymask"))) / "weights" / EMBEDDED[name]
-        if not embedded.is_file():
-            raise CheckpointError(
-                f"{name}: its weights are not in this build of anymask; name a published model, such as "
-                f"mobile-sam, or give a checkpoint's path"
-            )
-        return embedded
-    if isinstance(name_or_path, str) and name in CATALOGUE:
-        return download(name)
-    if path.exists() or isinstance(name_or_path, Path):
-        return path
-    if os.sep in name or "/" in name or path.suffix.lower() in _SUFFIXES:
-        raise CheckpointError(f"{name}: there is no such file or folder")
-    try:
-        return download(find_entry(name))
-    except UnknownModelError as error:
-        raise UnknownModelError(f"{error}; {', '.join(EMBEDDED)} is built in; a path would do as well") from error
 
 
 def save_model(

@@ -84,7 +84,7 @@ def onnx(
 def _licence(name: str) -> str | None:
     """Return the licence of a model that has a name; that of a file is its owner's to say."""
     from anymask.checkpoints.hub import CATALOGUE
-    from anymask.checkpoints.load import EMBEDDED
+    from anymask.checkpoints.places import EMBEDDED
 
     if name in CATALOGUE:
         return CATALOGUE[name].licence

@@ -37,8 +37,7 @@ def list_models(
 ) -> None:
     """Show every model that has a name, and whether it is on this machine."""
     from anymask.checkpoints.hub import CATALOGUE, locate
-    from anymask.checkpoints.load import EMBEDDED
-    from anymask.cli.weights import embedded_path
+    from anymask.checkpoints.places import EMBEDDED, embedded_path
 
     rows = []
     for name in EMBEDDED:
@@ -100,8 +99,8 @@ def download(
     """
     from anymask.checkpoints.hub import download as fetch
     from anymask.checkpoints.hub import find_entry
+    from anymask.checkpoints.places import embedded_path
     from anymask.cli.terminal import download_progress
-    from anymask.cli.weights import embedded_path
 
     built_in = embedded_path(name)
     if built_in is not None:

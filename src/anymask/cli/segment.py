@@ -221,19 +221,12 @@ def _find(
 
 def _stability(predictor: Predictor, logits: Any) -> float:
     """Return the IoU of the mask cut at logits +1 and −1, at the image's size (SAM, app. B)."""
-    import torch
-
     from anymask.geometry.masks import stability_score
-    from anymask.inference.resize import upsample_logits
+    from anymask.inference.automatic.upsampling import upsample_window
 
     frame = predictor.image.frame
-    full = upsample_logits(
-        torch.from_numpy(logits)[None, None],
-        model_size=frame.model_size,
-        resized=frame.resized,
-        original=frame.original,
-    )
-    return float(stability_score(full[0, 0].numpy()))
+    height, width = frame.original
+    return float(stability_score(upsample_window(logits, frame, (0, 0, width, height))))
 
 
 def _mask_names(stem: str, count: int) -> list[str]:

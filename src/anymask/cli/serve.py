@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from anymask.engine.store import Project
-    from anymask.model import Sam
+    from anymask.inference.runtimes import AnyModel
     from anymask.server.context import DetectorWords
     from anymask.server.settings import Settings
 
@@ -188,7 +188,7 @@ def _create_app(project: Project, choice: _Choice, settings: Settings, folders: 
     return create_app(project, model, model_name=name, settings=settings, folders=folders, text=words)
 
 
-def _words(model: Sam, detector: str | None, project: Project) -> DetectorWords | None:
+def _words(model: AnyModel, detector: str | None, project: Project) -> DetectorWords | None:
     """Return what finds words, if its weights are here; raises CheckpointError if those that were named are not."""
     from anymask.inference.words.detector import DETECTOR
     from anymask.inference.words.local_weights import is_on_this_machine, missing

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
+import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, overload
 
 import typer
 
@@ -15,6 +16,7 @@ from anymask.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from anymask.inference.runtimes import AnyModel
     from anymask.model import Sam
 
 
@@ -42,6 +44,29 @@ Threads = Annotated[
 ]
 
 
+@overload
+def open_model(
+    name: str,
+    *,
+    offline: bool = False,
+    device: str = "auto",
+    runtime: Literal["torch"] = "torch",
+    threads: int | None = None,
+    image_size: int | None = None,
+) -> Sam: ...
+
+
+@overload
+def open_model(
+    name: str,
+    *,
+    offline: bool = False,
+    device: str = "auto",
+    runtime: RuntimeName,
+    threads: int | None = None,
+) -> AnyModel: ...
+
+
 def open_model(
     name: str,
     *,
@@ -50,36 +75,44 @@ def open_model(
     runtime: RuntimeName = "torch",
     threads: int | None = None,
     image_size: int | None = None,
-) -> Sam:
+) -> AnyModel:
     """Load a model by name or path, its download shown, and choose its runtime and this process's threads.
 
-    `image_size` is for images of another side than the file says. Raises CheckpointError, and InputError for the
-    device or the runtime.
+    Where its exported graphs answer for it on the CPU, torch is not imported. `image_size` is for images of another
+    side than the file says. Raises CheckpointError, and InputError for the device or the runtime.
     """
-    import torch
-
-    from anymask.checkpoints import load_model
     from anymask.checkpoints.hub import CATALOGUE, download
-    from anymask.inference.runtimes import use
+    from anymask.inference.loading import has_torch, load, load_exported
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    target = pick_device(device)
-    if name not in CATALOGUE:
-        return use(load_model(name, device=target, image_size=image_size), runtime)
-    with download_progress() as report:
-        path = download(name, progress=report, offline=offline)
-    return use(load_model(path, device=target, image_size=image_size), runtime)
+    on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
+    if on_cpu and image_size is None:
+        exported = load_exported(name, runtime, threads=threads)
+        if exported is not None:
+            return exported
+    path: str | Path = name
+    if name in CATALOGUE:
+        with download_progress() as report:
+            path = download(name, progress=report, offline=offline)
+    if has_torch():
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        target: str | torch.device = pick_device(device)
+    else:
+        target = "cpu" if device == "auto" else device
+    return load(path, device=target, image_size=image_size, runtime=runtime, threads=threads)
 
 
-def embedded_path(name: str) -> Path | None:
-    """Return the file of a model that comes with the package, or None if this build has no such file."""
-    from anymask.checkpoints.load import EMBEDDED
+def may_have_gpu() -> bool:
+    """Whether torch might find a GPU here; it is not imported to be sure."""
+    from anymask.inference.loading import has_torch
 
-    if name not in EMBEDDED:
-        return None
-    path = Path(str(resources.files("anymask"))) / "weights" / EMBEDDED[name]
-    return path if path.is_file() else None
+    if not has_torch() or version("torch").endswith("+cpu"):
+        return False
+    if sys.platform != "linux":
+        return True
+    return any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 def device_name(name: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from anymask.checkpoints.load import model_hash, save_model
 from anymask.data.files import make_folder
 from anymask.engine.store import Project, StoredModel
 from anymask.errors import DataError
-from anymask.inference.predictor import load
-from anymask.model import Sam
+from anymask.inference.loading import load
+
+if TYPE_CHECKING:
+    from anymask.model import Sam
 
 FOLDER = "models"
 
@@ -31,6 +33,8 @@ def keep(
     promote: bool,
 ) -> StoredModel:
     """Write a model into the project's folder and note it in the history."""
+    from anymask.checkpoints.load import model_hash, save_model
+
     digest = model_hash(model)
     path = make_folder(project.folder / FOLDER) / f"{digest}.safetensors"
     if not path.exists():

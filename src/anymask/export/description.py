@@ -14,18 +14,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from anymask.checkpoints.load import model_hash
 from anymask.errors import InputError, MissingPackageError
-from anymask.model import MASK_THRESHOLD, PointLabel, Sam
+from anymask.inference.runtimes.graphs import FORMAT
+from anymask.model import MASK_THRESHOLD, PointLabel
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
+    from anymask.model import Sam
 
-FILE_NAME = "model.json"
+
 METADATA_KEY = "anymask"
-FORMAT = 2
-"""Rises whenever files are taken in another way; 2: `prompt` takes any number of prompts."""
 
 _PREPROCESSING = (
     "RGB, 0 to 255, resized with an antialiased bilinear filter so that the long side is image_size pixels, or both "
@@ -83,6 +82,10 @@ class Description:
     opset: int
     fit: str = "pad"
     pads_boxes: bool = False
+    config: dict[str, Any] | None = None
+    """The model's `SamConfig`, as plain values."""
+    channels: dict[str, Any] | None = None
+    """How pictures become RGB for it, as plain values; None: as any picture does."""
     mask_threshold: float = MASK_THRESHOLD
     labels: dict[str, int] = field(default_factory=lambda: {label.name.lower(): int(label) for label in PointLabel})
     preprocessing: str = _PREPROCESSING
@@ -93,6 +96,8 @@ class Description:
     @classmethod
     def of(cls, model: Sam, *, name: str, licence: str | None, opset: int) -> Self:
         """Describe a model, with no files yet."""
+        from anymask.checkpoints.load import model_hash
+
         return cls(
             name=name,
             hash=model_hash(model),
@@ -106,6 +111,8 @@ class Description:
             opset=opset,
             fit=model.config.fit,
             pads_boxes=model.config.pads_boxes,
+            config=json.loads(json.dumps(model.config.to_dict())),
+            channels=model.channels,
         )
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""The embedded model's decoder for the page, made when the package is built: no first start has to export it.
+"""The embedded model's graphs, made when the package is built: no first start has to export them.
 
 `make web` makes them and puts them beside the weights. They serve whatever model has the hash they were made of, as
 long as exports are of the present format; otherwise it is as if there were none.
@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from anymask.checkpoints.places import resolve
+from anymask.data.files import write_text_atomic
 from anymask.errors import InputError
 from anymask.export.description import FILE_NAME, read_description
-from anymask.export.parts import PartName
+from anymask.inference.runtimes.graphs import SOURCE_HASH, file_hash, packaged_folder
 
-_PARTS: tuple[PartName, ...] = ("image", "prompt")
-"""Not the encoder, which only sites without a server need: it is as large as all weights."""
+if TYPE_CHECKING:
+    from anymask.export.parts import PartName
+
+_PARTS: tuple[PartName, ...] = ("encoder", "image", "prompt")
+"""All that answers prompts without torch (`anymask.inference.runtimes`)."""
 _NAME, _LICENCE = "anymask-s", "Apache-2.0"
 
 
 def find_prebuilt(model_hash: str) -> Path | None:
     """Return the folder of the prebuilt files of a model, None if this build of anymask has none of it."""
-    folder = _folder()
+    folder = packaged_folder()
     try:
         description = read_description(folder / FILE_NAME)
     except InputError:  # there are none, or of an earlier format
@@ -38,17 +43,14 @@ def make_prebuilt() -> Path:
     from anymask.checkpoints import load_model
     from anymask.export.onnx import export_onnx
 
-    folder = _folder()
+    folder = packaged_folder()
     with TemporaryDirectory(prefix=".onnx-", dir=folder.parent) as staging:
         made = Path(staging) / "onnx"
         export_onnx(load_model(_NAME), made, name=_NAME, licence=_LICENCE, parts=_PARTS)
+        write_text_atomic(made / SOURCE_HASH, file_hash(resolve(_NAME)) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(made, folder)
     return folder
-
-
-def _folder() -> Path:
-    return Path(str(files("anymask"))) / "weights" / "onnx"
 
 
 if __name__ == "__main__":

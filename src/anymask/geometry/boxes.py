@@ -6,10 +6,15 @@ gives COCO's bbox. The public SAM code instead stores the last column and row th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor
+
+from anymask.geometry.arrays import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def xywh_to_xyxy(boxes: Shaped[np.ndarray, "*n 4"]) -> Shaped[np.ndarray, "*n 4"]:
@@ -49,6 +54,11 @@ def pairwise_iou(a: Shaped[np.ndarray, "n 4"], b: Shaped[np.ndarray, "m 4"]) -> 
     return np.asarray(shared)
 
 
+def from_any_masks(masks: Bool[Array, "*n h w"]) -> Int[Array, "*n 4"]:
+    """Return what `from_masks` does, for an array or, on its device, for a tensor."""
+    return from_masks(masks) if isinstance(masks, np.ndarray) else from_masks_torch(masks)
+
+
 def from_masks(masks: Bool[np.ndarray, "*n h w"]) -> Int[np.ndarray, "*n 4"]:
     """Return each mask's tightest box with exclusive right and bottom edges.
 
@@ -66,6 +76,8 @@ def from_masks(masks: Bool[np.ndarray, "*n h w"]) -> Int[np.ndarray, "*n 4"]:
 
 def from_masks_torch(masks: Bool[Tensor, "*n h w"]) -> Int[Tensor, "*n 4"]:
     """Return what `from_masks` does for a tensor, on the tensor's device."""
+    import torch
+
     height, width = masks.shape[-2:]
     if masks.numel() == 0:
         return torch.zeros((*masks.shape[:-2], 4), dtype=torch.int64, device=masks.device)

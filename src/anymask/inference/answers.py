@@ -12,21 +12,21 @@ from itertools import islice
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
 
 from anymask.data.channels import ChannelMapping, read_mapped
 from anymask.data.images import ImageSource
-from anymask.geometry import masks
+from anymask.geometry import arrays, masks
+from anymask.geometry.arrays import Array
 from anymask.geometry.frames import Frame
+from anymask.inference.automatic.upsampling import upsample_mask
 from anymask.inference.edge_filter import guide_of, mask_along_edges
 from anymask.inference.prompts import ModelPrompt, join, to_model
 from anymask.inference.refinement import Refinement, tidied
-from anymask.inference.resize import resize_image, upsample_logits
-from anymask.inference.runtimes import runtime_of
+from anymask.inference.resize import resize_image
+from anymask.inference.runtimes import AnyModel, ExportedModel, runtime_of
 from anymask.inference.zoom import Crops, closer
-from anymask.model import MASK_THRESHOLD, Answer, Embedding, Sam
+from anymask.model import MASK_THRESHOLD, Answer, Embedding
 
 _DECODER_BYTES = 1 << 30
 """What the decoder may hold at a time, roughly."""
@@ -75,12 +75,17 @@ class EncodedImage:
 
 
 @contextmanager
-def evaluating(model: Sam, *, kept: bool = False) -> Iterator[None]:
+def evaluating(model: AnyModel, *, kept: bool = False) -> Iterator[None]:
     """Run without gradients and in evaluation mode, and leave every module in the mode it was in.
 
     What is `kept`, such as an embedding that a decoder may be trained on, is no tensor of torch's inference mode, which
     is a little faster.
     """
+    if isinstance(model, ExportedModel):  # which can do nothing else
+        yield
+        return
+    import torch
+
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -92,17 +97,17 @@ def evaluating(model: Sam, *, kept: bool = False) -> Iterator[None]:
             module.training = True
 
 
-def channels_of(model: Sam) -> ChannelMapping | None:
+def channels_of(model: AnyModel) -> ChannelMapping | None:
     """Return the mapping of channels that a model was tuned with, or None where it sees plain pictures."""
     return None if model.channels is None else ChannelMapping.from_dict(model.channels)
 
 
-def read(model: Sam, source: ImageSource) -> Pixels:
+def read(model: AnyModel, source: ImageSource) -> Pixels:
     """Read an image as the model wants it: by its own mapping of channels where it has one; raises ImageError."""
     return read_mapped(source, channels_of(model))
 
 
-def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
+def encode(model: AnyModel, images: Sequence[Pixels]) -> list[EncodedImage]:
     """Encode images of any sizes in one batch."""
     frames = [model.frame((image.shape[0], image.shape[1])) for image in images]
     resized = [resize_image(image, frame.resized) for image, frame in zip(images, frames, strict=True)]
@@ -116,7 +121,7 @@ def encode(model: Sam, images: Sequence[Pixels]) -> list[EncodedImage]:
 
 
 def encode_ahead(
-    model: Sam, images: Iterable[tuple[ImageSource, Tag]], *, batch_size: int
+    model: AnyModel, images: Iterable[tuple[ImageSource, Tag]], *, batch_size: int
 ) -> Iterator[tuple[Pixels, EncodedImage, Tag]]:
     """Read and encode images, `batch_size` in one call, and yield each with what came with it, in their order.
 
@@ -141,7 +146,7 @@ def encode_ahead(
 
 
 def _submitted(
-    reader: ThreadPoolExecutor, model: Sam, sources: Iterator[tuple[ImageSource, Tag]], count: int
+    reader: ThreadPoolExecutor, model: AnyModel, sources: Iterator[tuple[ImageSource, Tag]], count: int
 ) -> list[Future[tuple[Pixels, Tag]]]:
     """Have the next images read; where their iterator fails, the last of the results does."""
     submitted: list[Future[tuple[Pixels, Tag]]] = []
@@ -166,7 +171,7 @@ def _taken(waiting: Iterable[Future[tuple[Pixels, Tag]]]) -> tuple[list[tuple[Pi
 
 
 def answer(
-    model: Sam,
+    model: AnyModel,
     image: EncodedImage,
     prompts: Sequence[ModelPrompt],
     *,
@@ -186,7 +191,7 @@ def answer(
             yield _zoomed(model, image, prompt, found, refinement) if refinement.zooms(model.image_size) else found
 
 
-def _zoomed(model: Sam, image: EncodedImage, prompt: ModelPrompt, found: Masks, refinement: Refinement) -> Masks:
+def _zoomed(model: AnyModel, image: EncodedImage, prompt: ModelPrompt, found: Masks, refinement: Refinement) -> Masks:
     """Draw the mask ranked first anew, as a crop around it shows it; scores and logits stay the whole image's."""
     look = None if image.crops is None else closer(prompt, found.best, image.frame)
     if image.crops is None or look is None:
@@ -203,13 +208,13 @@ def _zoomed(model: Sam, image: EncodedImage, prompt: ModelPrompt, found: Masks, 
     return replace(found, masks=masks)
 
 
-def chunk_size(model: Sam) -> int:
+def chunk_size(model: AnyModel) -> int:
     """Return how many prompts the decoder may take at a time."""
     return max(1, _DECODER_BYTES // (_COPIES * 4 * model.embedding_size**2 * model.config.width))
 
 
 def _refine(
-    model: Sam,
+    model: AnyModel,
     image: EncodedImage,
     prompts: Sequence[ModelPrompt],
     first: Sequence[Answer],
@@ -227,7 +232,7 @@ def _refine(
         ranked = [int(decoded[index].iou.argmax()) for index in waiting]
         before = [decoded[index].logits[rank] for index, rank in zip(waiting, ranked, strict=True)]
         asked = [
-            replace(prompts[index], mask=mask.cpu().numpy(), is_lone_point=False, is_lone_box=False)
+            replace(prompts[index], mask=arrays.to_numpy(mask), is_lone_point=False, is_lone_box=False)
             for index, mask in zip(waiting, before, strict=True)
         ]
         still = []
@@ -237,7 +242,8 @@ def _refine(
             logits, scores, _ = decoded[index]
             if _agreement(mask, found.logits[0]) < refinement.agreement:
                 still.append(index)
-            changed = torch.cat([logits[:rank], found.logits, logits[rank + 1 :]])
+            changed = arrays.copied(logits)
+            changed[rank] = found.logits[0]
             decoded[index] = Answer(changed, found.iou if len(scores) == 1 else scores, found.object_score)
         waiting = still
     if refinement.tidy:
@@ -247,13 +253,15 @@ def _refine(
     return decoded
 
 
-def _agreement(one: Float[Tensor, "hm wm"], other: Float[Tensor, "hm wm"]) -> float:
+def _agreement(one: Float[Array, "hm wm"], other: Float[Array, "hm wm"]) -> float:
     """Return the IoU of two masks at low resolution."""
-    inside = [(logits > MASK_THRESHOLD).cpu().numpy() for logits in (one, other)]
+    inside = [arrays.to_numpy(logits > MASK_THRESHOLD) for logits in (one, other)]
     return float(masks.pair_iou(inside[0], inside[1]))
 
 
-def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None) -> list[Answer]:
+def _decode(
+    model: AnyModel, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None
+) -> list[Answer]:
     """Decode one chunk to an answer a prompt, without batch axes.
 
     Prompts with and without a mask or words, for three masks and for one, go separately.
@@ -266,27 +274,24 @@ def _decode(model: Sam, image: EncodedImage, prompts: Sequence[ModelPrompt], mul
     answers: dict[int, Answer] = {}
     with evaluating(model):
         for (three, _, _), members in groups.items():
-            batch = join([prompts[index] for index in members], model.device)
+            batch = join([prompts[index] for index in members])
             found = runtime_of(model).answer(image.embedding, batch, multimask=three)
             for place, index in enumerate(members):
-                score = None if found.object_score is None else found.object_score[0, place].float()
-                answers[index] = Answer(found.logits[0, place].float(), found.iou[0, place].float(), score)
+                score = None if found.object_score is None else float(found.object_score[0, place])
+                logits, iou = (arrays.float32(part[0, place]) for part in (found.logits, found.iou))
+                answers[index] = Answer(logits, iou, score)
     return [answers[index] for index in range(len(prompts))]
 
 
-@torch.inference_mode()
 def _masks(answer: Answer, frame: Frame, guide: Pixels | None) -> Masks:
     """Sort by score, and bring one mask after the other to the original size, along the edges of a guide if any."""
-    logits, values = answer.logits, answer.iou.cpu().numpy()
+    logits, values = answer.logits, arrays.to_numpy(answer.iou)
     order = np.argsort(-values, kind="stable")
     found = np.empty((len(order), *frame.original), np.bool_)
     for mask, index in zip(found, order.tolist(), strict=True):
-        if guide is not None:
+        if guide is None:
+            mask[:] = upsample_mask(logits[index], frame)
+        else:
             mask[:] = mask_along_edges(logits[index], guide, frame)
-            continue
-        full = upsample_logits(
-            logits[None, index, None], model_size=frame.model_size, resized=frame.resized, original=frame.original
-        )
-        mask[:] = (full[0, 0] > MASK_THRESHOLD).cpu().numpy()
     score = None if answer.object_score is None else float(answer.object_score)
-    return Masks(masks=found, scores=values[order], logits=logits.cpu().numpy()[order], object_score=score)
+    return Masks(masks=found, scores=values[order], logits=arrays.to_numpy(logits)[order], object_score=score)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
 
 from anymask.geometry import boxes
+from anymask.geometry.arrays import Array
 from anymask.geometry.frames import Frame
 from anymask.inference.automatic.upsampling import num_samples, outer_box, upsample_window
 from anymask.model import MASK_THRESHOLD
@@ -35,20 +35,20 @@ def guide_of(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "hg wg 3"]:
 
 
 def mask_along_edges(
-    logits: Float[Tensor, "hm wm"], guide: UInt8[np.ndarray, "hg wg 3"], frame: Frame
+    logits: Float[Array, "hm wm"], guide: UInt8[np.ndarray, "hg wg 3"], frame: Frame
 ) -> Bool[np.ndarray, "h w"]:
     """Return the mask of low-resolution logits at the original size, its outline drawn to the edges of the guide."""
     side = logits.shape[-1]
     coarse = Frame((guide.shape[0], guide.shape[1]), frame.model_size, frame.fit)
     rows, columns = num_samples(coarse, side)
-    x0, y0, x1, y1 = boxes.from_masks_torch(logits[:rows, :columns] > MASK_THRESHOLD).tolist()
+    x0, y0, x1, y1 = boxes.from_any_masks(logits[:rows, :columns] > MASK_THRESHOLD).tolist()
     if x1 == 0:
         return np.zeros(frame.original, np.bool_)
     radius = max(1, round(_RADIUS * max(coarse.original)))
     left, top, right, bottom = outer_box((x0, y0, x1, y1), coarse, side)
     left, top = max(left - 2 * radius, 0), max(top - 2 * radius, 0)
     right, bottom = min(right + 2 * radius, guide.shape[1]), min(bottom + 2 * radius, guide.shape[0])
-    values = upsample_window(logits, coarse, (left, top, right, bottom)).cpu().numpy()
+    values = upsample_window(logits, coarse, (left, top, right, bottom))
     found = np.full(coarse.original, -1, np.float32)
     found[top:bottom, left:right] = guided_filter(values, guide[top:bottom, left:right], radius, _EPSILON)
     if coarse.original != frame.original:

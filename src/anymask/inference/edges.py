@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 
 from anymask.data.images import ImageSource
 from anymask.errors import InputError
-from anymask.geometry import nms, points, rle
+from anymask.geometry import arrays, nms, points, rle
 from anymask.geometry.edges import thin_ridges
 from anymask.inference.answers import EncodedImage, encode, evaluating, read
 from anymask.inference.automatic.candidates import Candidate, find_candidates
 from anymask.inference.automatic.options import AutomaticOptions
 from anymask.inference.automatic.upsampling import column_bands, num_samples
-from anymask.model import MASK_THRESHOLD, Sam
+from anymask.inference.runtimes import AnyModel
+from anymask.model import MASK_THRESHOLD
 
 _FALL = 4.0
 """Logits below the threshold down to which a mask's surroundings are looked at: a probability of 2 %."""
@@ -61,7 +61,7 @@ class Edges:
     The model runs in evaluation mode, where it is, and is left in the mode that it came in.
     """
 
-    def __init__(self, model: Sam, options: EdgeOptions | None = None) -> None:
+    def __init__(self, model: AnyModel, options: EdgeOptions | None = None) -> None:
         self.model = model
         self.options = options or EdgeOptions()
         asking = AutomaticOptions(
@@ -96,7 +96,7 @@ class Edges:
         if not found:
             return []
         masks = [
-            rle.encode_at((c.window.logits > MASK_THRESHOLD).cpu().numpy(), c.window.origin, samples) for c in found
+            rle.encode_at(arrays.to_numpy(c.window.logits > MASK_THRESHOLD), c.window.origin, samples) for c in found
         ]
         scores = np.array([c.predicted_iou for c in found])
         return [found[index] for index in nms.mask_nms(masks, scores, self.options.nms_thresh)]
@@ -111,10 +111,10 @@ class Edges:
         left, top = candidate.window.origin
         seen = candidate.window.logits[: max(int(whole[0]) - top, 1), : max(int(whole[1]) - left, 1)]
         window = dataclasses.replace(candidate.window, logits=seen, box=box)
-        bands = [band for _, band in column_bands(window, image.frame, self.model.mask_size, _BAND_PIXELS)]
-        logits = torch.cat(bands, 1)
+        bands = column_bands(window, image.frame, self.model.mask_size, _BAND_PIXELS)
+        logits = np.concatenate([arrays.to_numpy(band) for _, band in bands], 1)
         part = strength[box[1] : box[3], box[0] : box[2]]
-        edge = mask_edge(torch.sigmoid(logits - MASK_THRESHOLD).cpu().numpy())
+        edge = mask_edge(1 / (1 + np.exp(MASK_THRESHOLD - logits)))
         np.maximum(part, edge, out=part)
 
 

@@ -16,16 +16,16 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from numpy.typing import NDArray
 
 from anymask.data.files import write_bytes_atomic
 from anymask.errors import ImageError, OutputError
+from anymask.geometry import arrays
+from anymask.geometry.arrays import Array
 from anymask.model import Embedding
 
 _SUFFIX = ".safetensors"
@@ -71,7 +71,9 @@ class EmbeddingCache:
             raise OutputError(f"{self.folder}: no folder to keep embeddings in ({reason})") from error
 
     def get(self, key: str) -> Embedding | None:
-        """Return an embedding as float16 on the CPU, or None; it then counts as just used."""
+        """Return an embedding as NumPy's arrays of float16, or None; it then counts as just used."""
+        from safetensors import SafetensorError
+
         path = self._path(key)
         try:
             tensors = _read(path)
@@ -87,8 +89,10 @@ class EmbeddingCache:
 
     def put(self, key: str, embedding: Embedding) -> None:
         """Keep an embedding, unless it alone is over the limit or beyond float16's range."""
+        from safetensors.numpy import save
+
         halves = {name: _half(tensor) for name, tensor in embedding.tensors().items()}
-        if not all(bool(tensor.isfinite().all()) for tensor in halves.values()):
+        if not all(np.isfinite(half).all() for half in halves.values()):
             return
         data = save(halves, metadata={"crc32": str(_checksum(halves))})
         if len(data) > self.limit_bytes:
@@ -141,9 +145,11 @@ class EmbeddingCache:
             excess -= size
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> dict[str, NDArray[Any]]:
     """Read an entry's tensors; raises ValueError or SafetensorError where they are not what was written."""
-    with safe_open(path, framework="pt") as file:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
         stored = (file.metadata() or {}).get("crc32")
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     if "features" not in tensors or stored != str(_checksum(tensors)):
@@ -151,15 +157,16 @@ def _read(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _half(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float16).contiguous()
+def _half(tensor: Array) -> NDArray[Any]:
+    with np.errstate(over="ignore"):  # whoever asks looks for what is not finite
+        return np.ascontiguousarray(arrays.to_numpy(arrays.float32(tensor)), np.float16)
 
 
-def _checksum(tensors: dict[str, Tensor]) -> int:
+def _checksum(tensors: dict[str, NDArray[Any]]) -> int:
     """CRC of all bytes: a safetensors file has none, and would not notice a flipped bit."""
     crc = 0
     for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].numpy().data, crc)
+        crc = zlib.crc32(tensors[name].data, crc)
     return crc
 
 
@@ -179,7 +186,7 @@ def write_npy(path: str | os.PathLike[str], embedding: Embedding) -> list[Path]:
     written = []
     for name, tensor in embedding.tensors().items():
         stored = io.BytesIO()
-        np.save(stored, tensor.detach().float().cpu().numpy())
+        np.save(stored, arrays.to_numpy(arrays.float32(tensor)))
         written.append(_npy_path(path, name))
         write_bytes_atomic(written[-1], stored.getvalue())
     return written
@@ -198,11 +205,11 @@ def _npy_path(path: str | os.PathLike[str], name: str) -> Path:
     return Path(path) if name == "features" else Path(path).with_name(f"{Path(path).stem}_{name}.npy")
 
 
-def _array(path: Path) -> Tensor:
+def _array(path: Path) -> NDArray[np.float32]:
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ImageError(f"{path}: cannot be read as .npy ({' '.join(str(error).split())})") from error
     if not isinstance(values, np.ndarray) or values.ndim != 4 or values.dtype.kind != "f":
         raise ImageError(f"{path}: holds no embedding, which is an array (1, channels, height, width) of floats")
-    return torch.from_numpy(values.astype(np.float32))
+    return values.astype(np.float32)

@@ -20,7 +20,7 @@ from anymask.geometry import rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, encode_ahead, read
 from anymask.inference.prompts import box_prompts, to_model_all
 from anymask.inference.refinement import Refinement
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class Instances:
     `refinements` is how often a mask is fed back with its box; the paper does so once. The model is left in its mode.
     """
 
-    def __init__(self, model: Sam, *, refinements: int = 1, batch_size: int = 4) -> None:
+    def __init__(self, model: AnyModel, *, refinements: int = 1, batch_size: int = 4) -> None:
         if refinements < 0 or batch_size < 1:
             raise InputError(f"{refinements} refinements and batches of {batch_size}; give 0 or more, and 1 or more")
         self.model, self.refinements, self.batch_size = model, refinements, batch_size

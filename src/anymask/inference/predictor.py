@@ -1,18 +1,16 @@
-"""The predictor: an image encoded once, then any number of prompts answered on it; and `load`."""
+"""The predictor: an image encoded once, then any number of prompts answered on it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 
-from anymask.checkpoints.load import load_model, model_hash
 from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
@@ -20,13 +18,16 @@ from anymask.inference.edge_filter import guide_of
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
 from anymask.inference.prompts import ModelPrompt, Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.refinement import Refinement
-from anymask.inference.runtimes import RuntimeName, use
+from anymask.inference.runtimes import AnyModel, model_name, runtime_of
 from anymask.inference.session import Session
 from anymask.inference.words.clip import Clip, Words
 from anymask.inference.words.detector import DETECTOR, WordBox, WordDetector
 from anymask.inference.words.text import TextInstance, TextMasks
 from anymask.inference.zoom import Crops
-from anymask.model import Embedding, Sam
+from anymask.model import Embedding
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Predictor:
@@ -42,7 +43,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Sam,
+        model: AnyModel,
         *,
         refinement: Refinement | None = None,
         cache: EmbeddingCache | None = None,
@@ -51,7 +52,7 @@ class Predictor:
         detector: WordDetector | str | os.PathLike[str] = DETECTOR,
         clip: Clip | str | os.PathLike[str] | None = None,
     ) -> None:
-        self.model: Sam = model.to(device=device, dtype=dtype)
+        self.model: AnyModel = model.to(device=device, dtype=dtype)
         self.refinement = refinement or Refinement()
         self.cache = cache
         self._finder = TextMasks(self.model, detector)
@@ -231,26 +232,9 @@ class Predictor:
     def _name(self) -> str:
         """Whatever an embedding depends on besides the image; the hash of the weights is taken once."""
         if self._model_name is None:
-            self._model_name = f"{model_hash(self.model)} {self.model.image_size} {self.model.dtype}"
+            self._model_name = model_name(self.model)
         return self._model_name
 
     def _moved(self, embedding: Embedding) -> Embedding:
-        device, dtype = self.model.device, self.model.dtype
         with evaluating(self.model, kept=True):
-            return self.model.prepare(embedding.map(lambda tensor: tensor.to(device, dtype)))
-
-
-def load(
-    name_or_path: str | Path,
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-    image_size: int | None = None,
-    runtime: RuntimeName = "auto",
-) -> Sam:
-    """Load a model, ready for inference: see `anymask.checkpoints.load_model` for names, types and what it raises.
-
-    `runtime` says what computes its answers on the CPU (`anymask.inference.runtimes.use`): "torch", "onnxruntime" or
-    "openvino", which export the model once, or "auto", the fastest by the figures of `anymask models tune`, else torch.
-    """
-    return use(load_model(name_or_path, device=device, dtype=dtype, image_size=image_size), runtime)
+            return runtime_of(self.model).restored(embedding)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike, NDArray
 
 from anymask.errors import PromptError
+from anymask.geometry import arrays
 from anymask.geometry.frames import Frame
 from anymask.inference.resize import mask_to_logits
 from anymask.model import PointLabel, Prompts
@@ -133,8 +133,15 @@ def binary_mask(mask: ArrayLike, size: tuple[int, int], mask_size: int) -> Bool[
     return _binary(values)
 
 
-def join(prompts: Sequence[ModelPrompt], device: torch.device) -> Prompts:
-    """Batch prompts of one image for the network; shorter ones are padded with points that change nothing.
+def lone_points(points: Float[np.ndarray, "p 2"]) -> Prompts:
+    """Batch points (x, y) in the padded model frame, float32, each a prompt of its own."""
+    placed = np.stack([points, np.zeros_like(points)], 1)
+    labels = np.array([PointLabel.FOREGROUND, PointLabel.NOT_A_POINT], np.int64)
+    return Prompts(points=placed[None], labels=np.tile(labels, (1, len(points), 1)), padded=False)
+
+
+def join(prompts: Sequence[ModelPrompt]) -> Prompts:
+    """Batch prompts of one image, as NumPy's arrays; shorter ones are padded with points that change nothing.
 
     Either all have a mask or none has, and so for words.
     """
@@ -148,10 +155,10 @@ def join(prompts: Sequence[ModelPrompt], device: torch.device) -> Prompts:
     texts = [prompt.text for prompt in prompts if prompt.text is not None]
     assert len(masks) in (0, len(prompts)) and len(texts) in (0, len(prompts))
     return Prompts(
-        points=torch.from_numpy(points).to(device),
-        labels=torch.from_numpy(labels).to(device),
-        masks=torch.from_numpy(np.stack(masks)[None]).to(device) if masks else None,
-        text=torch.from_numpy(np.stack(texts)[None]).to(device) if texts else None,
+        points=points,
+        labels=labels,
+        masks=np.stack(masks)[None] if masks else None,
+        text=np.stack(texts)[None] if texts else None,
         padded=any(len(prompt.labels) < longest for prompt in prompts),
     )
 
@@ -246,9 +253,8 @@ def _numbers(values: ArrayLike, what: str) -> Float[np.ndarray, "*shape"]:
 
 def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     """Return an array of numbers, whatever it came as; float64 stays on this side of the model."""
-    if isinstance(values, torch.Tensor):
-        tensor = values.detach().cpu()
-        values = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if hasattr(values, "is_floating_point"):  # a tensor of torch
+        values = arrays.to_numpy(values.float() if values.is_floating_point() else values)
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:

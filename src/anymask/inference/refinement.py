@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from anymask.errors import InputError
-from anymask.geometry import regions
+from anymask.geometry import arrays, regions
+from anymask.geometry.arrays import Array
 from anymask.geometry.frames import Frame
 from anymask.inference.automatic.upsampling import num_samples
 from anymask.inference.prompts import ModelPrompt
@@ -65,16 +64,16 @@ PLAIN = Refinement(passes=0, tidy=False, zoom=False)
 """The network's first answer as it is: what published figures are of, and Meta's package gives."""
 
 
-def tidied(logits: Float[Tensor, "m hm wm"], prompt: ModelPrompt, frame: Frame) -> Float[Tensor, "m hm wm"]:
+def tidied(logits: Float[Array, "m hm wm"], prompt: ModelPrompt, frame: Frame) -> Float[Array, "m hm wm"]:
     """Return the logits of a prompt's masks without crumbs and pinholes: those of either with their sign turned.
 
     Done at low resolution, so that the mask at any size, and whatever is asked next with the logits, goes by it.
     """
-    values = logits.cpu().numpy().copy()
+    values = arrays.to_numpy(logits).copy()
     stride = frame.model_size / values.shape[-1]
     clicks = (prompt.points[prompt.labels == PointLabel.FOREGROUND] + 0.5) / stride
     height, width = num_samples(frame, values.shape[-1])
     for seen in values[:, :height, :width]:
         inside = np.asarray(seen > MASK_THRESHOLD)
         seen[regions.tidy(inside, clicks.tolist()) != inside] *= -1
-    return torch.from_numpy(values).to(logits.device)
+    return arrays.like(values, logits)

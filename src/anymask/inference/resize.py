@@ -5,14 +5,17 @@ Frames: original image, resized (long side = model size), padded (`anymask.geome
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from anymask.geometry.frames import Frame
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CERTAIN = 10.0
 """Logit of a pixel that a binary mask prompt is sure of; the network's own reach about as far."""
@@ -36,6 +39,8 @@ def upsample_logits(
     Bilinear to the padded square, cut to the resized size, bilinear to the original, as the public SAM code
     does. Peak memory is the result and one padded square a mask: hand in few masks at a time.
     """
+    from torch.nn import functional as F
+
     square = F.interpolate(logits.float(), (model_size, model_size), mode="bilinear", align_corners=False)
     return F.interpolate(square[..., : resized[0], : resized[1]], original, mode="bilinear", align_corners=False)
 

@@ -12,7 +12,7 @@ from anymask.errors import PromptError
 from anymask.inference.answers import EncodedImage, Masks, answer
 from anymask.inference.prompts import Prompt, to_model
 from anymask.inference.refinement import Refinement
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +33,7 @@ class Session:
     leaves everything as it was. Undo and redo recompute nothing.
     """
 
-    def __init__(self, model: Sam, image: EncodedImage, *, refinement: Refinement | None = None) -> None:
+    def __init__(self, model: AnyModel, image: EncodedImage, *, refinement: Refinement | None = None) -> None:
         self._model = model
         self._image = image
         self._refinement = refinement or Refinement()

@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float
 
 from anymask.data.images import ImageSource
 from anymask.errors import InputError, PromptError
-from anymask.geometry import nms, rle
+from anymask.geometry import arrays, nms, rle
 from anymask.inference.answers import EncodedImage, answer, encode, read
 from anymask.inference.prompts import Prompt, binary_mask, to_model, to_model_all
 from anymask.inference.refinement import PLAIN, Refinement
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 _PLACES_PER_SIDE = 24
 """Places that are asked about lie at least this fraction of the long side apart."""
@@ -71,7 +71,7 @@ class SearchExample:
 class Similar:
     """Searches images for what is like an example; the model is left in its mode."""
 
-    def __init__(self, model: Sam, options: SimilarOptions | None = None) -> None:
+    def __init__(self, model: AnyModel, options: SimilarOptions | None = None) -> None:
         self.model, self.options = model, options or SimilarOptions()
 
     def example(self, image: ImageSource, prompt: Prompt) -> SearchExample:
@@ -117,7 +117,7 @@ class Similar:
 
 def _features(image: EncodedImage) -> Float[np.ndarray, "c h w"]:
     """Return the part of an embedding that is the image and not its padding."""
-    features = image.embedding.features[0].float().cpu().numpy()
+    features = arrays.to_numpy(arrays.float32(image.embedding.features[0]))
     side, frame = features.shape[-1], image.frame
     rows, columns = (max(1, round(side * length / frame.model_size)) for length in frame.resized)
     return np.asarray(features[:, :rows, :columns])

@@ -263,6 +263,21 @@ class SamConfig:
         """Side of the image embedding, in cells."""
         return self.image_size // self.encoder.stride
 
+    @property
+    def mask_size(self) -> int:
+        """Side of the mask logits, and of mask prompts."""
+        return 4 * self.embedding_size
+
+    def embedding_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Return the shapes (channels, height, width) of what `Embedding.tensors` holds of an image."""
+        width, side = self.width, self.embedding_size
+        shapes = {"features": (width, side, side)}
+        if self.decoder.hq_feature_width is not None:
+            shapes["hq"] = (width // 8, 4 * side, 4 * side)
+        if self.decoder.skip_widths is not None:
+            shapes |= {"skip2": (width // 4, 2 * side, 2 * side), "skip4": (width // 8, 4 * side, 4 * side)}
+        return shapes
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `from_dict` reads them and as JSON keeps them.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from itertools import groupby
-from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,21 +21,8 @@ from anymask.model import amortised
 from anymask.model.amortised import PromptImages, SharedImage, SharedPositions
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, Activation, LayerNorm2d, product
+from anymask.model.embedding import Answer, Skips
 from anymask.model.two_way import TwoWayTransformer
-
-Skips: TypeAlias = tuple[Float[Tensor, "b c4 h2 w2"], Float[Tensor, "b c8 h4 w4"]]
-"""What is added to an image's pixels at twice and at four times the embedding's size."""
-
-
-class Answer(NamedTuple):
-    """What the decoder says to prompts: candidate masks, how good they are, and whether there is an object at all."""
-
-    logits: Float[Tensor, "b p m hm wm"]
-    iou: Float[Tensor, "b p m"]
-    """Predicted IoU of each candidate."""
-    object_score: Float[Tensor, "b p"] | None = None
-    """Logit of there being an object, below 0 where there is none (SAM 2); None: the model does not say."""
-
 
 _BAND = 1 << 18
 """Numbers that cells drawn together have after the first convolution: four MiB between the layers."""

@@ -6,8 +6,6 @@ Legend: B images, P prompts per image, M masks, S side of the padded square inpu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.geometry.frames import Frame
-from anymask.model.amortised import SharedImage
 from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import (
     CompactConfig,
@@ -30,10 +27,11 @@ from anymask.model.config import (
     ViTConfig,
 )
 from anymask.model.efficientnet_encoder import EfficientNetEncoder
+from anymask.model.embedding import Answer, Embedding
 from anymask.model.hiera import Hiera
 from anymask.model.hq_decoder import HQMaskDecoder
 from anymask.model.image_encoder import ImageEncoderViT
-from anymask.model.mask_decoder import Answer, MaskDecoder, Skips, settled
+from anymask.model.mask_decoder import MaskDecoder, settled
 from anymask.model.mask_features import MaskRanker
 from anymask.model.plain_vit import PlainViTEncoder
 from anymask.model.prompt_encoder import PromptEncoder
@@ -41,38 +39,6 @@ from anymask.model.pyramid import PyramidEncoder
 from anymask.model.repvit import RepViT
 from anymask.model.tiny_vit import TinyViTEncoder
 from anymask.prompts import Prompts
-
-MASK_THRESHOLD = 0.0
-"""Logits above this are the mask."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedding:
-    """What the encoder leaves of an image: all that prompts need."""
-
-    features: Float[Tensor, "b c h w"]
-    hq: Float[Tensor, "b e hm wm"] | None = None
-    """SAM-HQ's high-resolution features; None for every other model."""
-    skips: Skips | None = None
-    """What is added to masks while they are upscaled, at twice and four times the size; None: the model has none."""
-    side: SharedImage | None = None
-    """Projections that `Sam.prepare` makes once for all prompts; None: every prompt makes its own."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what is to be kept of the image, by name: features and, where there are, hq, skip2 and skip4."""
-        named = {"features": self.features, "hq": self.hq}
-        named |= dict(zip(("skip2", "skip4"), self.skips or (None, None), strict=True))
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Embedding:
-        """Build an embedding from what `tensors` returned; other names are passed over."""
-        skips = (tensors["skip2"], tensors["skip4"]) if "skip2" in tensors else None
-        return cls(features=tensors["features"], hq=tensors.get("hq"), skips=skips)
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Embedding:
-        """Return the embedding whose tensors are changed; without what `Sam.prepare` added."""
-        return self.from_tensors({name: change(tensor) for name, tensor in self.tensors().items()})
 
 
 class Sam(nn.Module):
@@ -107,7 +73,7 @@ class Sam(nn.Module):
     @property
     def mask_size(self) -> int:
         """Side of the mask logits, and of mask prompts."""
-        return 4 * self.config.embedding_size
+        return self.config.mask_size
 
     @property
     def device(self) -> torch.device:
@@ -146,13 +112,7 @@ class Sam(nn.Module):
 
     def embedding_shapes(self) -> dict[str, tuple[int, int, int]]:
         """Return the shapes (channels, height, width) of what `Embedding.tensors` holds of an image."""
-        width, side = self.config.width, self.embedding_size
-        shapes = {"features": (width, side, side)}
-        if self.config.decoder.hq_feature_width is not None:
-            shapes["hq"] = (width // 8, 4 * side, 4 * side)
-        if self.config.decoder.skip_widths is not None:
-            shapes |= {"skip2": (width // 4, 2 * side, 2 * side), "skip4": (width // 8, 4 * side, 4 * side)}
-        return shapes
+        return self.config.embedding_shapes()
 
     def decode(
         self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None = None

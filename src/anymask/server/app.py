@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 
 import anymask
 from anymask.engine.store import Project
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 from anymask.server import schemas
 from anymask.server.context import Context, TextModel
 from anymask.server.errors import add_handlers
@@ -34,7 +34,7 @@ _ALWAYS = {
 
 def create_app(
     project: Project,
-    model: Sam,
+    model: AnyModel,
     *,
     model_name: str,
     settings: Settings | None = None,

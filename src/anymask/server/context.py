@@ -17,12 +17,11 @@ from fastapi import Depends, Header, Request
 from fastapi import Path as PathParameter
 from jaxtyping import Bool, UInt8
 
-from anymask.checkpoints.load import model_hash
 from anymask.data.files import write_text_atomic
 from anymask.engine.store import Project, StoredImage
 from anymask.geometry import rle
 from anymask.inference import EmbeddingCache, Predictor
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel, weights_hash
 from anymask.server.decoder_files import PARTS, Parts
 from anymask.server.encoding import Encoding, embedding_cache
 from anymask.server.errors import ApiError, too_many_requests
@@ -54,7 +53,7 @@ class Context:
         self,
         *,
         project: Project,
-        model: Sam,
+        model: AnyModel,
         model_name: str,
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
@@ -64,7 +63,7 @@ class Context:
         self.project_id = project_id(project.folder)
         self.model = model
         self.model_name = model_name
-        self.model_hash = model_hash(model)
+        self.model_hash = weights_hash(model)
         self.settings = settings
         self.text = text
         self.is_engine = project.models.current() is not None
@@ -183,7 +182,7 @@ class DetectorWords:
     With the project's cache an image that was encoded for the page is not encoded again, nor the other way round.
     """
 
-    def __init__(self, model: Sam, detector: str, cache: EmbeddingCache | None = None) -> None:
+    def __init__(self, model: AnyModel, detector: str, cache: EmbeddingCache | None = None) -> None:
         self._predictor = Predictor(model, cache=cache, detector=detector)
 
     def find(

@@ -15,14 +15,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from anymask.checkpoints import load_model, save_model
 from anymask.data.files import make_folder
 from anymask.errors import AnymaskError
 from anymask.export.description import FORMAT
 from anymask.export.prebuilt import find_prebuilt
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel, ExportedModel
+
+if TYPE_CHECKING:
+    from anymask.model import Sam
 
 logger = logging.getLogger("anymask.server")
 
@@ -33,9 +35,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 class Parts:
     """The files of one model: those that came with the package, or in a folder that other projects may share."""
 
-    def __init__(self, folder: Path, model: Sam, *, name: str, model_hash: str) -> None:
+    def __init__(self, folder: Path, model: AnyModel, *, name: str, model_hash: str) -> None:
         self._folder = folder / f"{model_hash}-{FORMAT}"
-        self._prebuilt = find_prebuilt(model_hash)
+        self._prebuilt = model.folder if isinstance(model, ExportedModel) else find_prebuilt(model_hash)
         self._model = model
         self._name = name
         self._lock = threading.Lock()
@@ -65,7 +67,7 @@ class Parts:
 
     def _make(self) -> None:
         missing = [part for part in PARTS if self.find(part) is None]
-        if not missing or self.failure is not None:
+        if not missing or self.failure is not None or isinstance(self._model, ExportedModel):
             return
         try:
             make_folder(self._folder)
@@ -87,6 +89,8 @@ class Exporter:
 
     def export(self, model: Sam, folder: Path, name: str, parts: Sequence[Part]) -> None:
         """Write `<part>.onnx` for each part; raises AnymaskError with what the process says, or RuntimeError."""
+        from anymask.checkpoints import save_model
+
         context = multiprocessing.get_context("spawn")
         hears, says = context.Pipe(duplex=False)
         with tempfile.TemporaryDirectory(prefix=".weights-", dir=folder) as staging, hears:
@@ -121,6 +125,7 @@ def _export(weights: Path, folder: Path, name: str, parts: Sequence[Part], says:
     """What the other process does; it ends with the one that wants its work, however that ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        from anymask.checkpoints import load_model
         from anymask.export.onnx import export_onnx
 
         export_onnx(load_model(weights), folder, name=name, parts=parts)

@@ -14,10 +14,11 @@ from jaxtyping import Float16
 
 from anymask.engine.store import Project, StoredImage
 from anymask.errors import AnymaskError, ImageError
+from anymask.geometry import arrays
 from anymask.inference import EmbeddingCache
 from anymask.inference.answers import encode
 from anymask.inference.embeddings import embedding_key
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel, ExportedModel, model_name
 from anymask.server import schemas
 from anymask.server.errors import ApiError, without_folders
 from anymask.server.events import Events
@@ -41,7 +42,7 @@ class Encoding:
         self,
         *,
         project: Project,
-        model: Sam,
+        model: AnyModel,
         model_hash: str,
         cache: EmbeddingCache,
         worker: Worker,
@@ -50,7 +51,7 @@ class Encoding:
     ) -> None:
         self._project = project
         self._model = model
-        self._name = f"{model_hash} {model.image_size} {model.dtype}"
+        self._name = model_name(model, model_hash)
         self._cache = cache
         self._worker = worker
         self._events = events
@@ -111,7 +112,7 @@ class Encoding:
         if embedding is None:  # the cache had to make room for others, or another file is there now
             self._set(image.id, "new")
             return None
-        packed = pack([tensor[0].numpy() for tensor in embedding.tensors().values()])
+        packed = pack([arrays.to_numpy(tensor[0]) for tensor in embedding.tensors().values()])
         with self._lock:
             self._packed[image.id, state] = packed
             while len(self._packed) > _KEPT:
@@ -173,7 +174,13 @@ class Encoding:
 
     @contextmanager
     def _progress(self, image_id: int) -> Iterator[None]:
-        """Tell how far the encoder is, by counting its modules' calls; how many there are shows the first time."""
+        """Tell how far the encoder is, by counting its modules' calls; how many there are shows the first time.
+
+        Of a graph nothing is told before it is done.
+        """
+        if isinstance(self._model, ExportedModel):
+            yield
+            return
         leaves = [module for module in self._model.image_encoder.modules() if not any(module.children())]
         total, done, told = self._calls or len(leaves), 0, 0.0
 

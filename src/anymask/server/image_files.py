@@ -18,7 +18,7 @@ from anymask.engine.pictures import image_bytes
 from anymask.engine.store import Project, StoredImage
 from anymask.errors import ImageError
 from anymask.inference.answers import read
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 from anymask.server.errors import ApiError
 
 SUFFIXES = frozenset(
@@ -69,7 +69,9 @@ def file_state(project: Project, image: StoredImage) -> str:
     return f"{found.st_size:x}-{found.st_mtime_ns:x}"
 
 
-def read_pixels(project: Project, image: StoredImage, model: Sam, *, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
+def read_pixels(
+    project: Project, image: StoredImage, model: AnyModel, *, max_pixels: int
+) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as the model sees it: by its own mapping of channels where it has one. Raises ImageError."""
     path = local_path(project, image)
     if model.channels is None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from anymask.processor import num_processors
+
 _PIXELS = 120_000_000
 
 
@@ -17,8 +19,7 @@ def _packaged_page() -> Path:
 
 def _spare_threads() -> int:
     """All cores but one, which is left to whoever does not wait for the model."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)
+    return max(1, num_processors() - 1)
 
 
 def _pixels_served() -> int:
@@ -66,7 +67,7 @@ class Settings:
     max_listeners: int = 256
     """The most open event streams."""
     threads: int = field(default_factory=_spare_threads)
-    """What torch may use while the server runs."""
+    """What the model may use while the server runs."""
     page: Path = field(default_factory=_packaged_page)
     """Folder of the built page."""
     export_at_start: bool = False

@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Any
 
 from anymask.server.errors import too_many_requests
+from anymask.threads import limit_torch
 
 logger = logging.getLogger("anymask.server")
 
@@ -107,10 +108,6 @@ class Worker:
     def _work(self) -> None:
         if sys.platform == "linux":  # where a thread has a priority of its own: answers go before embeddings
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        if self._threads is not None:
-            import torch
-
-            torch.set_num_threads(self._threads)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._is_closed)
@@ -128,6 +125,8 @@ class Worker:
     def _run(self, task: _Task) -> None:
         if not task.future.set_running_or_notify_cancel():
             return
+        if self._threads is not None:
+            limit_torch(self._threads)
         start = time.monotonic()
         try:
             task.future.set_result(task.run())

@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from anymask.checkpoints.load import model_hash
 from anymask.data.files import check_folder, make_folder, write_bytes_atomic, write_image_atomic
 from anymask.data.sample import SUBPART
 from anymask.data.writers.sa1b import pair_document
@@ -30,7 +29,7 @@ from anymask.inference.answers import read
 from anymask.inference.automatic.label_maps import Labels, OnTop, label_map
 from anymask.inference.automatic.masks import sa1b_annotation
 from anymask.inference.automatic.tree import build_tree
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel, weights_hash
 from anymask.plots import draw_everything, palette
 from anymask.workflows.folder_jobs import (
     Job,
@@ -89,7 +88,7 @@ class FolderResult:
 def segment_folder(
     source: str | Path,
     output: str | Path,
-    model: str | Path | Sam = "anymask-s",
+    model: str | Path | AnyModel = "anymask-s",
     options: AutomaticOptions | None = None,
     *,
     formats: Sequence[str] = (),
@@ -148,9 +147,9 @@ def segment_folder(
         overwrite=overwrite,
         tiling=tiling(tile, overlap),
     )
-    name = "a loaded model" if isinstance(model, Sam) else str(model)
-    loaded = model if isinstance(model, Sam) else load(model)
-    return run.run(loaded, options, name=name, batch_size=batch_size, progress=progress)
+    if isinstance(model, str | Path):
+        return run.run(load(model), options, name=str(model), batch_size=batch_size, progress=progress)
+    return run.run(model, options, name="a loaded model", batch_size=batch_size, progress=progress)
 
 
 def _formats(names: Sequence[str]) -> tuple[ResultFormat, ...]:
@@ -199,7 +198,7 @@ class FolderRun:
 
     def run(
         self,
-        model: Sam,
+        model: AnyModel,
         options: AutomaticOptions | None = None,
         *,
         name: str,
@@ -228,22 +227,22 @@ class FolderRun:
         result.seconds = round(time.perf_counter() - start, 3)
         return result
 
-    def _described(self, model: Sam, options: AutomaticOptions, name: str) -> dict[str, Any]:
+    def _described(self, model: AnyModel, options: AutomaticOptions, name: str) -> dict[str, Any]:
         """Return, as JSON has it, all that decides what the files hold."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(options)))
         which = {key: value for key, value in values.items() if key not in _HOW_NOT_WHAT}
-        weights = {"model": name, "model_hash": model_hash(model), "channels": model.channels}
+        weights = {"model": name, "model_hash": weights_hash(model), "channels": model.channels}
         drawn = {"tree": self.tree, "on_top": self.on_top, "cover": self.cover}
         return {**weights, **which, **self.tiling, **drawn}
 
     def _answerer(
-        self, model: Sam, options: AutomaticOptions, batch_size: int | None
+        self, model: AnyModel, options: AutomaticOptions, batch_size: int | None
     ) -> Callable[[Iterator[Pixels]], Iterator[list[MaskRecord]]]:
         """Return what makes masks of images, in their order: whole, or tile by tile."""
         if self.tiling:
             tiled = TiledMasks(model, options, **self.tiling)
             return lambda images: (tiled.generate(image, on_tile=self._tell_tile) for image in images)
-        size = batch_size or (4 if model.device.type == "cuda" else 1)
+        size = batch_size or (4 if str(model.device).startswith("cuda") else 1)
         return partial(AutomaticMasks(model, options).generate_many, batch_size=size)
 
     def _sort_out(self) -> tuple[list[Job], list[Job]]:

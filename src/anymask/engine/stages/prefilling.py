@@ -25,7 +25,7 @@ from anymask.engine.store import Annotation, Change, Outcome, Project, Provenanc
 from anymask.errors import DataError, ImageError
 from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, Masks, answer, encode
-from anymask.inference.predictor import load
+from anymask.inference.loading import load
 from anymask.inference.prompts import box_prompts, to_model_all
 from anymask.inference.refinement import PLAIN, Refinement
 from anymask.model import Sam

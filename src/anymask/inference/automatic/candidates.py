@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
-from anymask.geometry import boxes, masks
+from anymask.geometry import arrays, boxes, masks
+from anymask.geometry.arrays import Array
 from anymask.geometry.crops import Box
 from anymask.inference.answers import EncodedImage, chunk_size
 from anymask.inference.automatic.options import AutomaticOptions
 from anymask.inference.automatic.point_order import BORDERLINE, SkipRule, coarse_to_fine
 from anymask.inference.automatic.upsampling import LogitWindow, cut_window, inner_box, num_samples, outer_box
-from anymask.inference.runtimes import runtime_of
-from anymask.model import MASK_THRESHOLD, PointLabel, Prompts, Sam
+from anymask.inference.prompts import lone_points
+from anymask.inference.runtimes import AnyModel, runtime_of
+from anymask.model import MASK_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,11 +42,11 @@ class Candidate:
     @property
     def num_bytes(self) -> int:
         """What its logits take."""
-        return self.window.logits.numel() * self.window.logits.element_size()
+        return int(self.window.logits.nbytes)
 
 
 def find_candidates(
-    model: Sam, image: EncodedImage, points: Float[np.ndarray, "n 2"], options: AutomaticOptions
+    model: AnyModel, image: EncodedImage, points: Float[np.ndarray, "n 2"], options: AutomaticOptions
 ) -> Iterator[list[Candidate]]:
     """Ask about points of the unit square and yield the candidates of each batch.
 
@@ -77,7 +77,7 @@ def find_candidates(
                 yield answers.candidates
 
 
-def batch_size(model: Sam, options: AutomaticOptions) -> int:
+def batch_size(model: AnyModel, options: AutomaticOptions) -> int:
     """Return how many points to ask about at a time: the option, unless memory allows fewer."""
     logits = 3 * model.mask_size**2 * 4
     return max(1, min(options.points_per_batch, chunk_size(model), options.memory_limit // (4 * logits)))
@@ -102,42 +102,41 @@ class _Grid:
     """The points in each frame that they are needed in."""
 
     def __init__(self, image: EncodedImage, mask_size: int, pixels: Float[np.ndarray, "n 2"]) -> None:
-        frame, device = image.frame, image.embedding.features.device
+        frame = image.frame
         self.pixels = pixels
         moved = frame.points_to_model(pixels)
-        self.model = torch.from_numpy(moved).to(device)
+        self.model = moved
         self.samples = num_samples(frame, mask_size)
         centres = np.rint(np.multiply(frame.resized, mask_size / frame.model_size)).astype(int)
         self.rows, self.columns = (max(int(side), 1) for side in centres)
         """Samples whose centres lie in the image."""
         stride = frame.model_size / mask_size
         at = np.minimum((moved / stride).astype(np.int64), np.array(self.samples[::-1]) - 1)
-        self.at = torch.from_numpy(at).to(device)
+        self.at = at
 
 
 def _ask(
-    model: Sam, image: EncodedImage, grid: _Grid, asked: Int[np.ndarray, " p"], options: AutomaticOptions
+    model: AnyModel, image: EncodedImage, grid: _Grid, asked: Int[np.ndarray, " p"], options: AutomaticOptions
 ) -> _Answers:
-    points = grid.model[torch.from_numpy(asked).to(grid.model.device)][None, :, None]
-    labels = torch.full(points.shape[:3], int(PointLabel.FOREGROUND), device=points.device)
-    prompts = Prompts.build(points=points, labels=labels, padded=False)
-    logits, iou = runtime_of(model).decode(image.embedding, prompts, multimask=True)
-    predicted, num_masks = iou[0].float().flatten(), iou.shape[-1]
+    logits, iou = runtime_of(model).decode(image.embedding, lone_points(grid.model[asked]), multimask=True)
+    predicted, num_masks = arrays.to_numpy(arrays.float32(iou[0])).reshape(-1), iou.shape[-1]
     least_iou, least = options.thresholds
     least_iou = least_iou if least_iou > 0 else -math.inf
-    kept = torch.nonzero(predicted > least_iou - (BORDERLINE if options.adaptive else 0))
-    logits_KHW = logits[0].flatten(0, 1)[kept[:, 0]].float()
+    kept = np.flatnonzero(predicted > least_iou - (BORDERLINE if options.adaptive else 0))
+    of_all = logits[0].reshape(-1, *logits.shape[-2:])
+    logits_KHW = arrays.float32(of_all if len(kept) == len(of_all) else arrays.take(of_all, kept, 0))
     seen = logits_KHW[:, : grid.rows, : grid.columns]
-    stability = masks.stability_score_torch(seen, MASK_THRESHOLD, options.stability_score_offset)
+    stability = masks.any_stability_score(seen, MASK_THRESHOLD, options.stability_score_offset)
     reaching = logits_KHW[:, : grid.samples[0], : grid.samples[1]]
-    above = boxes.from_masks_torch(reaching > MASK_THRESHOLD)
-    wide = boxes.from_masks_torch(reaching > MASK_THRESHOLD - options.stability_score_offset)
+    above = boxes.from_any_masks(reaching > MASK_THRESHOLD)
+    wide = boxes.from_any_masks(reaching > MASK_THRESHOLD - options.stability_score_offset)
     inside_KHW = seen > MASK_THRESHOLD
     rows_KHW = inside_KHW[:, 1:] & inside_KHW[:, :-1]
-    blocks = boxes.from_masks_torch(rows_KHW[..., 1:] & rows_KHW[..., :-1])
-    areas = inside_KHW.sum((1, 2), dtype=torch.int32)
-    numbers = torch.cat([kept, areas[:, None], above, blocks, wide], 1).cpu().numpy()
-    scores = torch.stack([predicted[kept[:, 0]], stability], 1).cpu().numpy()
+    blocks = boxes.from_any_masks(rows_KHW[..., 1:] & rows_KHW[..., :-1])
+    areas = masks.any_area(inside_KHW)
+    measured = [arrays.to_numpy(each) for each in (areas[:, None], above, blocks, wide)]
+    numbers = np.concatenate([kept[:, None], *measured], 1)
+    scores = np.stack([predicted[kept], arrays.to_numpy(stability)], 1)
     owners = asked[numbers[:, 0] // num_masks]
     good = (scores[:, 0] > least_iou) & (numbers[:, 4] > 0)
     stays = np.flatnonzero(good & (scores[:, 1] >= least - _margin(numbers[:, 1])))
@@ -148,8 +147,8 @@ def _ask(
     confident = np.flatnonzero(good & (scores[:, 1] >= least))
     inside = np.zeros((confident.size, len(grid.at)), bool)
     if options.adaptive and confident.size:
-        chosen = logits_KHW[torch.from_numpy(confident).to(logits_KHW.device)]
-        inside = (chosen[:, grid.at[:, 1], grid.at[:, 0]] > MASK_THRESHOLD).cpu().numpy()
+        rows, columns = (arrays.like(grid.at[:, axis], logits_KHW) for axis in (1, 0))
+        inside = arrays.to_numpy(arrays.take(logits_KHW, confident, 0)[:, rows, columns] > MASK_THRESHOLD)
     return _Answers(
         candidates=candidates,
         points=owners[confident],
@@ -165,7 +164,7 @@ def _margin(areas: Int[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
 
 
 def _candidate(
-    logits: Float[Tensor, "hm wm"],
+    logits: Float[Array, "hm wm"],
     numbers: Int[np.ndarray, " 14"],
     predicted_iou: float,
     image: EncodedImage,

@@ -20,7 +20,7 @@ from anymask.inference.answers import EncodedImage, encode, encode_ahead, evalua
 from anymask.inference.automatic.candidates import find_candidates
 from anymask.inference.automatic.options import AutomaticOptions
 from anymask.inference.automatic.selection import CropSelection, ExactMask, corners
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 
 class AutomaticMasks:
@@ -30,7 +30,7 @@ class AutomaticMasks:
     options. Raises InputError for options that make no sense.
     """
 
-    def __init__(self, model: Sam, options: AutomaticOptions | None = None, **overrides: Any) -> None:
+    def __init__(self, model: AnyModel, options: AutomaticOptions | None = None, **overrides: Any) -> None:
         self.model = model
         self.options = (options or AutomaticOptions()).replace(**overrides).for_model(model.config)
 

@@ -11,19 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
 
-from anymask.geometry import boxes, rle
+from anymask.geometry import arrays, boxes, rle
+from anymask.geometry.arrays import Array
 from anymask.geometry.crops import Box, uncrop_boxes
 from anymask.geometry.frames import Frame
 from anymask.geometry.rle import RLE
 from anymask.inference.automatic.candidates import Candidate
 from anymask.inference.automatic.options import AutomaticOptions
-from anymask.inference.automatic.upsampling import column_bands
+from anymask.inference.automatic.upsampling import BAND_PIXELS, column_bands
 from anymask.model import MASK_THRESHOLD
 
-_BAND_PIXELS = 1 << 18
-"""Pixels of a band, few enough for the processor's cache."""
 _BYTES_PER_PIXEL = 16
 """What a band holds for each of its pixels: logits, what they are interpolated from, cuts."""
 
@@ -95,7 +93,7 @@ class CropSelection:
             return found
         options, (left, top) = self._options, self._crop[:2]
         y0 = found.window.box[1]
-        max_pixels = min(_BAND_PIXELS, options.memory_limit // (2 * _BYTES_PER_PIXEL))
+        max_pixels = min(BAND_PIXELS, options.memory_limit // (2 * _BYTES_PER_PIXEL))
         with_cuts = options.min_mask_region_area > 0
         parts: tuple[list[rle.RLE], ...] = ([], [], [])
         num_above = num_reaching = 0
@@ -157,14 +155,14 @@ def corners(mask: rle.RLE) -> Box:
     return x, y, x + width, y + height
 
 
-def _levels(band: Float[Tensor, "h c"], offset: float) -> UInt8[np.ndarray, "h c"]:
+def _levels(band: Float[Array, "h c"], offset: float) -> UInt8[np.ndarray, "h c"]:
     """Return how many cuts each pixel exceeds: 1 the lower, 2 the mask's own, 3 the upper.
 
     One small array comes from the device, however many cuts are needed of it.
     """
     cuts = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
-    if band.device.type == "cpu":
-        values = band.numpy()
+    if isinstance(band, np.ndarray) or band.device.type == "cpu":
+        values = arrays.to_numpy(band)
         exceeded: list[Bool[np.ndarray, "h c"]] = [values > cut for cut in cuts]
         return np.asarray(exceeded[0].view(np.uint8) + exceeded[1].view(np.uint8) + exceeded[2].view(np.uint8))
     lower, own, upper = (band > cut for cut in cuts)

@@ -22,7 +22,7 @@ from anymask.geometry import crops, nms, rle
 from anymask.inference.answers import read
 from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord
 from anymask.inference.automatic.options import AutomaticOptions, is_number, is_whole
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 OnTile: TypeAlias = Callable[[int, int], object]
 """Told how many tiles are done, and of how many."""
@@ -57,7 +57,7 @@ class TiledMasks:
 
     def __init__(
         self,
-        model: Sam,
+        model: AnyModel,
         options: AutomaticOptions | None = None,
         *,
         tile: int = 1024,
@@ -128,7 +128,7 @@ class TiledMasks:
 class _ArrayWindows:
     """Windows of an array, each read as the model does."""
 
-    model: Sam
+    model: AnyModel
     pixels: np.ndarray[Any, Any]
 
     @property
@@ -140,7 +140,7 @@ class _ArrayWindows:
         return read(self.model, np.ascontiguousarray(self.pixels[y0:y1, x0:x1]))
 
 
-def as_windows(model: Sam, image: ImageSource | Windows) -> Windows:
+def as_windows(model: AnyModel, image: ImageSource | Windows) -> Windows:
     """Return what reads windows of an image, in colours as the model wants them. Raises ImageError.
 
     Arrays of 8 bits, and all arrays where the model has a mapping of channels, are left where they are; without one

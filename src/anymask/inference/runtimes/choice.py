@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
-
-import torch
 
 from anymask.errors import InputError
 from anymask.inference.runtimes.engines import Graph, check_installed
+from anymask.inference.runtimes.exported import AnyModel, ExportedModel
 from anymask.inference.runtimes.figures import fastest, open_graphs
 from anymask.inference.runtimes.graphs import PARTS, Part, export_graphs, graphs_folder, graphs_home
-from anymask.inference.runtimes.runtime import Runtime
-from anymask.model import Sam
+from anymask.threads import count_threads
+
+if TYPE_CHECKING:
+    from anymask.inference.runtimes.runtime import Runtime
+    from anymask.model import Sam
 
 logger = logging.getLogger("anymask")
 
@@ -21,6 +23,12 @@ RuntimeName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 _chosen: WeakKeyDictionary[Sam, tuple[dict[Part, Graph], tuple[object, ...]]] = WeakKeyDictionary()
 """Of each model the graphs that answer for it, and its weights' versions when they were chosen; copies have none."""
+
+
+def check_name(name: str) -> None:
+    """Raise InputError unless a runtime is called so."""
+    if name not in get_args(RuntimeName):
+        raise InputError(f"there is no runtime {name!r}; there are {', '.join(get_args(RuntimeName))}")
 
 
 def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
@@ -34,8 +42,7 @@ def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
         InputError: there is no such runtime, or the model is not float32 on the CPU or cannot be exported.
         MissingPackageError: the runtime is not installed.
     """
-    if name not in get_args(RuntimeName):
-        raise InputError(f"there is no runtime {name!r}; there are {', '.join(get_args(RuntimeName))}")
+    check_name(name)
     _chosen.pop(model, None)
     if name == "torch":
         return model
@@ -45,10 +52,10 @@ def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
         raise InputError(
             f"the runtime {name} answers for models in float32 on the CPU; this one is {model.dtype} on {model.device}"
         )
-    threads = threads or torch.get_num_threads()
+    threads = threads or count_threads()
     if name == "auto":
         folder = graphs_folder(model)
-        engines = fastest(folder, threads)
+        engines = fastest(folder, threads) or {}
     else:
         check_installed(name)  # before a minute is spent on exporting
         folder = export_graphs(model)
@@ -57,8 +64,12 @@ def use(model: Sam, name: RuntimeName, *, threads: int | None = None) -> Sam:
     return model
 
 
-def runtime_of(model: Sam) -> Runtime:
+def runtime_of(model: AnyModel) -> Runtime | ExportedModel:
     """Return what answers for a model."""
+    if isinstance(model, ExportedModel):
+        return model
+    from anymask.inference.runtimes.runtime import Runtime
+
     if model in _chosen:
         graphs, versions = _chosen[model]
         if _suits(model) and _versions(model) == versions:
@@ -69,7 +80,7 @@ def runtime_of(model: Sam) -> Runtime:
 
 
 def _suits(model: Sam) -> bool:
-    return model.device.type == "cpu" and model.dtype == torch.float32
+    return model.device.type == "cpu" and str(model.dtype) == ExportedModel.dtype
 
 
 def _versions(model: Sam) -> tuple[object, ...]:

@@ -10,18 +10,31 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 
-from anymask.data.files import write_text_atomic
+from anymask.data.files import make_folder, write_text_atomic
+from anymask.geometry import arrays
+from anymask.inference.prompts import lone_points
 from anymask.inference.runtimes.engines import EngineName, Graph, installed, open_graph
-from anymask.inference.runtimes.graphs import PARTS, Part, export_graphs, graph_path
-from anymask.inference.runtimes.runtime import Runtime
-from anymask.model import PointLabel, Prompts, Sam
+from anymask.inference.runtimes.graphs import (
+    PARTS,
+    Part,
+    export_graphs,
+    graph_path,
+    graphs_home,
+    packaged_folder,
+    read_exported,
+)
 from anymask.model.embedding_tensors import flatten
+from anymask.processor import instruction_sets, processor_name
+
+if TYPE_CHECKING:
+    from anymask.inference.runtimes.runtime import Runtime
+    from anymask.model import Sam
 
 logger = logging.getLogger("anymask")
 
@@ -42,6 +55,10 @@ def measure(model: Sam, *, threads: int, report: Callable[[str], None] = lambda 
 
     `report` hears what is being done. Raises InputError if the model cannot be exported.
     """
+    import torch
+
+    from anymask.inference.runtimes.runtime import Runtime
+
     report("exporting")
     folder = export_graphs(model)
     before = torch.get_num_threads()
@@ -57,16 +74,20 @@ def measure(model: Sam, *, threads: int, report: Callable[[str], None] = lambda 
         torch.set_num_threads(before)
     kept = _read(folder)
     kept[_key(threads)] = figures
-    write_text_atomic(folder / _FILE, json.dumps(kept, indent=1) + "\n")
+    write_text_atomic(make_folder(figures_folder(folder)) / _FILE, json.dumps(kept, indent=1) + "\n")
     return figures
 
 
-def fastest(folder: Path, threads: int) -> dict[Part, EngineName]:
+def fastest(folder: Path, threads: int) -> dict[Part, EngineName] | None:
     """Return the engines that were measured to be faster than torch, on this machine with so many threads.
 
-    Figures of another processor or of other versions do not count, nor engines that are gone.
+    None where nothing was measured. Figures of another processor or of other versions do not count, nor engines that
+    are gone.
     """
-    figures = _read(folder).get(_key(threads), {})
+    kept = _read(folder)
+    figures = kept.get(_key(threads)) if kept else None
+    if not figures:
+        return None
     engines: dict[Part, EngineName] = {}
     for part in PARTS:
         here = [name for name in installed() if part in figures.get(name, {}) and graph_path(folder, part).is_file()]
@@ -74,6 +95,12 @@ def fastest(folder: Path, threads: int) -> dict[Part, EngineName]:
         if best is not None and figures[best][part] < figures.get("torch", {}).get(part, 0.0):
             engines[part] = best
     return engines
+
+
+def figures_folder(folder: Path) -> Path:
+    """Return where the figures of a folder's graphs are: beside them, or for the package's in the cache folder."""
+    exported = read_exported(folder) if folder == packaged_folder() else None
+    return folder if exported is None else graphs_home() / exported.hash
 
 
 def open_graphs(folder: Path, engines: Mapping[Part, EngineName], threads: int) -> dict[Part, Graph]:
@@ -91,13 +118,15 @@ def _timed(model: Sam, runtimes: Mapping[str, Runtime]) -> Figures:
     rng = np.random.default_rng(0)
     height, width = model.image_size * 3 // 4, model.image_size
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    import torch
+
+    from anymask.inference.runtimes.runtime import Runtime
+
     with torch.inference_mode():
         (embedding,) = Runtime(model=model).encode([image])
         work: dict[Part, Callable[[Runtime], object]] = {"encoder": lambda runtime: runtime.encode([image])[0]}
         for part, count in _PROMPTS.items():
-            points = torch.from_numpy(rng.uniform(0, height, (1, count, 1, 2)).astype(np.float32))
-            labels = torch.full((1, count, 1), int(PointLabel.FOREGROUND))
-            prompts = Prompts.build(points=points, labels=labels, padded=False)
+            prompts = lone_points(rng.uniform(0, height, (count, 2)).astype(np.float32))
             work[part] = partial(Runtime.decode, embedding=embedding, prompts=prompts, multimask=True)
         figures: Figures = {name: {} for name in runtimes}
         for part in PARTS:
@@ -108,12 +137,13 @@ def _timed(model: Sam, runtimes: Mapping[str, Runtime]) -> Figures:
 
 def _agreeing(run: Callable[[Runtime], Any], runtimes: Mapping[str, Runtime]) -> dict[str, Runtime]:
     """Return the runtimes that answer as torch does; a wrong one is not timed, and so never chosen."""
-    expected = flatten(run(runtimes["torch"]))
+    expected = {key: arrays.to_numpy(each) for key, each in flatten(run(runtimes["torch"])).items()}
     right = {}
     for name, runtime in runtimes.items():
         found = flatten(run(runtime))
         errors = [
-            float((found[key] - each).abs().max() / each.abs().max().clamp(min=1e-9)) for key, each in expected.items()
+            float(np.abs(arrays.to_numpy(found[key]) - each).max() / max(np.abs(each).max(), 1e-9))
+            for key, each in expected.items()
         ]
         if max(errors) <= _TOLERANCE:
             right[name] = runtime
@@ -134,19 +164,15 @@ def _medians(run: Callable[[Runtime], object], runtimes: Mapping[str, Runtime]) 
 
 def _key(threads: int) -> str:
     """Return what figures depend on besides the model: the processor, the threads, the versions of what computes."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = dict(line.split("\t", 1) for line in reversed(lines) if line.startswith(("model", "cpu family")))
-    processor = " ".join("".join(names.values()).replace(":", " ").split())
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", *installed()))
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"{processor}, {capability}, {os.cpu_count()} cores, {threads} threads, {versions}"
+    present = [name for name in ("torch", *installed()) if find_spec(name) is not None]
+    versions = ", ".join(f"{name} {version(name)}" for name in present)
+    return f"{processor_name()}, {' '.join(instruction_sets())}, {os.cpu_count()} cores, {threads} threads, {versions}"
 
 
 def _read(folder: Path) -> dict[str, Any]:
     """Read what was measured so far; nothing where there is no such file, or a damaged one."""
     try:
-        values = json.loads((folder / _FILE).read_text())
+        values = json.loads((figures_folder(folder) / _FILE).read_text())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

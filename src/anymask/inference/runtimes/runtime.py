@@ -7,13 +7,14 @@ the graphs do not cover is torch's: words, and prompts of different lengths in o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from anymask.geometry import arrays
 from anymask.inference.runtimes.engines import Array, Graph
 from anymask.inference.runtimes.graphs import Part
 from anymask.model import Answer, Embedding, Prompts, Sam
@@ -37,6 +38,11 @@ class Runtime:
         embeddings = [Embedding.from_tensors({name: torch.from_numpy(x) for name, x in each.items()}) for each in found]
         return [self.model.prepare(embedding) for embedding in embeddings]
 
+    def restored(self, embedding: Embedding) -> Embedding:
+        """Prepare an embedding that was kept, of any type and kind, for prompts."""
+        model = self.model
+        return model.prepare(embedding.map(lambda x: torch.as_tensor(x).to(model.device, model.dtype)))
+
     def decode(
         self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None
     ) -> tuple[Float[Tensor, "1 p m hm wm"], Float[Tensor, "1 p m"]]:
@@ -45,7 +51,8 @@ class Runtime:
         return answer.logits, answer.iou
 
     def answer(self, embedding: Embedding, prompts: Prompts, *, multimask: bool | None) -> Answer:
-        """Answer prompts about one image, as `Sam.answer` does."""
+        """Answer prompts about one image, as `Sam.answer` does; they may be NumPy's arrays."""
+        prompts = self._in_torch(prompts)
         graph = self.graphs.get("click" if prompts.points.shape[1] == 1 else "batch")
         if graph is not None and self.model.config.pads_boxes:
             prompts = with_padding(prompts)
@@ -57,6 +64,13 @@ class Runtime:
         logits, iou = (torch.from_numpy(found[name][:, candidates])[None] for name in ("logits", "iou"))
         score = torch.from_numpy(found["object_score"])[None] if "object_score" in found else None
         return Answer(logits, iou, score)
+
+    def _in_torch(self, prompts: Prompts) -> Prompts:
+        """Return prompts as tensors on the model's device."""
+        parts = {name: getattr(prompts, name) for name in ("points", "labels", "masks", "has_mask", "text")}
+        given = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
+        device = self.model.device
+        return replace(prompts, **{name: torch.from_numpy(part).to(device) for name, part in given.items()})
 
     def _encode_in_torch(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Embedding]:
         model = self.model
@@ -81,7 +95,7 @@ class Runtime:
 
 
 def _plain(tensor: Tensor) -> Array:
-    return np.ascontiguousarray(tensor.numpy())
+    return np.ascontiguousarray(arrays.to_numpy(tensor))
 
 
 def _one(batch: Embedding, index: int) -> Embedding:

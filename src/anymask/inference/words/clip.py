@@ -6,18 +6,19 @@ Source: SAM, app. D.5. CLIP is transformers' (any folder of a CLIP, or a name in
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
-from torch.nn import functional as F
 
 from anymask.errors import CheckpointError, PromptError
 from anymask.inference.prompts import ReadWords
+from anymask.inference.runtimes import AnyModel
 from anymask.inference.words.local_weights import read_local
-from anymask.model import Sam
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Clip:
@@ -34,6 +35,8 @@ class Clip:
         self.name = str(name)
         processor, model = read_local(name, "CLIP", read)
         self._tokenizer: Any = processor.tokenizer
+        import torch
+
         self._model: Any = model.requires_grad_(False).to(device).eval()
         values = processor.image_processor
         self._mean = torch.tensor(values.image_mean, device=device).view(3, 1, 1)
@@ -43,7 +46,6 @@ class Clip:
         """Side in pixels of the square crops that it sees."""
         self._patch = int(model.config.vision_config.patch_size)
 
-    @torch.inference_mode()
     def words(self, text: str) -> Float[np.ndarray, " c"]:
         """Return a text's embedding, ℓ2-normalised, float32; raises PromptError for one that is empty or too long."""
         cleaned = " ".join(text.split())
@@ -54,11 +56,14 @@ class Clip:
         count = tokens["input_ids"].shape[1]
         if count > longest:
             raise PromptError(f"the words {cleaned!r} are {count} tokens long; CLIP reads {longest}: say it in fewer")
-        placed = {name: tokens[name].to(self._mean.device) for name in ("input_ids", "attention_mask")}
-        embedded = _pooled(self._model.get_text_features(**placed))
-        return np.asarray(F.normalize(embedded[0].float(), dim=0).cpu().numpy())
+        import torch
+        from torch.nn import functional as F
 
-    @torch.no_grad()
+        placed = {name: tokens[name].to(self._mean.device) for name in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            embedded = _pooled(self._model.get_text_features(**placed))
+            return np.asarray(F.normalize(embedded[0].float(), dim=0).cpu().numpy())
+
     def objects(
         self, crops: UInt8[Tensor, "n 3 side side"], masks: Bool[Tensor, "n side side"]
     ) -> Float[Tensor, "n c"]:
@@ -67,18 +72,22 @@ class Clip:
         In the last attention layer the output token looks at the image only where the object is: at patches that it
         half covers, or, where there are none, at those of its largest share.
         """
-        pixels = (crops.float() / 255 - self._mean) / self._std
-        share = F.avg_pool2d(masks[:, None].float(), self._patch).flatten(1)
-        seen = share >= share.amax(1, keepdim=True).clamp(max=0.5)
-        with _Restricted(self._model.vision_model.encoder.layers[-1].self_attn, seen, self._model.dtype):
-            embedded = _pooled(self._model.get_image_features(pixel_values=pixels.to(self._model.dtype)))
-        return F.normalize(embedded.float(), dim=-1)
+        import torch
+        from torch.nn import functional as F
+
+        with torch.no_grad():
+            pixels = (crops.float() / 255 - self._mean) / self._std
+            share = F.avg_pool2d(masks[:, None].float(), self._patch).flatten(1)
+            seen = share >= share.amax(1, keepdim=True).clamp(max=0.5)
+            with _Restricted(self._model.vision_model.encoder.layers[-1].self_attn, seen, self._model.dtype):
+                embedded = _pooled(self._model.get_image_features(pixel_values=pixels.to(self._model.dtype)))
+            return F.normalize(embedded.float(), dim=-1)
 
 
 class Words:
     """Reads words for a model that was trained on them; its CLIP is read when words first come."""
 
-    def __init__(self, model: Sam, clip: Clip | str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, model: AnyModel, clip: Clip | str | os.PathLike[str] | None = None) -> None:
         self._model = model
         self._clip = clip
 
@@ -104,6 +113,8 @@ class _Restricted:
     """While it lasts, the first token of an attention layer sees only the patches marked; others see all."""
 
     def __init__(self, attention: Any, seen: Bool[Tensor, "n patches"], dtype: torch.dtype) -> None:
+        import torch
+
         self._attention = attention
         count, patches = seen.shape
         mask = torch.zeros(count, 1, patches + 1, patches + 1, dtype=dtype, device=seen.device)

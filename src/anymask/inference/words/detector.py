@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
 
 from anymask.errors import CheckpointError, PromptError
 from anymask.inference.words.local_weights import read_local
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 DETECTOR = "google/owlv2-base-patch16-ensemble"
 """The detector asked where none is named."""
@@ -62,24 +64,31 @@ class TransformersDetector:
         self._processor, model = read_local(name, "open-vocabulary detector", read)
         self._model: Any = model.to(device).eval()
 
-    @torch.inference_mode()
     def detect(self, image: UInt8[np.ndarray, "h w 3"], phrases: Sequence[str], /) -> list[WordBox]:
         """Return all boxes of an RGB image, each with the phrase that fits it best, by falling score.
 
         Raises PromptError for a phrase that is longer than the detector reads.
         """
+        import torch
+
+        with torch.inference_mode():
+            return self._detect(image, phrases)
+
+    def _detect(self, image: UInt8[np.ndarray, "h w 3"], phrases: Sequence[str]) -> list[WordBox]:
         ask = self._ask_owl if self._model.config.model_type in _OWL else self._ask_grounding
         scores_QK, boxes_Q4 = ask(image, phrases)
         best, phrase = scores_QK.max(1)
         order = best.argsort(descending=True, stable=True)
         corners = self._corners(boxes_Q4, image.shape[0], image.shape[1])
-        if not bool(torch.isfinite(corners).all() and torch.isfinite(best).all()):
+        if not bool(corners.isfinite().all() and best.isfinite().all()):
             raise CheckpointError(f"the detector {self.name} answered with numbers that are not finite")
         rows = zip(best[order].tolist(), phrase[order].tolist(), corners[order].tolist(), strict=True)
         return [WordBox(phrase=phrases[k], score=score, box=(x0, y0, x1, y1)) for score, k, (x0, y0, x1, y1) in rows]
 
     def _corners(self, boxes_Q4: Float[Tensor, "q 4"], height: int, width: int) -> Float[Tensor, "q 4"]:
         """Bring centres and sides, as shares of what the detector saw, to xyxy pixels of the image."""
+        import torch
+
         is_padded = self._model.config.model_type == "owlv2"  # to a square, bottom and right
         seen = (max(height, width),) * 2 if is_padded else (width, height)
         centre, side = boxes_Q4.float().cpu().split(2, 1)
@@ -113,11 +122,13 @@ class TransformersDetector:
         answered = self._model(**{name: self._placed(tensor) for name, tensor in inputs.items()})
         chances_QT = answered.logits[0].float().sigmoid().cpu()[:, : len(ids)]
         words_KT = self._words(ids, len(phrases))
-        chances = torch.where(words_KT[None], chances_QT[:, None], 0.0).amax(2)
+        chances = chances_QT[:, None].where(words_KT[None], 0.0).amax(2)
         return chances, answered.pred_boxes[0]
 
     def _words(self, ids: Int[Tensor, " t"], num_phrases: int) -> Bool[Tensor, "k t"]:
         """Say which tokens of the sentence are each phrase's; full stops and the two at the ends are no one's."""
+        import torch
+
         tokenizer = self._processor.tokenizer
         stops = ids.eq(tokenizer.convert_tokens_to_ids("."))
         special = torch.tensor([int(id) in tokenizer.all_special_ids for id in ids])

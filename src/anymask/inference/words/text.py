@@ -17,8 +17,8 @@ from anymask.errors import InputError, PromptError
 from anymask.geometry import nms, rle
 from anymask.inference.answers import EncodedImage, Masks, encode, read
 from anymask.inference.instances import Detection, Instances
+from anymask.inference.runtimes import AnyModel
 from anymask.inference.words.detector import DETECTOR, TransformersDetector, WordBox, WordDetector
-from anymask.model import Sam
 
 THRESHOLD = 0.3
 MAX_PHRASES = 100
@@ -88,7 +88,10 @@ class TextMasks:
     """
 
     def __init__(
-        self, model: Sam, detector: WordDetector | str | os.PathLike[str] = DETECTOR, options: TextOptions | None = None
+        self,
+        model: AnyModel,
+        detector: WordDetector | str | os.PathLike[str] = DETECTOR,
+        options: TextOptions | None = None,
     ) -> None:
         self.model, self.options = model, options or TextOptions()
         self._detector = detector
