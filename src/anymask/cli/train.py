@@ -186,7 +186,7 @@ def regions(
     from rich.progress import track
 
     from anymask.data.open import open_images
-    from anymask.data.regions.shards import write_regions
+    from anymask.data.regions.stable import write_regions
 
     check_folder(output)
     found = open_images(

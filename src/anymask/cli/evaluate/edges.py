@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate.options import open_named
+from anymask.cli.evaluate.options import open_named, tell
 from anymask.cli.terminal import everything_progress
 from anymask.cli.weights import Device
 from anymask.data.files import check_folder
@@ -67,6 +66,5 @@ def edges(
             bar.image(told)
 
         result = measure_edges(folder, name, detect, limit=limit, workers=workers, output=output, progress=progress)
-    if output is not None:
-        edge_report.write(result, output)
-    typer.echo(json.dumps(edge_report.to_dict(result)) if as_json else edge_report.to_markdown([result]), nl=as_json)
+    values, text = edge_report.to_dict(result), edge_report.to_markdown([result])
+    tell("edges", values, text, output=output, as_json=as_json)

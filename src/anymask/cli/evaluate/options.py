@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,3 +81,12 @@ def set_progress(total: int) -> Iterator[Callable[[str, int, int], None]]:
             bar.image(told)
 
         yield progress
+
+
+def tell(stem: str, values: Mapping[str, Any], text: str, *, output: Path | None, as_json: bool) -> None:
+    """Write a result as <stem>.json and <stem>.md, where there is a folder for it, and print it as one of the two."""
+    from anymask.evaluation.report import write_report
+
+    if output is not None:
+        write_report(output, stem, values, text)
+    typer.echo(json.dumps(values) if as_json else text, nl=as_json)

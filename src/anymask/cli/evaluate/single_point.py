@@ -63,7 +63,7 @@ def single_point(
     from anymask.data.files import make_folder
     from anymask.data.open import open_sets
     from anymask.evaluation import report
-    from anymask.evaluation.sampling import num_drawn
+    from anymask.evaluation.result_log import num_drawn
     from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, summarise
     from anymask.inference import PLAIN, Refinement
     from anymask.inference.answers import channels_of
