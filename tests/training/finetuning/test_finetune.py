@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from anymask.checkpoints.average import mix_models
 from anymask.data.sample import Sample
 from anymask.data.synthetic import SceneConfig
 from anymask.data.synthetic.shards import GeneratedScenes

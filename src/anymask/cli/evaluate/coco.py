@@ -8,21 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.arguments import DETECTOR, THRESHOLD
-from anymask.cli.evaluate.options import (
-    AsJson,
-    Data,
-    Images,
-    MaxImages,
-    Model,
-    Offline,
-    Output,
-    Seed,
-    open_named,
-    set_progress,
-    tell,
-)
+from anymask.cli.evaluate.options import AsJson, Data, Images, MaxImages, Output, Seed, open_named, set_progress, tell
 from anymask.cli.terminal import parts_progress
-from anymask.cli.weights import Device
+from anymask.cli.weights import Device, Model, Offline
 from anymask.data.files import check_folder
 
 if TYPE_CHECKING:

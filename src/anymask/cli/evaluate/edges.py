@@ -10,7 +10,7 @@ import typer
 
 from anymask.cli.evaluate.options import open_named, tell
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device
+from anymask.cli.weights import Device, Model, Offline
 from anymask.data.files import check_folder
 
 
@@ -26,9 +26,7 @@ class EdgeMethod(StrEnum):
 def edges(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="BSDS500's own data/: images/ and groundTruth/.")],
     method: Annotated[EdgeMethod, typer.Option(help="What finds the edges.")] = EdgeMethod.model,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     points_per_side: Annotated[int, typer.Option(min=1, help="Points along either side that a model is asked.")] = 16,
     output: Annotated[
         Path | None,
@@ -42,7 +40,7 @@ def edges(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print ods, ois, ap and r50 as JSON, with the curve.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Measure edges on BSDS500: ODS, OIS, AP and R50, with the paper's beside them."""
     from anymask.evaluation.edges import report as edge_report

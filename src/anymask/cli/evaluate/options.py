@@ -27,7 +27,6 @@ Data = Annotated[
 Images = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where the images of JSON files lie; by default near them.")
 ]
-Model = Annotated[str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="Where results go; a run that was stopped goes on there."),
@@ -40,7 +39,6 @@ Plain = Annotated[
     typer.Option("--plain", help="Judge the network's first answers as they are, as published figures do."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 
 
 def open_named(name: str, *, offline: bool, device: str) -> tuple[Sam, str]:

@@ -15,15 +15,13 @@ from anymask.cli.evaluate.options import (
     Images,
     MaxImages,
     MaxMasks,
-    Model,
-    Offline,
     Output,
     Plain,
     Seed,
     open_named,
     set_progress,
 )
-from anymask.cli.weights import Device
+from anymask.cli.weights import Device, Model, Offline
 from anymask.data.files import check_folder
 from anymask.errors import MissingPackageError
 
