@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from machine import machine
 from peers import meta_decoder, our_model, state_of
 
 WEB = Path(__file__).parents[1] / "web"
@@ -43,7 +44,6 @@ LABELS = {"decode": "ours, decode", "draw": "ours, draw", "shown": "ours, hover 
 
 _WORKER = """
 import * as ort from "./ort.wasm.min.mjs";
-from machine import machine
 let session, feeds;
 const tensor = (data, dims) => new ort.Tensor("float32", Float32Array.from(data), dims);
 const noise = (n) => Float32Array.from({ length: n }, (_, i) => 0.1 * Math.sin(0.7 * i));

@@ -25,10 +25,11 @@ import numpy as np
 import torch
 
 from accuracy import load_model
+from anymask.data.open import open_sets
 from anymask.errors import AnymaskError, DataError
 from anymask.evaluation import report
 from anymask.evaluation.protocol import ProtocolResult, run_protocol
-from anymask.evaluation.sampling import draw_images, open_sets, seeded
+from anymask.evaluation.result_log import draw_images, seeded
 from anymask.evaluation.single_point import EncodedForPrompts, SinglePointConfig, draw_sample
 from anymask.inference import PLAIN, Predictor, Refinement
 

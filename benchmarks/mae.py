@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from anymask.training.log import read_log
 from machine import machine
 
 _COMMON = """
@@ -103,11 +104,6 @@ def train(folder: Path, recipe: str) -> None:
     path = folder.with_suffix(".toml")
     path.write_text(recipe)
     subprocess.run([sys.executable, "-m", "anymask", "train", "run", path, "-o", folder], check=True)
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's log."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def ends(log: list[dict[str, Any]], key: str) -> list[float]:

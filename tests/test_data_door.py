@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from anymask.data.open import open_data, open_images, open_sets
-from anymask.data.regions.shards import write_regions
+from anymask.data.regions.stable import write_regions
 from anymask.data.synthetic import load_cutouts, load_pictures
 from anymask.data.writers.sa1b import write_tar
 from anymask.engine.imports import read_source
 from anymask.engine.stages.annotator import Truth
 from anymask.errors import DataError
-from anymask.evaluation.sampling import open_truths
+from anymask.evaluation.coco.truth import open_truths
 from anymask.training.config import ModelConfig, Recipe, RunConfig, SourceConfig
 from anymask.training.finetuning.finetune import FinetuneConfig
 from anymask.training.objectives.mae import build_image_stream

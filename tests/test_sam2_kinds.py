@@ -32,7 +32,7 @@ from anymask.model import Sam
 from anymask.task import LossConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
 from anymask.training.cost.flops import encoder_flops, rounds_flops
-from anymask.training.cost.footprint import needed_bytes
+from anymask.training.cost.plan import needed_bytes
 from anymask.training.finetuning.finetune import FinetuneConfig, Mode, finetune
 from anymask.training.finetuning.lora import LoraConfig
 from anymask.training.objectives.sam import sam_step

@@ -226,7 +226,7 @@ def train_clip(model: Any, *, steps: int, batch_size: int = 8) -> None:
     import torch
     from torch.nn import functional as F
 
-    from anymask.task.text_crops import CropConfig, crop_objects
+    from anymask.training.objectives.text import CropConfig, crop_objects
 
     texts = tokenizer()(PHRASES, padding="max_length", max_length=20, return_tensors="pt")
     generator = torch.Generator().manual_seed(0)

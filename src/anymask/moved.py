@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MOVED: Mapping[str, str] = {
     "anymask.checkpoints.mobile_sam": "anymask.checkpoints.meta",
@@ -23,7 +24,8 @@ MOVED: Mapping[str, str] = {
     "anymask.data.hierarchy": "anymask.data.regions.hierarchy",
     "anymask.data.labelled": "anymask.data.open",
     "anymask.data.nesting": "anymask.data.sample",
-    "anymask.data.region_shards": "anymask.data.regions.shards",
+    "anymask.data.region_shards": "anymask.data.regions.stable",
+    "anymask.data.regions.shards": "anymask.data.regions.stable",
     "anymask.data.sa1b": "anymask.data.readers.tars",
     "anymask.data.sa1b_writer": "anymask.data.writers.sa1b",
     "anymask.data.schedule": "anymask.data.loader",
@@ -44,6 +46,7 @@ MOVED: Mapping[str, str] = {
     "anymask.evaluation.average_precision": "anymask.evaluation.coco.average_precision",
     "anymask.evaluation.bsds": "anymask.evaluation.edges.bsds",
     "anymask.evaluation.cases": "anymask.evaluation.examples",
+    "anymask.evaluation.coco.word_segmenters": "anymask.evaluation.coco.text_to_mask",
     "anymask.evaluation.coco_matching": "anymask.evaluation.coco.matching",
     "anymask.evaluation.coco_report": "anymask.evaluation.coco.report",
     "anymask.evaluation.coco_truth": "anymask.evaluation.coco.truth",
@@ -55,9 +58,10 @@ MOVED: Mapping[str, str] = {
     "anymask.evaluation.journal": "anymask.evaluation.result_log",
     "anymask.evaluation.model_segmenter": "anymask.evaluation.single_point",
     "anymask.evaluation.proposals": "anymask.evaluation.coco.proposals",
-    "anymask.evaluation.sets": "anymask.evaluation.sampling",
+    "anymask.evaluation.sampling": "anymask.evaluation.result_log",
+    "anymask.evaluation.sets": "anymask.evaluation.result_log",
     "anymask.evaluation.text_to_mask": "anymask.evaluation.coco.text_to_mask",
-    "anymask.evaluation.word_segmenters": "anymask.evaluation.coco.word_segmenters",
+    "anymask.evaluation.word_segmenters": "anymask.evaluation.coco.text_to_mask",
     "anymask.export.branches": "anymask.export.graphs",
     "anymask.export.extra": "anymask.export.description",
     "anymask.export.readymade": "anymask.export.prebuilt",
@@ -83,20 +87,26 @@ MOVED: Mapping[str, str] = {
     "anymask.plots.dataset": "anymask.plots.curves",
     "anymask.plots.retention": "anymask.plots.curves",
     "anymask.server.bench": "anymask.server.context",
+    "anymask.server.connections": "anymask.server.run",
     "anymask.server.identity": "anymask.server.context",
     "anymask.server.parts": "anymask.server.decoder_files",
     "anymask.server.pictures": "anymask.server.image_files",
+    "anymask.server.plain_pages": "anymask.server.errors",
     "anymask.server.refusals": "anymask.server.errors",
+    "anymask.server.routes.page": "anymask.server.front",
     "anymask.server.sending": "anymask.server.image_files",
     "anymask.server.words": "anymask.server.context",
     "anymask.task.nested": "anymask.task.losses",
+    "anymask.task.scribbles": "anymask.task.prompts",
+    "anymask.task.text_crops": "anymask.training.objectives.text",
     "anymask.training.activations": "anymask.training.cost.activations",
     "anymask.training.allocator": "anymask.training.distributed",
+    "anymask.training.cost.footprint": "anymask.training.cost.plan",
     "anymask.training.distil_step": "anymask.training.objectives.distil",
     "anymask.training.embedded": "anymask.training.finetuning.embedded",
     "anymask.training.finetune": "anymask.training.finetuning.finetune",
     "anymask.training.flops": "anymask.training.cost.flops",
-    "anymask.training.footprint": "anymask.training.cost.footprint",
+    "anymask.training.footprint": "anymask.training.cost.plan",
     "anymask.training.lora": "anymask.training.finetuning.lora",
     "anymask.training.mae_step": "anymask.training.objectives.mae",
     "anymask.training.mixing": "anymask.training.finetuning.finetune",
@@ -115,13 +125,19 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "anymask.engine.store.patience": {"patiently": "retry"},
     "anymask.evaluation.cases": {"Case": "Example", "look": "collect_examples"},
     "anymask.evaluation.journal": {"Journal": "ResultLog"},
+    "anymask.evaluation.sampling": {"open_truths": "anymask.evaluation.coco.truth:open_truths"},
+    "anymask.evaluation.sets": {"open_truths": "anymask.evaluation.coco.truth:open_truths"},
     "anymask.export.readymade": {"find_readymade": "find_prebuilt", "make_readymade": "make_prebuilt"},
     "anymask.inference.point_order": {"Foretold": "SkipRule"},
     "anymask.server.bench": {"AtBench": "AtContext", "Bench": "Context", "get_bench": "get_context"},
     "anymask.server.refusals": {"Refused": "ApiError", "busy": "too_many_requests"},
     "anymask.task.nested": {"nested_truths": "ambiguous_targets"},
+    "anymask.training.mixing": {"mix": "mix_models"},
 }
-"""Former names of functions and classes within modules that have moved, and what they are called now."""
+"""Former names of functions and classes within modules that have moved, and what they are called now.
+
+`module:name` is of another module than the one that replaced theirs.
+"""
 
 
 class _Moved(MetaPathFinder, Loader):
@@ -139,7 +155,13 @@ class _Moved(MetaPathFinder, Loader):
         warnings.warn(f"{module.__name__} is {place} now", DeprecationWarning, stacklevel=2)
         found = vars(importlib.import_module(place))
         vars(module).update({name: value for name, value in found.items() if not name.startswith("__")})
-        vars(module).update({old: found[new] for old, new in RENAMED.get(module.__name__, {}).items()})
+        vars(module).update({old: find(place, new) for old, new in RENAMED.get(module.__name__, {}).items()})
+
+
+def find(place: str, name: str) -> Any:
+    """Return what a module calls by a name; `module:name` is of another module."""
+    other, _, name = name.rpartition(":")
+    return getattr(importlib.import_module(other or place), name)
 
 
 def install() -> None:

@@ -16,7 +16,7 @@ from anymask.data.readers.folder import FolderFiles
 from anymask.data.synthetic import SceneConfig, render_shards
 from anymask.inference.answers import channels_of
 from anymask.model import SIZES, build_sam
-from anymask.training.cost import footprint
+from anymask.training.cost import plan
 from anymask.training.finetuning.finetune import FinetuneConfig
 from anymask.workflows.finetune import FinetuneSets
 from anymask.workflows.finetune import fingerprint as run_fingerprint
@@ -123,7 +123,7 @@ def test_a_run_is_another_where_the_channels_or_the_masks_are(tmp_path: Path) ->
 def test_too_little_memory_is_told_before_anything_is_done(
     refused: Callable[..., str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(footprint, "available_bytes", lambda device: 1 << 20)
+    monkeypatch.setattr(plan, "available_bytes", lambda device: 1 << 20)
     said = refused("finetune", data, "--mode", "all", "-o", tmp_path / "x.safetensors", "--keep", data)
     assert "GiB of memory" in said and "use --mode decoder" in said
     assert not (tmp_path / "x.safetensors").exists()

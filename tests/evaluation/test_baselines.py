@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from anymask.evaluation.protocol import Request, Segmenter, run_protocol
+from benchmark_modules import load_benchmark
 
 pytest.importorskip("skimage", reason="the baselines need scikit-image")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def _load(name: str) -> ModuleType:
-    """Import a benchmark, which is no part of the package, without leaving its folder importable."""
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-baselines = _load("baselines")
+baselines = load_benchmark("baselines")
 TUNED: dict[str, Segmenter] = baselines.tuned()
 LOOKING = [name for name in TUNED if name != "disc or box"]
 

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
 
 from anymask.geometry import rle
+from benchmark_modules import load_benchmark
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def _load(name: str) -> ModuleType:
-    """Import a benchmark, which is no part of the package, without leaving its folder importable."""
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_load("machine")  # which the others import, as they do this:
-_load("stand_ins")
-peers = _load("peers")
-widened = _load("widened")
-everything = _load("everything")
-scaling = _load("scaling")
+load_benchmark("machine")  # which the others import, as they do this:
+load_benchmark("stand_ins")
+peers = load_benchmark("peers")
+widened = load_benchmark("widened")
+everything = load_benchmark("everything")
+scaling = load_benchmark("scaling")
 
 
 def squares(*corners: int, side: int = 20) -> list[rle.RLE]:

@@ -14,7 +14,7 @@ import pytest
 from anymask.engine.store import Project
 from anymask.model import Sam
 from anymask.server.app import create_app
-from anymask.server.connections import BoundedConnection
+from anymask.server.run import BoundedConnection
 from anymask.server.settings import Settings
 
 HEAD = b"GET /api/info HTTP/1.1\r\nHost: localhost\r\n"

@@ -6,8 +6,8 @@ from scipy import ndimage, stats
 
 from anymask.task import PromptConfig, SimulatedPrompts, correction_points, initial_prompts
 from anymask.task.degraded import degrade_masks
+from anymask.task.prompts import scribble_points
 from anymask.task.sampling import click_cells, depth, jitter_boxes, masks_to_boxes, sample_cells
-from anymask.task.scribbles import scribble_points
 
 SIZE = 128  # pixels of the padded frame; the truths below have 32 cells of 4 pixels per side
 

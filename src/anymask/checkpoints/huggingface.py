@@ -116,12 +116,7 @@ def parse_config(values: Mapping[str, Any]) -> SamConfig:
         return SamConfig(
             encoder=encoder,
             decoder=DecoderConfig(
-                depth=int(mask.get("num_hidden_layers", decoder.depth)),
-                num_heads=int(mask.get("num_attention_heads", decoder.num_heads)),
-                mlp_dim=int(mask.get("mlp_dim", decoder.mlp_dim)),
-                num_multimask=int(mask.get("num_multimask_outputs", decoder.num_multimask)),
-                iou_depth=int(mask.get("iou_head_depth", decoder.iou_depth)),
-                iou_hidden=int(mask.get("iou_head_hidden_dim", decoder.iou_hidden)),
+                **huggingface_sam2.decoder_sizes(mask, decoder),
                 hq_feature_width=int(mask.get("vit_dim", 768)) if values["model_type"] == "sam_hq" else None,
             ),
             width=int(vision.get("output_channels", 256)),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from anymask.cli.arguments import check_image
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Model, Offline, open_model
 from anymask.data.files import check_folder
 from anymask.errors import OutputError
 
@@ -19,12 +19,10 @@ def edges(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.png", help="Where the edges go, in grey.")],
     points_per_side: Annotated[int, typer.Option(min=1, help="Points of the grid along either side.")] = 16,
     thick: Annotated[bool, typer.Option("--thick", help="Do not thin the edges to their crests.")] = False,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written, as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Draw the edges in an image: black where there is none, white where the model is surest of one."""
     if output.suffix.lower() not in (".png", ".tif", ".tiff", ".webp", ".jpg", ".jpeg"):

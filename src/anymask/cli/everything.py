@@ -12,7 +12,7 @@ import typer
 
 from anymask.cli.arguments import check_image
 from anymask.cli.terminal import SOME_FAILED, everything_progress
-from anymask.cli.weights import Device, Runtime, Threads, open_model
+from anymask.cli.weights import Device, Model, Offline, Runtime, Threads, open_model
 from anymask.data.files import check_folder
 from anymask.errors import DataError, InputError
 from anymask.workflows.folder_jobs import COCO_FILE, ResultFormat, list_jobs
@@ -111,16 +111,14 @@ def everything(
     overlap: Annotated[
         int | None, _option("How far tiles overlap; a quarter of them if left out.", "N", _TILES)
     ] = None,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     device: Device = "auto",
     runtime: Runtime = "auto",
     threads: Threads = None,
     batch_size: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Images encoded at a time: 4 on a GPU, else 1.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> int:
     """Segment everything, without prompts.
 

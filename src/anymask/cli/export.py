@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Model, Offline, open_model
 
 if TYPE_CHECKING:
     from anymask.export.verify import Verdict
@@ -49,7 +49,7 @@ def onnx(
         bool, typer.Option("--all-masks", help="Let meta return all four masks, not the best for the number of points.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what model.json says.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Write a model as ONNX files, one per part, and model.json, which says what a program must know of them."""
     from anymask.data.files import check_folder
@@ -101,7 +101,7 @@ def verify(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other prompts.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of ONNX Runtime.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> int:
     """Compare exported files in ONNX Runtime with the model in torch, on photographs and random prompts.
 
@@ -146,11 +146,9 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
 def embedding(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph: JPEG, PNG, TIFF, WebP, …")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npy", help="Where the embedding goes.")],
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     device: Device = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Encode an image, and write its embedding: float32, (1, channels, height, width), as Meta's demo page reads it.
 
@@ -170,14 +168,12 @@ def embedding(
 @app.command(epilog="Example: anymask export web site --int8")
 def web(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the site goes: an empty folder, or a new one.")],
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     int8: Annotated[
         bool, typer.Option("--int8", help="8-bit weights: a smaller download, masks a little off.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what models/model.json says.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Write the browser tool as a static site that segments with no server of ours: the encoder runs in the page, too.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.terminal import parts_progress, training_progress
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Model, open_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,7 @@ def finetune(
     mode: Annotated[
         Mode | None, typer.Option(help="What learns: the mask decoder, low-rank matrices in the encoder too, or all.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Steps of training.")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.05, metavar="M", help="As many steps as fit into this; encoding comes first.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anymask.cli.terminal import SOME_FAILED, everything_progress
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Model, Offline, open_model
 from anymask.data.files import check_folder
 from anymask.errors import ImageError, InputError, OutputError
 
@@ -30,12 +30,10 @@ def instances(
     ] = None,
     refinements: Annotated[int, typer.Option(min=0, help="How often a mask is fed back with its box.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Images encoded at a time.")] = 4,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done, as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> int:
     """Turn the boxes of any detector into masks, as COCO's results.
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.weights import Threads
+from anymask.cli.weights import Offline, Threads
 
 app = typer.Typer(help="List, download, convert and tune models.")
 
@@ -126,7 +126,7 @@ def convert(
     image_size: Annotated[
         int | None, typer.Option(help="Side of the images it was trained on, where the file does not tell.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Rewrite a checkpoint in another format; what it answers stays the same, but for the rounding of the type."""
     import torch
@@ -147,7 +147,7 @@ def average(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="The file to write, in our format.")],
     dtype: Annotated[StoredType, typer.Option(help="How parameters are stored.")] = StoredType.float32,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Write one model of the mean parameters of several that were trained from the same weights.
 
@@ -168,7 +168,7 @@ def tune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],
     threads: Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the seconds as JSON.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Measure which runtime is fastest for a model on this machine's CPU, so that `--runtime auto` takes it.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anymask.cli.arguments import DETECTOR, NMS, THRESHOLD, check_image, read_prompts
-from anymask.cli.weights import Device, Runtime, Threads, Zoom, open_model
+from anymask.cli.weights import Device, Model, Offline, Runtime, Threads, Zoom, open_model
 from anymask.data.files import all_or_nothing, check_folder
 from anymask.errors import InputError
 
@@ -108,14 +108,12 @@ def segment(
         bool,
         typer.Option("--json", rich_help_panel=_OUTPUT, help="Print the record, and nothing else; -o may be left out."),
     ] = False,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     device: Device = "auto",
     runtime: Runtime = "auto",
     threads: Threads = None,
     zoom: Zoom = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Cut out what is clicked on, boxed, roughly masked or named.
 

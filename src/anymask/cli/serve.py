@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import typer
 
-from anymask.cli.weights import Device, Runtime, RuntimeName, Threads, open_model
+from anymask.cli.weights import Device, Offline, Runtime, RuntimeName, Threads, open_model
 from anymask.errors import CheckpointError, InputError
 from anymask.server import check_server_packages
 
@@ -95,7 +95,7 @@ def serve(
     device: Device = "auto",
     runtime: Runtime = "auto",
     threads: Threads = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Serve the browser tool: masks by clicking, kept in a project.
 

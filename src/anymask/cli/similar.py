@@ -10,7 +10,7 @@ import typer
 
 from anymask.cli.arguments import check_image, read_prompts
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device, open_model
+from anymask.cli.weights import Device, Model, Offline, open_model
 from anymask.data.files import check_folder
 from anymask.errors import ImageError, InputError
 
@@ -28,12 +28,10 @@ def similar(
         float, typer.Option(min=-1, max=1, help="How like it a region must be: 1 is the same, 0 unrelated.")
     ] = 0.5,
     max_results: Annotated[int, typer.Option(min=1, metavar="N", help="Regions an image at most.")] = 20,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the records, and no more.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Find what is like one thing in other images.
 

@@ -59,18 +59,7 @@ def waiting(words: str) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def training_progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Show steps, loss, IoU after the first and the last prompt (if any), the time so far and the time left."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    bars = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True))
+    bars = _counting_bars()
     tasks: list[TaskID] = []
 
     def report(step: int, values: dict[str, float]) -> None:
@@ -131,18 +120,7 @@ class EverythingBar:
 @contextmanager
 def everything_progress(total: int) -> Iterator[EverythingBar]:
     """Show how far images are."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    bars = Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True))
+    bars = _counting_bars()
     try:
         yield EverythingBar(bars, total)
     finally:
@@ -186,3 +164,19 @@ def parts_progress() -> Iterator[Callable[[str, str, int, int], None]]:
             shown[part](what, done, total)
 
         yield told
+
+
+def _counting_bars() -> Bars:
+    """Return bars of things done of all, with the time so far and the time left."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True))

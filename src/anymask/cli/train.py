@@ -20,6 +20,10 @@ app = typer.Typer(
     epilog="Example: anymask train recipes/smoke.toml -o runs/smoke",
 )
 _VERBS = ("run", "plan", "preview", "render", "regions", "text", "-h", "--help")
+RunFolder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="The run's folder; runs/<recipe's name> by default."),
+]
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -32,10 +36,7 @@ def expand(arguments: list[str]) -> list[str]:
 @app.command(epilog="Example: anymask train recipes/smoke.toml -o runs/smoke")
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as those in recipes/.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="The run's folder; runs/<recipe's name> by default."),
-    ] = None,
+    output: RunFolder = None,
 ) -> None:
     """Train to the recipe's last step, going on from the run's folder if it holds an earlier state.
 
@@ -186,7 +187,7 @@ def regions(
     from rich.progress import track
 
     from anymask.data.open import open_images
-    from anymask.data.regions.shards import write_regions
+    from anymask.data.regions.stable import write_regions
 
     check_folder(output)
     found = open_images(
@@ -207,10 +208,7 @@ def regions(
 @app.command(epilog="Example: anymask train text recipes/text.toml -o runs/text")
 def text(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file, such as recipes/text.toml.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="The run's folder; runs/<recipe's name> by default."),
-    ] = None,
+    output: RunFolder = None,
 ) -> None:
     """Train a model on words, going on from the run's folder if it holds an earlier state.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anymask.model import Sam
 
 
+Model = Annotated[str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")]
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps; auto is a GPU where there is one, else the CPU.")
 ]
@@ -42,6 +43,7 @@ Zoom = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, help="Threads that an image or a click is computed by.")
 ]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 
 
 @overload

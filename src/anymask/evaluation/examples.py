@@ -13,7 +13,7 @@ from anymask.data.sample import SampleSet
 from anymask.errors import AnymaskError
 from anymask.evaluation.metrics import iou_with
 from anymask.evaluation.protocol import PreparedImage, Request, Segmenter
-from anymask.evaluation.sampling import seeded
+from anymask.evaluation.result_log import seeded
 from anymask.evaluation.single_point import SetOutcome, SinglePointConfig, draw_sample
 from anymask.geometry import points
 

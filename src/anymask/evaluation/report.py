@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anymask.data.files import write_text_atomic
+from anymask.data.files import make_folder, write_text_atomic
 from anymask.evaluation.single_point import Scores, SetResult, SinglePointResult
 
 PUBLISHED: dict[str, dict[int, float]] = {"SAM ViT-H": {1: 0.581, 5: 0.813}}
@@ -65,9 +66,17 @@ def to_markdown(result: SinglePointResult) -> str:
 
 
 def write(result: SinglePointResult, folder: str | Path, stem: str = "single_point") -> None:
-    """Write <stem>.json and <stem>.md into an existing folder; raises OutputError."""
-    write_text_atomic(Path(folder) / f"{stem}.json", json.dumps(to_dict(result), indent=2) + "\n")
-    write_text_atomic(Path(folder) / f"{stem}.md", to_markdown(result))
+    """Write <stem>.json and <stem>.md into a folder, made if need be; raises OutputError."""
+    write_report(folder, stem, to_dict(result), to_markdown(result))
+
+
+def write_report(folder: str | Path, stem: str, values: Mapping[str, Any], text: str) -> list[Path]:
+    """Write values as <stem>.json and a text as <stem>.md into a folder, made if need be; raises OutputError."""
+    target = make_folder(folder)
+    paths = [target / f"{stem}.md", target / f"{stem}.json"]
+    write_text_atomic(paths[0], text)
+    write_text_atomic(paths[1], json.dumps(values, indent=2, allow_nan=False) + "\n")
+    return paths
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -1,11 +1,15 @@
-"""An image's result a line, appended as it is made, so that a run that was stopped goes on where it was."""
+"""Which images of a set a benchmark takes, and their results: a line per image, appended as soon as it is there, so
+that a run that was stopped goes on where it was."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from anymask.data.files import make_folder, write_text_atomic
 from anymask.data.sample import Skipped
@@ -116,3 +120,21 @@ def measured(
             progress(name, done, len(chosen))
     if skipped.total == len(chosen):
         raise DataError(f"{name}: none of its {len(chosen)} images can be evaluated")
+
+
+def seeded(seed: int, name: str) -> np.random.Generator:
+    """Return a generator of a seed and a name, the same wherever and after whatever else it is asked for."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode(errors="surrogateescape"))])
+
+
+def draw_images(count: int, limit: int | None, rng: np.random.Generator) -> list[int]:
+    """Return the indices of `count` images, or of `limit` of them drawn at random, in ascending order."""
+    if limit is None or count <= limit:
+        return list(range(count))
+    drawn: list[int] = rng.choice(count, limit, replace=False).tolist()
+    return sorted(drawn)
+
+
+def num_drawn(sets: Iterable[Sized], limit: int | None) -> int:
+    """Return how many images `draw_images` takes of several sets together, each of at most `limit`."""
+    return sum(len(each) if limit is None else min(len(each), limit) for each in sets)

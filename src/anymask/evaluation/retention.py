@@ -7,7 +7,6 @@ predicted IoUs have sunk. So each kind is measured: one point, three points, a b
 from __future__ import annotations
 
 import dataclasses
-import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from anymask.data.files import write_text_atomic
 from anymask.data.sample import Sample, SampleSet
 from anymask.errors import AnymaskError
 from anymask.evaluation.metrics import iou_with
-from anymask.evaluation.report import table
-from anymask.evaluation.sampling import draw_images, seeded
+from anymask.evaluation.report import table, write_report
+from anymask.evaluation.result_log import draw_images, seeded
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate_set
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks, AutomaticOptions, Predictor, Prompt
@@ -242,10 +240,7 @@ def to_dict(rows: Sequence[Retained], notes: Sequence[str] = ()) -> dict[str, An
 
 def write(rows: Sequence[Retained], stem: Path, notes: Sequence[str] = ()) -> list[Path]:
     """Write <stem>.md and <stem>.json; raises OutputError."""
-    paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".md", ".json")]
-    write_text_atomic(paths[0], to_markdown(rows, notes))
-    write_text_atomic(paths[1], json.dumps(to_dict(rows, notes), indent=2, allow_nan=False) + "\n")
-    return paths
+    return write_report(stem.parent, stem.name, to_dict(rows, notes), to_markdown(rows, notes))
 
 
 def _cells(rows: Sequence[Retained]) -> list[str]:

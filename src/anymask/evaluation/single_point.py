@@ -26,8 +26,7 @@ from anymask.evaluation.metrics import (
     number_of_clicks,
 )
 from anymask.evaluation.protocol import PreparedImage, ProtocolResult, Reply, Request, Segmenter, run_protocol
-from anymask.evaluation.result_log import ResultLog, measured
-from anymask.evaluation.sampling import draw_images, seeded
+from anymask.evaluation.result_log import ResultLog, draw_images, measured, seeded
 from anymask.inference import PLAIN, Predictor, Prompt, Refinement
 from anymask.model import Sam
 

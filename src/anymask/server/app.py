@@ -18,8 +18,8 @@ from anymask.server import schemas
 from anymask.server.context import Context, TextModel
 from anymask.server.errors import add_handlers
 from anymask.server.folder import add_folders
+from anymask.server.front import build_page
 from anymask.server.routes import annotating, engine, export, images, info, masks
-from anymask.server.routes.page import build_page
 from anymask.server.security import Guard
 from anymask.server.settings import Settings
 

@@ -6,6 +6,7 @@ import errno
 import logging
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from anymask.errors import AnymaskError, OutputError
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
+
 
 logger = logging.getLogger("anymask.server")
 
@@ -93,3 +95,10 @@ def _first_of(error: RequestValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"] if part != "body") or "the request's body"
     more = f" (and {len(others)} more such)" if others else ""
     return f"{place}: {first['msg']}{more}"
+
+
+def read_plain_page(name: str) -> str:
+    """Return a page: `layout.html` of the folder `templates` with the text of another file of it."""
+    templates = files("anymask.server").joinpath("templates")
+    text = templates.joinpath(name).read_text("utf-8")
+    return templates.joinpath("layout.html").read_text("utf-8").replace("    <!-- text -->\n", text)

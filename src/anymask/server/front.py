@@ -1,4 +1,4 @@
-"""What answers from the first moment: the page, while the application behind it is being built.
+"""The page as it was built into the package, and what answers with it while the application is being built.
 
 Importing torch and loading a model take seconds in which a browser can load the page already. Requests of the
 application's own wait until there is one.
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import State
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, Router
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from anymask.server.routes.page import build_page
+from anymask.server.errors import read_plain_page
 from anymask.server.security import Guard
 from anymask.server.settings import Settings
 
@@ -84,3 +88,29 @@ class Front:
             self.failure = error
             self._decided.set()
             self.on_failure()
+
+
+class _Page(StaticFiles):
+    """Static files; those whose names carry a hash of their content need not be asked for again."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Send a file."""
+        response = await super().get_response(path, scope)
+        hashed = path.startswith("assets/")
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
+        return response
+
+
+def build_page(folder: Path) -> Router:
+    """Return what serves the page, or where there is none a word on how to build it."""
+
+    def config(_: Request) -> JSONResponse:
+        """Say what an exported site has as a file: here the page has a server to ask."""
+        return JSONResponse({"backend": "server"})
+
+    def absent(_: Request) -> HTMLResponse:
+        return HTMLResponse(read_plain_page("no_page.html"))
+
+    is_built = (folder / "index.html").is_file()
+    rest = Mount("/", _Page(directory=folder, html=True)) if is_built else Route("/", absent)
+    return Router([Route("/config.json", config), rest])

@@ -19,9 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from anymask.server.errors import ApiError
+from anymask.server.errors import ApiError, read_plain_page
 from anymask.server.people import People
-from anymask.server.plain_pages import read_plain_page
 from anymask.server.settings import Settings
 from anymask.server.tokens import Tokens, shown_token
 

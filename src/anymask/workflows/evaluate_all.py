@@ -6,7 +6,6 @@ The verbs of the single protocols call the functions below for a model and its s
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +23,13 @@ from anymask.evaluation.all_report import Pictures
 from anymask.evaluation.coco.instances import InstanceResult, evaluate_instances
 from anymask.evaluation.coco.proposals import ProposalConfig, ProposalResult, evaluate_proposals, model_proposer
 from anymask.evaluation.coco.text_to_mask import TextProtocolConfig, TextResult, WordSegmenter, evaluate_text
-from anymask.evaluation.coco.truth import CocoTruth
+from anymask.evaluation.coco.truth import CocoTruth, TruthSet, open_truths
 from anymask.evaluation.edges.bsds import list_images
 from anymask.evaluation.edges.protocol import Detector, EdgeConfig, EdgeResult, evaluate_edges
 from anymask.evaluation.examples import collect_examples, first_ious, same_masks, select_masks
 from anymask.evaluation.protocol import Segmenter
-from anymask.evaluation.result_log import ResultLog
-from anymask.evaluation.sampling import TruthSet, num_drawn, open_truths
+from anymask.evaluation.report import write_report
+from anymask.evaluation.result_log import ResultLog, num_drawn
 from anymask.evaluation.single_point import (
     ModelSegmenter,
     SetOutcome,
@@ -221,8 +220,7 @@ def evaluate_all(
     )
     make_folder(output)
     write_text_atomic(output / "index.html", all_report.to_html(report))
-    write_text_atomic(output / "report.json", json.dumps(all_report.to_dict(report), indent=2) + "\n")
-    write_text_atomic(output / "report.md", all_report.to_markdown(report))
+    write_report(output, "report", all_report.to_dict(report), all_report.to_markdown(report))
     return AllResult(page=output / "index.html", report=report, no_plots=no_plots)
 
 

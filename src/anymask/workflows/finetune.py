@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 
 from anymask.checkpoints import load_model, model_hash, save_model
+from anymask.checkpoints.average import mix_models
 from anymask.data.channels import ChannelMapping
 from anymask.data.files import check_folder, make_folder, write_bytes_atomic
 from anymask.data.images import read_image
@@ -29,8 +30,8 @@ from anymask.inference.answers import channels_of
 from anymask.model import Sam
 from anymask.plots.curves import retention
 from anymask.samples import SAMPLES, sample_path
-from anymask.training.cost.footprint import check_memory
-from anymask.training.finetuning.finetune import SHARES, FinetuneConfig, Mode, Trial, choose_share, mix
+from anymask.training.cost.plan import check_memory
+from anymask.training.finetuning.finetune import SHARES, FinetuneConfig, Mode, Trial, choose_share
 from anymask.training.finetuning.finetune import finetune as tune
 
 _SCENES = "generated scenes"
@@ -328,7 +329,7 @@ def _save(start: Sam, tuned: Sam, share: float, output: Path) -> Sam:
     """Write the mixture, and return it as it is in the file."""
     make_folder(output.parent)
     form = "meta" if output.suffix == ".pth" else "native"
-    save_model(mix(start, tuned, share), output, format=form, dtype=torch.float16)  # type: ignore[arg-type]
+    save_model(mix_models(start, tuned, share), output, format=form, dtype=torch.float16)  # type: ignore[arg-type]
     return load_model(output, device=start.device)
 
 

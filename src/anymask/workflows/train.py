@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from anymask.checkpoints import load_model, save_model
 from anymask.checkpoints.mae import sam_of_mae
-from anymask.data.files import check_folder, write_image_atomic
+from anymask.data.files import check_folder, make_folder, write_image_atomic
 from anymask.data.open import open_sets
 from anymask.evaluation.single_point import quick_validation
 from anymask.model import Sam
 from anymask.model.mae import MaskedAutoencoder
 from anymask.training.config import Recipe
-from anymask.training.loop import Callback, Objective, run
+from anymask.training.loop import Callback, M, Objective, run
 from anymask.training.objectives.distil import distil_objective
 from anymask.training.objectives.mae import build_image_stream, mae_objective
 from anymask.training.objectives.ranker import ranker_objective
@@ -44,14 +46,14 @@ def train_recipe(recipe: Recipe, folder: Path, *, progress: OnProgress | None = 
     if recipe.kind == "mae":
         drawn = [
             (saves, _encoder_saver(folder, recipe.run.seed)),
-            (sheets, _drawer_of_reconstructions(recipe, folder)),
+            (sheets, _sheet_drawer(recipe, folder, _draw_reconstructions)),
         ]
         run(recipe, folder, mae_objective(recipe), callbacks=drawn, progress=progress)
         return folder / WEIGHTS
     start = build_start(recipe.model, seed=recipe.run.seed)
     callbacks = [
         (saves, _saver(folder)),
-        (sheets, _drawer_of_answers(recipe, folder)),
+        (sheets, _sheet_drawer(recipe, folder, _draw_answers)),
         (recipe.validation.every, _validator(recipe)),
     ]
     run(recipe, folder, _objective(recipe, start), callbacks=callbacks, progress=progress)
@@ -97,31 +99,26 @@ def _encoder_saver(folder: Path, seed: int) -> Callback[MaskedAutoencoder]:
     return save
 
 
-def _drawer_of_reconstructions(recipe: Recipe, folder: Path) -> Callback[MaskedAutoencoder]:
-    """Return what draws reconstructions of a batch that stays the same through the run."""
+def _sheet_drawer(
+    recipe: Recipe, folder: Path, draw_sheet: Callable[[M, Recipe], UInt8[np.ndarray, "h w 3"]]
+) -> Callback[M]:
+    """Return what draws a sheet of a model on a batch that stays the same through the run."""
     shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
 
-    def draw(model: MaskedAutoencoder, step: int) -> dict[str, float]:
-        sheets = folder / "sheets"
-        sheets.mkdir(exist_ok=True)
-        drawn = reconstruction_sheet(model, build_image_stream(shown).batch(0))
-        write_image_atomic(sheets / f"step-{step:06d}.png", drawn)
+    def draw(model: M, step: int) -> dict[str, float]:
+        sheets = make_folder(folder / "sheets")
+        write_image_atomic(sheets / f"step-{step:06d}.png", draw_sheet(model, shown))
         return {}
 
     return draw
 
 
-def _drawer_of_answers(recipe: Recipe, folder: Path) -> Callback[Sam]:
-    """Return what draws the model's answers on a batch that stays the same through the run."""
-    shown = dataclasses.replace(recipe, run=dataclasses.replace(recipe.run, batch_size=_SHEET_IMAGES))
+def _draw_reconstructions(model: MaskedAutoencoder, recipe: Recipe) -> UInt8[np.ndarray, "h w 3"]:
+    return reconstruction_sheet(model, build_image_stream(recipe).batch(0))
 
-    def draw(model: Sam, step: int) -> dict[str, float]:
-        sheets = folder / "sheets"
-        sheets.mkdir(exist_ok=True)
-        write_image_atomic(sheets / f"step-{step:06d}.png", prediction_sheet(model, build_stream(shown).batch(0)))
-        return {}
 
-    return draw
+def _draw_answers(model: Sam, recipe: Recipe) -> UInt8[np.ndarray, "h w 3"]:
+    return prediction_sheet(model, build_stream(recipe).batch(0))
 
 
 def _validator(recipe: Recipe) -> Callback[Sam]:

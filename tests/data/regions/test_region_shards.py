@@ -15,7 +15,7 @@ from anymask.data.images import read_image
 from anymask.data.open import open_images
 from anymask.data.readers.images import ImageSet
 from anymask.data.readers.tars import TarFiles
-from anymask.data.regions.shards import write_regions
+from anymask.data.regions.stable import write_regions
 from anymask.data.sample import Skipped
 from anymask.errors import DataError, OutputError
 

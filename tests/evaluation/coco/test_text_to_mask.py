@@ -18,9 +18,8 @@ from pycocotools.cocoeval import COCOeval
 from anymask.errors import DataError, InputError, PromptError
 from anymask.evaluation.coco.report import text_to_dict, text_to_markdown
 from anymask.evaluation.coco.text_to_mask import Named, TextProtocolConfig, evaluate_text
-from anymask.evaluation.coco.truth import CocoTruth, TruthSet
+from anymask.evaluation.coco.truth import CocoTruth, TruthSet, open_truths
 from anymask.evaluation.result_log import ResultLog
-from anymask.evaluation.sampling import open_truths
 from anymask.geometry import rle
 
 HEIGHT, WIDTH = 40, 50

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anymask.errors import PromptError
-from anymask.evaluation.coco.word_segmenters import by_detector
+from anymask.evaluation.coco.text_to_mask import by_detector
 from anymask.inference import TextMasks, TextOptions
 from anymask.inference.words.detector import WordBox
 from anymask.model import SIZES, Sam, build_sam

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from anymask.checkpoints.tensors import empty_model
 from anymask.model import SIZES, DecoderConfig, Embedding, Prompts, SamConfig, ViTConfig, build_sam
 from anymask.model.mae import MaeConfig, MaskedAutoencoder
 from anymask.task import RoundsConfig
@@ -54,20 +55,20 @@ def test_the_prompts(has_mask: bool, prompts: int) -> None:
     )
     features = Embedding(features=torch.zeros(1, 32, 8, 8))
     found = counted(lambda: model.decode(features, asked)[0])
-    assert prompt_flops(VIT, 4, has_mask=has_mask, num_prompts=prompts) == found
+    assert prompt_flops(empty_model(VIT), 4, has_mask=has_mask, num_prompts=prompts) == found
     whole = counted(lambda: model.decode(features, asked)[0], backward=True)
     assert 2.4 * found < whole < 3 * found  # nor to the points
 
 
 def test_rounds_are_the_sum_of_their_prompts() -> None:
     rounds = RoundsConfig(num_corrections=2, num_refinements=2)
-    expected = prompt_flops(VIT, 2, has_mask=False, num_prompts=5)
-    expected += sum(prompt_flops(VIT, n, has_mask=True, num_prompts=5) for n in (3, 4, 4, 3))
+    expected = prompt_flops(empty_model(VIT), 2, has_mask=False, num_prompts=5)
+    expected += sum(prompt_flops(empty_model(VIT), n, has_mask=True, num_prompts=5) for n in (3, 4, 4, 3))
     assert rounds_flops(VIT, rounds, 5) == expected
 
 
 def test_rounds_that_are_only_played_cost_a_third() -> None:
-    first, second, third = (prompt_flops(VIT, n, has_mask=n > 2, num_prompts=5) for n in (2, 3, 4))
+    first, second, third = (prompt_flops(empty_model(VIT), n, has_mask=n > 2, num_prompts=5) for n in (2, 3, 4))
     rounds = RoundsConfig(num_corrections=2, num_refinements=0, num_loss_rounds=1)
     assert rounds_flops(VIT, rounds, 5) == first + (second + third) * (3 + 1) // 6
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from anymask.checkpoints.average import mix_models
 from anymask.data.sample import Sample
 from anymask.data.synthetic import SceneConfig
 from anymask.data.synthetic.shards import GeneratedScenes
@@ -17,14 +18,13 @@ from anymask.inference import Predictor
 from anymask.model import SIZES, DecoderConfig, Sam, ViTConfig, build_sam
 from anymask.task import PromptConfig, RoundsConfig
 from anymask.training.config import OptimConfig, RunConfig
-from anymask.training.cost import footprint
+from anymask.training.cost import plan
 from anymask.training.finetuning import embedded
 from anymask.training.finetuning.embedded import EmbeddedStream, EmbeddedViews, plan_views, view_bytes
 from anymask.training.finetuning.finetune import (
     FinetuneConfig,
     choose_share,
     finetune,
-    mix,
     steps_within,
     without_encoder,
 )
@@ -214,10 +214,14 @@ def test_a_rank_beyond_every_layer_is_refused(smoke: Sam) -> None:
 def test_a_mixture_lies_between_the_models(smoke: Sam, randomise: Callable[..., None]) -> None:
     other = build_sam(smoke.config)
     randomise(other, seed=3)
-    assert all(torch.equal(x, other.state_dict()[name]) for name, x in mix(smoke, other, 1.0).state_dict().items())
-    assert not _changed(_state(smoke), mix(smoke, other, 0.0)) - {"image_encoder"}  # whole numbers are the other's
+    assert all(
+        torch.equal(x, other.state_dict()[name]) for name, x in mix_models(smoke, other, 1.0).state_dict().items()
+    )
+    assert not _changed(_state(smoke), mix_models(smoke, other, 0.0)) - {
+        "image_encoder"
+    }  # whole numbers are the other's
     name = "mask_decoder.iou_token.weight"
-    half = mix(smoke, other, 0.5).state_dict()[name]
+    half = mix_models(smoke, other, 0.5).state_dict()[name]
     torch.testing.assert_close(half, (smoke.state_dict()[name] + other.state_dict()[name]) / 2)
 
 
@@ -233,12 +237,12 @@ def test_the_share_is_the_best_on_new_data_that_keeps_the_old(smoke: Sam) -> Non
 
 def test_memory_is_estimated_and_refused_in_one_line(smoke: Sam, quick: FinetuneConfig) -> None:
     whole = dataclasses.replace(quick, mode="all")
-    assert footprint.needed_bytes(smoke, whole) > footprint.needed_bytes(smoke, quick) > 1 << 20
+    assert plan.needed_bytes(smoke, whole) > plan.needed_bytes(smoke, quick) > 1 << 20
     large = dataclasses.replace(quick, run=dataclasses.replace(quick.run, batch_size=64))
-    assert footprint.needed_bytes(smoke, large) > 5 * footprint.needed_bytes(smoke, quick)
-    assert footprint.check_memory(smoke, quick, available=1 << 40) > 0
+    assert plan.needed_bytes(smoke, large) > 5 * plan.needed_bytes(smoke, quick)
+    assert plan.check_memory(smoke, quick, available=1 << 40) > 0
     with pytest.raises(InputError, match=r"fine-tuning \(all\) takes about .* GiB of memory.*use --mode decoder"):
-        footprint.check_memory(smoke, whole, available=1 << 20)
+        plan.check_memory(smoke, whole, available=1 << 20)
 
 
 def test_models_of_other_encoders_can_be_tuned(

@@ -12,8 +12,7 @@ import word_models
 from anymask.checkpoints import load_model, save_model
 from anymask.cli import main
 from anymask.errors import RecipeError
-from anymask.task.text_crops import CropConfig, crop_objects
-from anymask.training.objectives.text import read_text_recipe
+from anymask.training.objectives.text import CropConfig, crop_objects, read_text_recipe
 
 RECIPE = """
 [model]

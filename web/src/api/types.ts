@@ -7,7 +7,6 @@ import type { components, operations } from "./schema";
 type Schemas = components["schemas"];
 
 export type ImageInfo = Readonly<Schemas["Image"]>;
-export type ImageState = ImageInfo["state"];
 export type ModelInfo = Readonly<Omit<Schemas["Model"], "hash">> & { readonly hash?: string };
 export type Info = Readonly<Omit<Schemas["Info"], "model" | "presets" | "samples" | "person" | "engine">> & {
   readonly model: ModelInfo;

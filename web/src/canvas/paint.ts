@@ -48,7 +48,7 @@ export function paint(pixels: Uint32Array, raster: Raster, coverage: Coverage, i
 }
 
 /** RGBA as the canvas keeps it, little-endian. */
-export function packed([r, g, b]: RGB, alpha: number): number {
+function packed([r, g, b]: RGB, alpha: number): number {
   return ((Math.round(alpha * 255) << 24) | (b << 16) | (g << 8) | r) >>> 0;
 }
 

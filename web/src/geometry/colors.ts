@@ -12,7 +12,7 @@ export function paletteColor(index: number, lightness = 0.7, chroma = 0.17): RGB
 }
 
 /** Convert to sRGB; what a screen cannot show loses chroma until it can, and keeps lightness and hue. */
-export function oklchToRgb(lightness: number, chroma: number, hue: number): RGB {
+function oklchToRgb(lightness: number, chroma: number, hue: number): RGB {
   let low = 0;
   let high = chroma;
   if (isShown(linear(lightness, chroma, hue))) low = chroma;

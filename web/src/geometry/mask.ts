@@ -53,7 +53,7 @@ export function tight(mask: Mask): Mask {
 }
 
 /** Return the same mask on another crop of the image; pixels outside the new crop are lost. */
-export function cut(mask: Mask, x: number, y: number, width: number, height: number): Mask {
+function cut(mask: Mask, x: number, y: number, width: number, height: number): Mask {
   const bits = new Uint8Array(width * height);
   const left = Math.max(x, mask.x);
   const right = Math.min(x + width, mask.x + mask.width);

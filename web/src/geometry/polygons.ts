@@ -8,7 +8,7 @@ import type { Size } from "./frames";
 import { type Mask, tight } from "./mask";
 
 /** A closed ring without a repeated last point. */
-export type Ring = readonly (readonly [number, number])[];
+type Ring = readonly (readonly [number, number])[];
 export interface Polygon {
   readonly exterior: Ring;
   readonly holes: readonly Ring[];
@@ -74,7 +74,7 @@ function simplifiedPolygon(exterior: Ring, holes: readonly Ring[], tolerance: nu
 }
 
 /** A ring's area, positive if it runs clockwise on the screen. */
-export function signedArea(ring: Ring): number {
+function signedArea(ring: Ring): number {
   let sum = 0;
   for (let index = 0; index < ring.length; index++) {
     const [x0, y0] = ring[index]!;
@@ -167,7 +167,7 @@ function components({ width, height, bits }: Mask): Int32Array {
 }
 
 /** Simplify a closed ring to within `tolerance` pixels, cut at its two corners that are far apart. */
-export function simplified(ring: Ring, tolerance: number): Ring {
+function simplified(ring: Ring, tolerance: number): Ring {
   if (ring.length < 4) return ring;
   const start = ring[0]!;
   let far = 0;

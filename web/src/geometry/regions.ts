@@ -8,7 +8,7 @@ export interface Grid {
 }
 
 /** Each pixel's region, 1 and up, 0 where there is no pixel; and the regions' areas, that of 0 left at 0. */
-export function components({ width, height, bits }: Grid): { labels: Int32Array; areas: number[] } {
+function components({ width, height, bits }: Grid): { labels: Int32Array; areas: number[] } {
   const labels = new Int32Array(bits.length);
   const areas = [0];
   const waiting: number[] = [];

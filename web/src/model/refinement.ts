@@ -37,7 +37,7 @@ const isLoneBox = ({ labels, mask }: ModelPrompt): boolean =>
   mask === null && labels[0] === 2 && (labels.length === 2 || (labels.length === 3 && labels[2] === -1));
 
 /** Turn the sign of crumbs and pinholes, in place, in each of some masks; samples that are padding are left alone. */
-export function tidyLogits(
+function tidyLogits(
   logits: Float32Array,
   side: number,
   prompt: ModelPrompt,

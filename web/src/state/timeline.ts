@@ -3,7 +3,7 @@
 import type { Moment, Status } from "../api/types";
 
 export const STAGES = ["assisted", "semi-automatic", "automatic"] as const;
-export type AnyStage = (typeof STAGES)[number];
+type AnyStage = (typeof STAGES)[number];
 
 export interface Timeline {
   /** Start of each interval, in seconds since 1970. */

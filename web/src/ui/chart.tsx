@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-export interface Series {
+interface Series {
   readonly name: string;
   /** A custom property's name, such as --stage-1. */
   readonly color: string;

@@ -12,7 +12,7 @@ import typer
 from anymask.cli.engine import data as engine_data
 from anymask.cli.engine import models as engine_models
 from anymask.cli.engine import stages as engine_stages
-from anymask.cli.weights import open_model
+from anymask.cli.weights import Offline, open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def init(
     values: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting; may be repeated.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Make a project: a folder, a database, and a model that helps at first."""
     engine_stages.need_packages()

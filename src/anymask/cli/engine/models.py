@@ -12,7 +12,7 @@ import typer
 from anymask.cli.engine.data import DataFormat
 from anymask.cli.engine.stages import AsJson, ProjectFolder, Retry, need_packages
 from anymask.cli.terminal import training_progress
-from anymask.cli.weights import Device, device_name, open_model
+from anymask.cli.weights import Device, Offline, device_name, open_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,7 +154,7 @@ def demo(
             metavar="NAME", help="The first model, such as anymask-s; a small one that knows nothing by default."
         ),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """A whole lap in small, with simulated people: three stages, two retrainings, a release.
 

@@ -9,19 +9,9 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate.options import (
-    AsJson,
-    Data,
-    Images,
-    MaxImages,
-    MaxMasks,
-    Offline,
-    Plain,
-    Seed,
-    name_models,
-)
+from anymask.cli.evaluate.options import AsJson, Data, Images, MaxImages, MaxMasks, Plain, Seed, name_models
 from anymask.cli.terminal import parts_progress
-from anymask.cli.weights import Device, Zoom, open_model
+from anymask.cli.weights import Device, Offline, Zoom, open_model
 from anymask.data.files import check_folder
 
 

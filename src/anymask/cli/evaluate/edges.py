@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate.options import open_named
+from anymask.cli.evaluate.options import open_named, tell
 from anymask.cli.terminal import everything_progress
-from anymask.cli.weights import Device
+from anymask.cli.weights import Device, Model, Offline
 from anymask.data.files import check_folder
 
 
@@ -27,9 +26,7 @@ class EdgeMethod(StrEnum):
 def edges(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="BSDS500's own data/: images/ and groundTruth/.")],
     method: Annotated[EdgeMethod, typer.Option(help="What finds the edges.")] = EdgeMethod.model,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")
-    ] = "anymask-s",
+    model: Model = "anymask-s",
     points_per_side: Annotated[int, typer.Option(min=1, help="Points along either side that a model is asked.")] = 16,
     output: Annotated[
         Path | None,
@@ -43,7 +40,7 @@ def edges(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print ods, ois, ap and r50 as JSON, with the curve.")
     ] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Measure edges on BSDS500: ODS, OIS, AP and R50, with the paper's beside them."""
     from anymask.evaluation.edges import report as edge_report
@@ -67,6 +64,5 @@ def edges(
             bar.image(told)
 
         result = measure_edges(folder, name, detect, limit=limit, workers=workers, output=output, progress=progress)
-    if output is not None:
-        edge_report.write(result, output)
-    typer.echo(json.dumps(edge_report.to_dict(result)) if as_json else edge_report.to_markdown([result]), nl=as_json)
+    values, text = edge_report.to_dict(result), edge_report.to_markdown([result])
+    tell("edges", values, text, output=output, as_json=as_json)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +27,6 @@ Data = Annotated[
 Images = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where the images of JSON files lie; by default near them.")
 ]
-Model = Annotated[str, typer.Option(metavar="NAME", help="A name of `anymask models list`, or a checkpoint's path.")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="Where results go; a run that was stopped goes on there."),
@@ -39,7 +39,6 @@ Plain = Annotated[
     typer.Option("--plain", help="Judge the network's first answers as they are, as published figures do."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 
 
 def open_named(name: str, *, offline: bool, device: str) -> tuple[Sam, str]:
@@ -80,3 +79,12 @@ def set_progress(total: int) -> Iterator[Callable[[str, int, int], None]]:
             bar.image(told)
 
         yield progress
+
+
+def tell(stem: str, values: Mapping[str, Any], text: str, *, output: Path | None, as_json: bool) -> None:
+    """Write a result as <stem>.json and <stem>.md, where there is a folder for it, and print it as one of the two."""
+    from anymask.evaluation.report import write_report
+
+    if output is not None:
+        write_report(output, stem, values, text)
+    typer.echo(json.dumps(values) if as_json else text, nl=as_json)

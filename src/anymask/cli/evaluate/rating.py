@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from anymask.cli.evaluate.options import AsJson, Data, Images, Offline, Seed, name_models, open_named
-from anymask.cli.weights import Device
+from anymask.cli.evaluate.options import AsJson, Data, Images, Seed, name_models, open_named
+from anymask.cli.weights import Device, Offline
 from anymask.data.files import check_folder
 
 app = typer.Typer(help="Let people rate masks from 1 to 10, as the paper's human study does.")

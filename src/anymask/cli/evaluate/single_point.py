@@ -15,15 +15,13 @@ from anymask.cli.evaluate.options import (
     Images,
     MaxImages,
     MaxMasks,
-    Model,
-    Offline,
     Output,
     Plain,
     Seed,
     open_named,
     set_progress,
 )
-from anymask.cli.weights import Device, Zoom
+from anymask.cli.weights import Device, Model, Offline, Zoom
 from anymask.data.files import check_folder
 from anymask.errors import MissingPackageError
 
@@ -64,7 +62,7 @@ def single_point(
     from anymask.data.files import make_folder
     from anymask.data.open import open_sets
     from anymask.evaluation import report
-    from anymask.evaluation.sampling import num_drawn
+    from anymask.evaluation.result_log import num_drawn
     from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, summarise
     from anymask.inference import PLAIN, Refinement
     from anymask.inference.answers import channels_of

@@ -2,7 +2,12 @@
 
 Basins of weak boundary are flooded from their bottoms and then joined two by two, the most alike first, until one is
 left: a tree, each of whose nodes is a region with the cost at which it was joined together and that at which it is
-joined to another. Source: contour hierarchies in the manner of Arbeláez et al. (2011), made small.
+joined to another.
+
+Legend: N basins, from which the tree grows, M = 2N - 1 regions of it, E edges along which two basins meet, P pairs of
+pixels on both sides of them, S scales, B bins of a histogram, K pairs of regions.
+
+Source: contour hierarchies in the manner of Arbeláez et al. (2011), made small.
 """
 
 from __future__ import annotations

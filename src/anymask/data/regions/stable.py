@@ -1,4 +1,4 @@
-"""Stable regions: masks of photographs that no one labelled, found without a model.
+"""Stable regions: masks of photographs that no one labelled, found without a model and written as tars.
 
 Of a hierarchy of regions those are kept that stay as they are while much else is joined, that stand out from
 what is around them at every scale, and that have the size and the outline of an object or a part of one. They are
@@ -7,16 +7,26 @@ few and sure rather than many: that something was not found does not mean that i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from anymask.data.files import make_folder
+from anymask.data.images import read_image
+from anymask.data.readers.images import ImageSet
 from anymask.data.regions.hierarchy import Hierarchy, build_hierarchy
-from anymask.errors import InputError
+from anymask.data.sample import Sample, Skipped
+from anymask.data.writers.sa1b import write_tar
+from anymask.errors import DataError, ImageError, InputError
 from anymask.geometry import masks as mask_geometry
 from anymask.geometry import regions as mask_regions
+
+Finder = Callable[[UInt8[np.ndarray, "h w 3"]], Bool[np.ndarray, "m h w"]]
+"""What looks for masks in an RGB photograph; none where it finds nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,3 +165,43 @@ def _raggedness(mask: Bool[np.ndarray, "h w"]) -> float:
     steps = np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
     # Steps between pixels overrate a slanting line's length, by 4 / π on average.
     return float((steps * np.pi / 4) ** 2 / (4 * np.pi * np.count_nonzero(mask)))
+
+
+def write_regions(
+    photographs: ImageSet,
+    folder: str | Path,
+    *,
+    find: Finder = stable_regions,
+    name: str = "regions",
+    per_shard: int = 200,
+    skipped: Skipped | None = None,
+) -> Iterator[Path]:
+    """Write `<name>-00000.tar` and on, `per_shard` photographs to each, and yield each path when it is whole.
+
+    `find` says what is a region. Tars that are there already are passed over. Photographs in which nothing is found are
+    left out, broken ones counted and named in the log. Raises OutputError for a folder that cannot be written to.
+    """
+    target, tally = make_folder(folder), Skipped() if skipped is None else skipped
+    for shard, start in enumerate(range(0, len(photographs), per_shard)):
+        path = target / f"{name}-{shard:05d}.tar"
+        if path.exists():
+            continue
+        indices = range(start, min(start + per_shard, len(photographs)))
+        write_tar(path, _found(photographs, indices, find, name, tally))
+        yield path
+
+
+def _found(
+    photographs: ImageSet, indices: Iterable[int], find: Finder, source: str, skipped: Skipped
+) -> Iterator[Sample]:
+    """Yield the photographs in which something is found, under keys that no two of them share."""
+    for index in indices:
+        origin = photographs.key(index)
+        try:
+            image = read_image(photographs.image_bytes(index))
+        except (ImageError, DataError) as error:
+            skipped.add(origin, error)
+            continue
+        masks = find(image)
+        if len(masks):
+            yield Sample(key=f"{index:06d}-{PurePosixPath(origin).stem}", image=image, masks=masks, source=source)

@@ -18,8 +18,7 @@ from anymask.data.sample import Skipped
 from anymask.errors import InputError
 from anymask.evaluation.coco.matching import AREAS, THRESHOLDS, iou, match, outside
 from anymask.evaluation.coco.truth import ImageTruth, TruthSet
-from anymask.evaluation.result_log import ResultLog, measured
-from anymask.evaluation.sampling import draw_images, seeded
+from anymask.evaluation.result_log import ResultLog, draw_images, measured, seeded
 from anymask.geometry.rle import RLE
 from anymask.inference import AutomaticMasks, AutomaticOptions
 from anymask.model import Sam

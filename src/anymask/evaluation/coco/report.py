@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from anymask.data.files import make_folder, write_text_atomic
 from anymask.evaluation.coco.instances import InstanceResult
 from anymask.evaluation.coco.proposals import RANGES, ProposalResult
 from anymask.evaluation.coco.text_to_mask import TextResult
@@ -146,27 +144,6 @@ def text_rows(results: Sequence[TextResult]) -> tuple[list[str], list[list[str]]
         for result in results
     ]
     return header, rows
-
-
-def write_proposals(results: Sequence[ProposalResult], folder: str | Path) -> None:
-    """Write proposals.json and proposals.md into a folder, made if need be; raises OutputError."""
-    _write(folder, "proposals", proposals_to_dict(results), proposals_to_markdown(results))
-
-
-def write_instances(results: Sequence[InstanceResult], folder: str | Path) -> None:
-    """Write instances.json and instances.md into a folder, made if need be; raises OutputError."""
-    _write(folder, "instances", instances_to_dict(results), instances_to_markdown(results))
-
-
-def write_text(results: Sequence[TextResult], folder: str | Path) -> None:
-    """Write text.json and text.md into a folder, made if need be; raises OutputError."""
-    _write(folder, "text", text_to_dict(results), text_to_markdown(results))
-
-
-def _write(folder: str | Path, stem: str, values: Mapping[str, Any], text: str) -> None:
-    target = make_folder(folder)
-    write_text_atomic(target / f"{stem}.json", json.dumps(values, indent=2) + "\n")
-    write_text_atomic(target / f"{stem}.md", text)
 
 
 def _plain(protocol: str, results: Results) -> dict[str, Any]:

@@ -7,7 +7,7 @@ used, and says how much that was. Both read with `anymask.data.open`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from anymask.data.channels import ChannelMapping
+from anymask.data.open import open_sets
 from anymask.data.readers.coco import CocoFiles
 from anymask.data.readers.coco_document import MALFORMED, ImageEntry
 from anymask.data.sample import SampleSet
@@ -184,3 +185,11 @@ class SampleTruth:
             left_out={"empty": num_empty} if num_empty else {},
         )
         return sample.image, truth
+
+
+def open_truths(
+    paths: Sequence[str | Path], *, images: str | Path | None = None, channels: ChannelMapping | None = None
+) -> dict[str, TruthSet]:
+    """Open data sets with categories, crowds and areas where files know them, images without masks included."""
+    sets = open_sets(paths, images=images, channels=channels, everything=True)
+    return {name: CocoTruth(each) if isinstance(each, CocoFiles) else SampleTruth(each) for name, each in sets.items()}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from anymask.data.files import make_folder, write_text_atomic
 from anymask.evaluation.edges.protocol import EdgeResult
 from anymask.evaluation.report import table
 
@@ -55,13 +52,6 @@ def to_markdown(results: Sequence[EdgeResult]) -> str:
     ]
     rows += [[f"{name} (published)", "200", *_cells(row)] for name, row in PUBLISHED.items()]
     return "\n".join([table(["method", "images", "ODS", "OIS", "AP", "R50"], rows), "", NOTE]) + "\n"
-
-
-def write(result: EdgeResult, folder: str | Path) -> None:
-    """Write edges.json and edges.md into a folder, made if need be; raises OutputError."""
-    target = make_folder(folder)
-    write_text_atomic(target / "edges.json", json.dumps(to_dict(result), indent=2) + "\n")
-    write_text_atomic(target / "edges.md", to_markdown([result]))
 
 
 def _cells(values: Sequence[float | None]) -> list[str]:

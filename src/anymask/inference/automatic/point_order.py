@@ -6,7 +6,7 @@ also lie in the smallest mask of one of them, so that gaps between objects are s
 point reveals leaves this point unresolved, and so all around it is asked. A model whose answers differ from point to
 point skips only where it is sure of nothing.
 
-Masks are seen here only by the grid's points that lie in them.
+Masks are seen here only by the grid's points that lie in them. Legend: N points, K of them at a time, M masks.
 """
 
 from __future__ import annotations

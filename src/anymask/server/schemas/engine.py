@@ -13,7 +13,6 @@ from anymask.server.schemas.wire import LARGEST, ApiModel, Identifier, Label, Re
 
 Stage = Literal["assisted", "semi-automatic", "review", "check"]
 """Those in which people work; the last two say a word on every mask."""
-Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 _Short = Annotated[int, Field(ge=0, le=1_000_000)]
 

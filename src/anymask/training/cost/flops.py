@@ -55,15 +55,12 @@ def plain_block_flops(tokens: int, width: int, mlp_ratio: float) -> int:
     return 2 * tokens * (4 * width**2 + 2 * width * int(width * mlp_ratio)) + 4 * tokens**2 * width
 
 
-def prompt_flops(config: SamConfig, points: int, *, has_mask: bool, num_prompts: int = 1) -> int:
+def prompt_flops(model: Sam, points: int, *, has_mask: bool, num_prompts: int = 1) -> int:
     """Return the operations of answering prompts about one image, of `points` tokens each and perhaps a mask.
 
-    Without masks, what the first layer takes from the image is computed once for all prompts.
+    Without masks, what the first layer takes from the image is computed once for all prompts. The model needs no
+    weights: it may be one of `empty_model`.
     """
-    return _decoding_flops(empty_model(config), points, has_mask, num_prompts)
-
-
-def _decoding_flops(model: Sam, points: int, has_mask: bool, num_prompts: int) -> int:
     with torch.device("meta"):
         masks = torch.empty(1, num_prompts, model.mask_size, model.mask_size) if has_mask else None
         labels = torch.empty(1, num_prompts, points, dtype=torch.long)
@@ -85,8 +82,8 @@ def rounds_flops(config: SamConfig, rounds: RoundsConfig, num_prompts: int) -> i
         middle = _FIRST_TOKENS + rounds.num_corrections // 2
         points += [_FIRST_TOKENS + rounds.num_corrections] + [middle] * (rounds.num_refinements - 1)
     model = empty_model(config)
-    first = _decoding_flops(model, _FIRST_TOKENS, False, num_prompts)
-    later = sum(_decoding_flops(model, n, True, num_prompts) for n in points)
+    first = prompt_flops(model, _FIRST_TOKENS, has_mask=False, num_prompts=num_prompts)
+    later = sum(prompt_flops(model, n, has_mask=True, num_prompts=num_prompts) for n in points)
     num_loss_rounds = rounds.num_loss_rounds or len(points)
     return first + (later * (len(points) + 2 * num_loss_rounds) // (3 * len(points)) if points else 0)
 

@@ -3,7 +3,7 @@
 What keeps the old skill: in the default mode nothing but the mask decoder learns; every kind of prompt stays in
 training, corrections included; a share of each batch is data from before (generated scenes where there is none); the
 rate is small and the weights are averaged; and at the end the weights are mixed with those of the model before
-(Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"), by as much as held-out images ask for (`mix`).
+(Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"), by as much as held-out images ask for (`mix_models`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset
 
+from anymask.checkpoints.average import mix_models
 from anymask.data.loader import Batch, BatchStream, Source
 from anymask.data.sample import SampleSet, Subset
 from anymask.data.transforms import TransformConfig
@@ -310,17 +311,6 @@ class Trial:
     old: float
 
 
-@torch.no_grad()
-def mix(before: Sam, after: Sam, share: float) -> Sam:
-    """Return a model of `share` of the one's weights and the rest of the other's; whole numbers are `after`'s."""
-    mixed = copy.deepcopy(after)
-    start = before.state_dict()
-    for name, tensor in mixed.state_dict().items():
-        if tensor.is_floating_point():
-            tensor.copy_(start[name].lerp(tensor, share))
-    return mixed
-
-
 def choose_share(
     before: Sam,
     after: Sam,
@@ -335,7 +325,7 @@ def choose_share(
     """
     trials = [Trial(share=0.0, new=(found := score(before))[0], old=found[1])]
     for share in shares:
-        new, old = score(mix(before, after, share))
+        new, old = score(mix_models(before, after, share))
         trials.append(Trial(share=share, new=new, old=old))
     kept = [trial for trial in trials if trial.old >= trials[0].old - tolerance]
     return max(kept, key=lambda trial: trial.new).share, trials
