@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from jaxtyping import Float16
 
+from anymask.engine.embeddings import cache_name
 from anymask.engine.store import Project, StoredImage
 from anymask.errors import AnymaskError, ImageError
 from anymask.inference import EmbeddingCache
@@ -50,7 +51,7 @@ class Encoding:
     ) -> None:
         self._project = project
         self._model = model
-        self._name = f"{model_hash} {model.image_size} {model.dtype}"
+        self._name = cache_name(model, model_hash)
         self._cache = cache
         self._worker = worker
         self._events = events
@@ -192,11 +193,6 @@ class Encoding:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def embedding_cache(project: Project) -> EmbeddingCache:
-    """Return where a project's embeddings are kept; raises OutputError if the folder cannot be made."""
-    return EmbeddingCache(project.cache / "embeddings")
 
 
 def pack(arrays: Sequence[Float16[np.ndarray, "c h w"]]) -> bytes:
