@@ -83,6 +83,10 @@ def prefill(
         Path | None,
         typer.Option(metavar="FOLDER", help="A detector of transformers; by default our own, trained on the project."),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Propose this class alone, by its confirmed masks, on all other images."),
+    ] = None,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="For which our own is trained.")] = 300,
     simulate: Annotated[
         list[Path] | None, typer.Option(metavar="TRUTH", help="Let a simulated annotator work on what is prefilled.")
@@ -107,6 +111,9 @@ def prefill(
     device = device_name(device)
     with open_project(project, exclusive=False, create=False) as opened:
         model = open_project_model(opened, device=device)
+        if like is not None:
+            _prefill_like(opened, model, like, workers, device, as_json)
+            return
         config, other = SmallDetectorConfig(steps=steps), None
         if detector is None:
             prefilling.train_on_project(opened, model, config)
@@ -143,6 +150,26 @@ def prefill(
         typer.echo(f"prefilled  {filled['images']} images with {filled['added']} masks{aside}")
         if simulate:
             typer.echo(_stage_line(found))
+    if done.quarantined:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _prefill_like(project: Project, model: Sam, name: str, workers: int, device: str, as_json: bool) -> None:
+    """Propose a class where nobody has confirmed it yet, and queue those images for people."""
+    from anymask.engine.pool import run_pool
+    from anymask.engine.project_model import model_path
+    from anymask.engine.stages import likeness
+
+    wanted = likeness.class_named(project, name)
+    least = likeness.least_similarity(project, model, wanted)
+    likeness.open_queue(project, wanted)
+    task = likeness.LikeTask(model=str(model_path(project)), wanted=wanted, least=least, device=device)
+    with _progress() as report:
+        done = run_pool(project, likeness.kind_of(wanted), task, workers=workers, progress=report)
+    queued = likeness.open_people_queue(project, wanted)
+    record = {"class": name, "images": done.done, "masks": done.masks, "least_similarity": round(least, 4)}
+    record |= {"queued": queued, "quarantined": done.quarantined}
+    typer.echo(json.dumps(record) if as_json else "\n".join(f"{key:<16} {value}" for key, value in record.items()))
     if done.quarantined:
         raise typer.Exit(SOME_FAILED)
 

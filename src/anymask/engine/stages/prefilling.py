@@ -86,6 +86,18 @@ def choose_confidence(
     settings = project.settings.current()
     if settings.prefill_iou:
         return None
+    tried = tried_proposals(project, model, detector, config)
+    return least_score(tried, settings.prefill_precision) if tried is not None else None
+
+
+def tried_proposals(
+    project: Project, model: Sam, detector: BoxDetector | None = None, config: SmallDetectorConfig | None = None
+) -> list[tuple[float, bool]] | None:
+    """Return the confidence of what a detector proposes on images with masks, and whether people would keep it.
+
+    None where there are too few masks; the rest as `choose_confidence`.
+    """
+    settings = project.settings.current()
     tried: list[tuple[float, bool]] = []
     with leaving_out("the choice of what is confident") as note:
         images = _readable(project, _labelled(project), note)
@@ -98,7 +110,7 @@ def choose_confidence(
                 found = propose(model, judged, read_picture(project, image), box_score=settings.prefill_score)
                 if found:
                     tried += _judged(found, rle.pairwise_iou([each.mask for each in found], truth))
-    return least_score(tried, settings.prefill_precision)
+    return tried
 
 
 def _judged(found: Sequence[Proposal], iou: Float[np.ndarray, "n m"]) -> list[tuple[float, bool]]:

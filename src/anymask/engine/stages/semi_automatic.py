@@ -57,6 +57,7 @@ class SemiAutomaticSimulation(Simulation):
                 missing[place] = False
             self.put(lease, image, [change])
         self.add(lease, image, prepared, objects[missing], tally)
+        tally.seconds += self.annotator.behaviour.scan_seconds
         return tally.outcome(prefilled)
 
     def _judge(

@@ -101,6 +101,15 @@ class MachineVerdicts:
             rows = connection.execute(wanted.order_by(table.c.image_id, table.c.id))
             return [(row.image_id, row.version_id, row.verdict) for row in rows]
 
+    def audits_of(self, image_id: int, verdict: str) -> list[str]:
+        """Return what people have said of an image's audited verdicts of a kind."""
+        table = machine_verdicts
+        wanted = select(table.c.outcome).where(
+            table.c.image_id == image_id, table.c.verdict == verdict, table.c.audited, table.c.outcome.is_not(None)
+        )
+        with self._database.reading() as connection:
+            return [str(outcome) for outcome in connection.scalars(wanted.order_by(table.c.id))]
+
     def worth(self) -> dict[int, float | None]:
         """Return, of each image that a verifier looked at, what a person's look is worth there; None for no look.
 
