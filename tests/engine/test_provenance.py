@@ -93,6 +93,8 @@ def test_what_earlier_imports_called_things_is_made_such_as_a_page_may_send(
     names = ("", "y" * 300, "leaf", "a\tstem")
     project.classes.replace(0, "me", [Class(id=n, name=name, color="#123456") for n, name in enumerate(names)])
     with project.database.writing() as connection:
+        for later in ("DROP TABLE machine_verdicts", "ALTER TABLE models DROP COLUMN kind"):
+            connection.execute(text(later))
         connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
     with open_project(project.folder, exclusive=False) as again:
         masks = again.annotations.state(image).annotations

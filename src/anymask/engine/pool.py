@@ -27,6 +27,7 @@ from anymask.engine.store import (
     DatabaseUnavailable,
     Lease,
     LeaseLost,
+    MachineVerdict,
     NewJob,
     Outcome,
     Project,
@@ -44,8 +45,17 @@ _LOOK_SECONDS = 0.1
 _DEATHS = 20
 """Workers that may die for each of the pool's places without a single image done."""
 
-Work = Callable[[StoredImage], tuple[Outcome, Sequence[Change]]]
-"""Makes an image's result: what it took, and the changes to its annotations."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """What a verifier said of an image's masks as of a revision, where its changes hold alone."""
+
+    revision: int
+    given: Sequence[MachineVerdict]
+
+
+Work = Callable[[StoredImage], tuple[Outcome, Sequence[Change]] | tuple[Outcome, Sequence[Change], Verdicts]]
+"""Makes an image's result: what it took, the changes to its annotations, and of a verifier its verdicts."""
 
 
 class Task(Protocol):
@@ -249,14 +259,18 @@ def _do(project: Project, lease: Lease, work: Work, seconds: float) -> None:
         image = retry(lambda: project.images.get(lease.image_id))
         assert image is not None  # the jobs' foreign key
         with _heartbeat(project, lease, seconds):
-            outcome, changes = work(image)
+            outcome, changes, *said = work(image)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         _LOG.warning("image %s, try %s: %s", lease.image_id, lease.attempt, reason)
         retry(lambda: project.jobs.fail(lease, reason))
         return
     try:
-        retry(lambda: project.jobs.finish(lease, outcome, changes))
+        verdicts, revision = (said[0].given, said[0].revision) if said else ((), None)
+        finish = project.jobs.finish
+        retry(lambda: finish(lease, outcome, changes, verdicts=verdicts, by_person=False, revision=revision))
+    except Conflict as error:  # a person was there meanwhile: it is judged anew
+        retry(lambda error=error: project.jobs.fail(lease, str(error)))  # type: ignore[misc]
     except LeaseLost as error:
         _LOG.warning("%s", error)
 

@@ -18,6 +18,7 @@ from anymask.engine.stages import ASSISTED, PEOPLES
 from anymask.engine.stages.annotator import Drawn
 from anymask.engine.stages.assisted import SECOND, Simulation, Tally
 from anymask.engine.store import (
+    MACHINES,
     Annotation,
     Change,
     Conflict,
@@ -333,7 +334,7 @@ def honeypot_scores(project: Project) -> Mapping[str, float]:
             if job.kind in PEOPLES and job.state == "done" and job.worker is not None
         }
         for each in project.annotations.state(image_id).annotations:
-            if each.provenance is not None and each.provenance.author != "model":
+            if each.provenance is not None and each.provenance.author not in MACHINES:
                 drawn.setdefault(each.provenance.author, []).append(each.rle)
         for author, masks in drawn.items():
             best = rle.pairwise_iou(truth, masks).max(axis=1) if masks else np.zeros(len(truth))

@@ -19,7 +19,7 @@ from anymask.engine.formats import pairs
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_file_and_picture, split_of
 from anymask.engine.project_model import keep, open_project_model
 from anymask.engine.stages import AUTOMATIC
-from anymask.engine.store import Annotation, Project, StoredModel
+from anymask.engine.store import MACHINES, Project, StoredModel, is_peoples
 from anymask.engine.store.tables import annotation_versions, change_sets
 from anymask.errors import DataError, ImageError
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
@@ -104,7 +104,7 @@ def masks_since(project: Project, at: float) -> int:
     """Return how many masks people have left since a time: drawn, fixed, confirmed or imported."""
     versions = annotation_versions
     joined = versions.join(change_sets, change_sets.c.id == versions.c.change_set_id)
-    people = versions.c.stage.is_(None) | ((versions.c.stage != AUTOMATIC) & (versions.c.author != "model"))
+    people = versions.c.stage.is_(None) | ((versions.c.stage != AUTOMATIC) & versions.c.author.not_in(MACHINES))
     wanted = select(func.count()).select_from(joined).where(change_sets.c.at > at, ~versions.c.deleted, people)
     with project.database.reading() as connection:
         return int(connection.scalar(wanted) or 0)
@@ -263,11 +263,6 @@ def write_training_data(project: Project, folder: Path) -> TrainingData:
         num_manual=writers["manual"].num_masks,
         num_automatic=writers["automatic"].num_masks,
     )
-
-
-def is_peoples(each: Annotation) -> bool:
-    """Whether a person drew a mask, or looked at it and left it."""
-    return each.provenance is None or each.provenance.author != "model"
 
 
 class _Tars:

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, func, select
 
 from anymask.engine.quality import CHECK, REVIEW, agreement, check_report, honeypot_scores
 from anymask.engine.retrain import due
-from anymask.engine.stages import PEOPLES, PREFILL, STAGES
-from anymask.engine.store import Project
+from anymask.engine.stages import PEOPLES, PREFILL, STAGES, VERIFY
+from anymask.engine.store import COMPLETE, Project
 from anymask.engine.store.tables import images, jobs, outcomes
+from anymask.engine.verification.acceptance import acceptance
 
 _STRETCHES = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
 """Seconds: over the first that makes few enough points, what was finished is summed."""
@@ -22,8 +23,8 @@ _HOUR = 3600.0
 def status(project: Project) -> dict[str, Any]:
     """Return plain values.
 
-    Images, masks, queues, stages, people, who works on what, models, history over time, the last hour, quarantined,
-    quality, due.
+    Images, masks, queues, stages, people, who works on what, models, verifiers, history over time, the last hour,
+    quarantined, quality, due.
     """
     with project.database.reading() as connection:
         now = project.database.now(connection)
@@ -38,7 +39,7 @@ def status(project: Project) -> dict[str, Any]:
         "images": int(total[0]),
         "masks": int(total[1]),
         "queues": project.jobs.counts(),
-        "stages": {kind: project.outcomes.statistics(kind).summary() for kind in (*STAGES, PREFILL)},
+        "stages": {kind: project.outcomes.statistics(kind).summary() for kind in (*STAGES, PREFILL, VERIFY)},
         "people": {
             kind: {name: each.summary() for name, each in project.outcomes.people(kind).items()}
             for kind in (*PEOPLES, REVIEW, CHECK)
@@ -49,7 +50,7 @@ def status(project: Project) -> dict[str, Any]:
         ],
         "history": past,
         "last_hour": {
-            kind: project.outcomes.statistics(kind, since=now - _HOUR).summary() for kind in (*STAGES, PREFILL)
+            kind: project.outcomes.statistics(kind, since=now - _HOUR).summary() for kind in (*STAGES, PREFILL, VERIFY)
         },
         "models": [
             {
@@ -64,6 +65,7 @@ def status(project: Project) -> dict[str, Any]:
             }
             for each in project.models.all()
         ],
+        "verifiers": _verifiers(project),
         "quarantined": [
             {
                 "image": image.name if (image := names[job.image_id]) else str(job.image_id),
@@ -82,6 +84,42 @@ def status(project: Project) -> dict[str, Any]:
         },
         "due": due(project),
     }
+
+
+def _verifiers(project: Project) -> list[dict[str, Any]]:
+    """Return the verifiers in use: their scores, and of each verdict how many there were and what the audit says."""
+    found = []
+    for history, verdicts in ((project.verifiers, ("accept", "reject")), (project.completeness, (COMPLETE,))):
+        stored = history.current()
+        if stored is None:
+            continue
+        told = [acceptance(project, stored, verdict) for verdict in verdicts]
+        found.append(
+            {
+                "id": stored.id,
+                "at": stored.at,
+                "kind": history.kind,
+                "hash": stored.hash,
+                "trigger": stored.trigger,
+                "masks": stored.num_masks,
+                "scores": {name: round(value, 4) for name, value in stored.scores.items()},
+                "verdicts": [
+                    {
+                        "verdict": each.verdict,
+                        "is_on": each.is_on,
+                        "word": each.word,
+                        "applied": each.audit.applied,
+                        "audited": each.audit.looked_at,
+                        "agreed": each.audit.agreed,
+                        "waiting": each.audit.waiting,
+                        "low": round(each.audit.interval[0], 4),
+                        "high": round(each.audit.interval[1], 4),
+                    }
+                    for each in told
+                ],
+            }
+        )
+    return found
 
 
 def _history(connection: Connection) -> dict[str, Any]:

@@ -7,6 +7,7 @@ example is in, as directions from the origin are all alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -86,15 +87,23 @@ class Similar:
         if mask is None:
             checked = to_model(prompt, frame, self.model.mask_size)
             mask = next(answer(self.model, encoded, [checked], multimask=None, refinement=Refinement())).best
+        return self.example_of(encoded, mask)
+
+    def example_of(self, image: EncodedImage, mask: Bool[np.ndarray, "h w"]) -> SearchExample:
+        """Take a mask of an encoded image as an example, as it is; raises PromptError for an empty one."""
         if not mask.any():
             raise PromptError("the example's mask is empty")
-        features = _features(encoded)
+        features = _features(image)
         mean = features.mean(axis=(1, 2))
         return SearchExample(direction=_pooled(features - mean[:, None, None], mask), mean=mean, mask=mask)
 
     def find(self, image: ImageSource, example: SearchExample) -> list[SimilarRegion]:
         """Return the regions of an image that are like the example, the most similar first; raises ImageError."""
-        options, encoded = self.options, encode(self.model, [read(self.model, image)])[0]
+        return self.find_encoded(encode(self.model, [read(self.model, image)])[0], example)
+
+    def find_encoded(self, encoded: EncodedImage, example: SearchExample) -> list[SimilarRegion]:
+        """Do the same where the image is encoded already."""
+        options = self.options
         features = _features(encoded) - example.mean[:, None, None]
         points = _peaks(_similarity(features, example.direction), encoded.frame.original, options)
         prompts = to_model_all([Prompt(points=[point]) for point in points], encoded.frame, self.model.mask_size)
@@ -113,6 +122,21 @@ class Similar:
         kept = nms.mask_nms([region.rle for region in found], ranks, options.nms)
         chosen = sorted((found[index] for index in kept.tolist()), key=lambda region: -region.similarity)
         return chosen[: options.max_results]
+
+
+def prototype(examples: Sequence[SearchExample]) -> SearchExample:
+    """Return what several examples of one class have in common: the mean of their directions, and of their means.
+
+    Its mask is the first example's. Raises InputError without examples.
+    """
+    if not examples:
+        raise InputError("a prototype needs examples: give at least one")
+    direction = np.mean([each.direction for each in examples], axis=0)
+    return SearchExample(
+        direction=np.asarray(direction / max(float(np.linalg.norm(direction)), 1e-12)),
+        mean=np.asarray(np.mean([each.mean for each in examples], axis=0)),
+        mask=examples[0].mask,
+    )
 
 
 def _features(image: EncodedImage) -> Float[np.ndarray, "c h w"]:

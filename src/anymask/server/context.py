@@ -18,12 +18,13 @@ from fastapi import Path as PathParameter
 from jaxtyping import Bool, UInt8
 
 from anymask.data.files import write_text_atomic
+from anymask.engine.embeddings import embedding_cache
 from anymask.engine.store import Project, StoredImage
 from anymask.geometry import rle
 from anymask.inference import EmbeddingCache, Predictor
 from anymask.inference.runtimes import AnyModel, weights_hash
 from anymask.server.decoder_files import PARTS, Parts
-from anymask.server.encoding import Encoding, embedding_cache
+from anymask.server.encoding import Encoding
 from anymask.server.errors import ApiError, too_many_requests
 from anymask.server.events import Events
 from anymask.server.image_files import file_state, local_path, read_pixels

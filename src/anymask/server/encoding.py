@@ -201,11 +201,6 @@ class Encoding:
                 handle.remove()
 
 
-def embedding_cache(project: Project) -> EmbeddingCache:
-    """Return where a project's embeddings are kept; raises OutputError if the folder cannot be made."""
-    return EmbeddingCache(project.cache / "embeddings")
-
-
 def pack(arrays: Sequence[Float16[np.ndarray, "c h w"]]) -> bytes:
     """Return float16 (c, h, w) arrays, one after the other, as gzip; the same arrays give the same bytes."""
     plain = b"".join(np.ascontiguousarray(array, "<f2").tobytes() for array in arrays)

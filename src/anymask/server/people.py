@@ -14,12 +14,10 @@ from typing import Any
 from filelock import FileLock
 
 from anymask.data.files import write_bytes_atomic
-from anymask.engine.store.names import MAX_NAME
+from anymask.engine.store.names import MACHINES, MAX_NAME
 from anymask.errors import InputError
 
 _TOKEN_BYTES = 24
-_RESERVED = "model"
-"""The author of masks that nobody has looked at."""
 
 
 class People:
@@ -54,7 +52,7 @@ def add_person(path: Path, name: str) -> str:
 
     Raises InputError for a name that is there already or cannot be one, or a file of another kind.
     """
-    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip() or name == _RESERVED:
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or name != name.strip() or name in MACHINES:
         raise InputError(
             f"{name[:40]!r} cannot be a person's name: 1 to {MAX_NAME} printable characters, without spaces around them"
         )

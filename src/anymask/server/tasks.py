@@ -9,6 +9,7 @@ from dataclasses import replace
 from anymask.engine.quality import CHECK, REVIEW, Judgement, judge
 from anymask.engine.stages import ASSISTED, SEMI_AUTOMATIC
 from anymask.engine.stages.assisted import SECOND
+from anymask.engine.stages.semi_automatic import awaits
 from anymask.engine.store import Annotation, Conflict, Lease, LeaseLost, Outcome, Project, StoredImage
 from anymask.errors import AnymaskError
 from anymask.geometry.rle import RLE
@@ -16,8 +17,6 @@ from anymask.server.context import Context
 from anymask.server.errors import ApiError
 from anymask.server.worker import Priority
 
-MODEL = "model"
-"""The author of masks that nobody has looked at."""
 JUDGED = (REVIEW, CHECK)
 """The kinds of jobs in which every mask gets a word."""
 _MOST_AHEAD = 4
@@ -136,9 +135,3 @@ def judged(project: Project, lease: Lease) -> dict[str, int]:
         "added": len(mine) - len(looked_at),
         "by_hand": sum(each.provenance is not None and each.provenance.strokes > 0 for each in mine),
     }
-
-
-def awaits(each: Annotation) -> bool:
-    """Whether a mask is the model's and no person has looked at it."""
-    known = each.provenance
-    return known is not None and known.origin == "prefilled" and known.author == MODEL

@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command(epilog="Example: anymask engine assist herbarium --simulate masks.tar")(engine_stages.assist)
 app.command(epilog="Example: anymask engine prefill herbarium --workers 2")(engine_stages.prefill)
+app.command(epilog="Example: anymask engine verify herbarium --workers 2")(engine_stages.verify)
 app.command(epilog="Example: anymask engine auto herbarium --workers 4")(engine_stages.auto)
 app.command(epilog="Example: anymask engine retrain herbarium --steps 1000")(engine_models.retrain)
 app.command(epilog="Example: anymask engine check herbarium --sample 50")(engine_models.check)
@@ -154,7 +155,7 @@ def status(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="The project's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """Say where a project stands: stages, queues, people, models, and images in quarantine."""
+    """Say where a project stands: stages, queues, people, models, verifiers with their audits, images in quarantine."""
     engine_stages.need_packages()
     from anymask.engine.status import status as look
     from anymask.engine.store import open_project
@@ -180,6 +181,12 @@ def _described(found: dict[str, Any]) -> str:
         scores = "  ".join(f"{name} {value:.3f}" for name, value in model["scores"].items())
         mark = "*" if model["is_current"] else " "
         lines.append(f"model {model['id']}{mark}  {model['hash']}  {model['verdict']}  {scores}".rstrip())
+    for verifier in found["verifiers"]:
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in verifier["scores"].items())
+        lines.append(f"{verifier['kind']} {verifier['id']}  {verifier['hash']}  {scores}".rstrip())
+        for each in verifier["verdicts"]:
+            state = "on" if each["is_on"] else "off"
+            lines.append(f"  {each['verdict']:<9} {state:<4} {each['applied']:,} without a person; {each['word']}")
     for each in found["quarantined"]:
         lines.append(f"{each['state']}  {each['image']} ({each['stage']}, {each['tries']} tries): {each['reason']}")
     if found["due"]:

@@ -18,6 +18,8 @@ from anymask.errors import InputError, MissingPackageError
 if TYPE_CHECKING:
     from anymask.engine.pool import PoolProgress
     from anymask.engine.ray_shards import Build
+    from anymask.engine.store import Project
+    from anymask.model import Sam
 
 _SAY_SECONDS = 2.0
 
@@ -81,6 +83,10 @@ def prefill(
         Path | None,
         typer.Option(metavar="FOLDER", help="A detector of transformers; by default our own, trained on the project."),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Propose this class alone, by its confirmed masks, on all other images."),
+    ] = None,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="For which our own is trained.")] = 300,
     simulate: Annotated[
         list[Path] | None, typer.Option(metavar="TRUTH", help="Let a simulated annotator work on what is prefilled.")
@@ -91,7 +97,8 @@ def prefill(
 ) -> None:
     """Stage 2, semi-automatic: prefill the images that nobody has worked on, and queue them for people.
 
-    Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any.
+    Where the project has a verifier (`anymask engine verify`) it looks at them first, and people see what it is not
+    sure of. Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any.
     """
     need_packages()
     from anymask.engine.detectors import SmallDetectorConfig
@@ -104,6 +111,9 @@ def prefill(
     device = device_name(device)
     with open_project(project, exclusive=False, create=False) as opened:
         model = open_project_model(opened, device=device)
+        if like is not None:
+            _prefill_like(opened, model, like, workers, device, as_json)
+            return
         config, other = SmallDetectorConfig(steps=steps), None
         if detector is None:
             prefilling.train_on_project(opened, model, config)
@@ -123,7 +133,10 @@ def prefill(
         )
         with _progress() as report:
             done = run_pool(opened, PREFILL, task, workers=workers, progress=report)
-        semi_automatic.open_people_queue(opened)
+        if opened.verifiers.current() is None:
+            semi_automatic.open_people_queue(opened)
+        else:
+            _verified(opened, model, workers=workers, device=device)
         if simulate:
             people = semi_automatic.SemiAutomaticSimulation(opened, model, Truth(simulate))
             people.run(kind=SEMI_AUTOMATIC)
@@ -139,6 +152,98 @@ def prefill(
             typer.echo(_stage_line(found))
     if done.quarantined:
         raise typer.Exit(SOME_FAILED)
+
+
+def _prefill_like(project: Project, model: Sam, name: str, workers: int, device: str, as_json: bool) -> None:
+    """Propose a class where nobody has confirmed it yet, and queue those images for people."""
+    from anymask.engine.pool import run_pool
+    from anymask.engine.project_model import model_path
+    from anymask.engine.stages import likeness
+
+    wanted = likeness.class_named(project, name)
+    least = likeness.least_similarity(project, model, wanted)
+    likeness.open_queue(project, wanted)
+    task = likeness.LikeTask(model=str(model_path(project)), wanted=wanted, least=least, device=device)
+    with _progress() as report:
+        done = run_pool(project, likeness.kind_of(wanted), task, workers=workers, progress=report)
+    queued = likeness.open_people_queue(project, wanted)
+    record = {"class": name, "images": done.done, "masks": done.masks, "least_similarity": round(least, 4)}
+    record |= {"queued": queued, "quarantined": done.quarantined}
+    typer.echo(json.dumps(record) if as_json else "\n".join(f"{key:<16} {value}" for key, value in record.items()))
+    if done.quarantined:
+        raise typer.Exit(SOME_FAILED)
+
+
+def verify(
+    project: ProjectFolder,
+    workers: Workers = 1,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train new verifiers first, on all that people have said and drawn by now.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Judge nothing: take back what the present verifier decided on masks.")
+    ] = False,
+    roll_back: Annotated[
+        bool, typer.Option("--roll-back", help="Judge nothing: take the verifier before the present one again.")
+    ] = False,
+    simulate: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="TRUTH", help="Let a simulated annotator work on what is left to people."),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Let verifiers judge what the second and the third stage made, and queue for people what they are not sure of.
+
+    Masks surely right are accepted, those surely wrong dropped; images that are complete leave the queue. The first
+    time verifiers are trained, and again when the model is another. A share (`audit`) goes to people all the same, who
+    are not told; `anymask engine status` and the dashboard say how often they agree.
+    """
+    need_packages()
+    from anymask.engine.project_model import open_project_model
+    from anymask.engine.stages import SEMI_AUTOMATIC, VERIFY
+    from anymask.engine.stages.annotator import Truth
+    from anymask.engine.stages.semi_automatic import SemiAutomaticSimulation
+    from anymask.engine.store import open_project
+    from anymask.engine.verification import acceptance
+
+    device = device_name(device)
+    with open_project(project, exclusive=False, create=False) as opened:
+        if undo or roll_back:
+            current = opened.verifiers.roll_back() if roll_back else opened.verifiers.current()
+            if current is None:
+                raise InputError(f"{project}: has no verifier, and nothing to take back")
+            taken = acceptance.undo(opened, current) if undo else 0
+            record: dict[str, Any] = {"verifier": current.id, "hash": current.hash, "taken_back": taken}
+        else:
+            model = open_project_model(opened, device=device)
+            trained = acceptance.ensure_verifiers(opened, model, anew=train)
+            done = _verified(opened, model, workers=workers, device=device)
+            if simulate:
+                SemiAutomaticSimulation(opened, model, Truth(simulate)).run(kind=SEMI_AUTOMATIC)
+            found = opened.outcomes.statistics(VERIFY)
+            record = {"trained": trained, "images": found.images, "masks": found.prefilled}
+            record |= {"accepted": found.confirmed, "dropped": found.rejected, "quarantined": done.quarantined}
+            record["for_people"] = opened.jobs.counts(SEMI_AUTOMATIC).get(SEMI_AUTOMATIC, {}).get("open", 0)
+    typer.echo(json.dumps(record) if as_json else "\n".join(f"{name:<12} {value}" for name, value in record.items()))
+    if record.get("quarantined"):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _verified(project: Project, model: Sam, *, workers: int, device: str) -> PoolProgress:
+    """Let the verifiers look at what waits for them, and queue for people what they leave."""
+    from anymask.engine.pool import run_pool
+    from anymask.engine.project_model import model_path
+    from anymask.engine.stages import VERIFY
+    from anymask.engine.verification import acceptance
+
+    acceptance.ensure_verifiers(project, model)
+    acceptance.open_queue(project)
+    task = acceptance.VerifyTask(model=str(model_path(project)), device=device)
+    with _progress() as report:
+        done = run_pool(project, VERIFY, task, workers=workers, progress=report)
+    acceptance.open_people_queue(project)
+    return done
 
 
 def auto(

@@ -27,6 +27,7 @@ from anymask.data.files import write_whole
 from anymask.errors import CheckpointError, DataError, MissingPackageError
 from anymask.geometry import boxes as box_geometry
 from anymask.geometry import nms
+from anymask.geometry.frames import Frame
 from anymask.inference.answers import EncodedImage, encode
 from anymask.model import Sam
 
@@ -89,17 +90,22 @@ class SmallDetector:
     @torch.inference_mode()
     def detect_encoded(self, encoded: EncodedImage) -> Detections:
         """Do the same where the image is encoded already."""
-        logits, sides = self.head(encoded.embedding.features.float())
+        return self.detect_features(encoded.embedding.features.float(), encoded.frame)
+
+    @torch.inference_mode()
+    def detect_features(self, features: Float[Tensor, "1 c g g"], frame: Frame) -> Detections:
+        """Do the same for what the head sees of an image of such a frame."""
+        logits, sides = self.head(features)
         stride = self.model.image_size / self.model.embedding_size
-        height, width = encoded.frame.resized
+        height, width = frame.resized
         scores = logits[0].sigmoid()
         scores[int(np.ceil(height / stride)) :] = 0
         scores[:, int(np.ceil(width / stride)) :] = 0
         found, places = scores.flatten().topk(min(_MAX_BOXES, scores.numel()))
         corners = _corners(sides)[0].flatten(1)[:, places].T.cpu().numpy() * stride
         found_K = found.cpu().numpy()
-        scale = np.array(encoded.frame.original)[[1, 0, 1, 0]] / np.array([width, height, width, height])
-        original = box_geometry.clip(corners * scale, encoded.frame.original)
+        scale = np.array(frame.original)[[1, 0, 1, 0]] / np.array([width, height, width, height])
+        original = box_geometry.clip(corners * scale, frame.original)
         kept = nms.box_nms(original.astype(np.float32), found_K, 0.6)
         return Detections(boxes=original[kept], scores=found_K[kept])
 

@@ -31,6 +31,8 @@ class AnnotatorModel:
     """Seconds to choose the next object."""
     look_seconds: float = 1.5
     """To see whether a mask that is there already is right."""
+    scan_seconds: float = 0.0
+    """To see, at the end, that no object of an image is missing."""
     click_seconds: float = 1.5
     stroke_seconds: float = 1.5
     """To set the brush down; painting comes on top."""

@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from anymask.checkpoints.load import model_hash
 from anymask.engine.detectors import BoxDetector, SmallDetector, SmallDetectorConfig, load_detector, train_detector
 from anymask.engine.detectors.boxes import LabelledImage
 from anymask.engine.pictures import HELD_OUT, Note, leaving_out, read_picture, split_of
@@ -28,7 +28,10 @@ from anymask.inference.answers import EncodedImage, Masks, answer, encode
 from anymask.inference.loading import load
 from anymask.inference.prompts import box_prompts, to_model_all
 from anymask.inference.refinement import PLAIN, Refinement
-from anymask.model import Sam
+from anymask.inference.runtimes import weights_hash
+
+if TYPE_CHECKING:
+    from anymask.model import Sam
 
 FIXABLE_IOU = 0.5
 """A prefilled mask that overlaps an object less is rejected rather than fixed."""
@@ -66,7 +69,7 @@ def train_on_project(project: Project, model: Sam, config: SmallDetectorConfig |
     """
     with leaving_out("the detector's training") as note:
         detector = _train(project, model, _labelled(project), config, note)
-    path = detector_path(project, model_hash(model))
+    path = detector_path(project, weights_hash(model))
     path.parent.mkdir(exist_ok=True)
     detector.save(path)
     return detector
@@ -86,6 +89,18 @@ def choose_confidence(
     settings = project.settings.current()
     if settings.prefill_iou:
         return None
+    tried = tried_proposals(project, model, detector, config)
+    return least_score(tried, settings.prefill_precision) if tried is not None else None
+
+
+def tried_proposals(
+    project: Project, model: Sam, detector: BoxDetector | None = None, config: SmallDetectorConfig | None = None
+) -> list[tuple[float, bool]] | None:
+    """Return the confidence of what a detector proposes on images with masks, and whether people would keep it.
+
+    None where there are too few masks; the rest as `choose_confidence`.
+    """
+    settings = project.settings.current()
     tried: list[tuple[float, bool]] = []
     with leaving_out("the choice of what is confident") as note:
         images = _readable(project, _labelled(project), note)
@@ -98,7 +113,7 @@ def choose_confidence(
                 found = propose(model, judged, read_picture(project, image), box_score=settings.prefill_score)
                 if found:
                     tried += _judged(found, rle.pairwise_iou([each.mask for each in found], truth))
-    return least_score(tried, settings.prefill_precision)
+    return tried
 
 
 def _judged(found: Sequence[Proposal], iou: Float[np.ndarray, "n m"]) -> list[tuple[float, bool]]:
@@ -139,7 +154,7 @@ class PrefillTask:
     def open(self, project: Project) -> Work:
         """Load the model and the detector."""
         model = load(self.model, device=self.device)
-        digest = model_hash(model)
+        digest = weights_hash(model)
         settings = project.settings.current()
         least_iou = settings.prefill_iou or model.config.pred_iou_thresh
         detector: BoxDetector

@@ -16,10 +16,10 @@ from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC
 from anymask.engine.stages.annotator import Drawn
 from anymask.engine.stages.assisted import Simulation, Tally
 from anymask.engine.stages.prefilling import FIXABLE_IOU
-from anymask.engine.store import Annotation, Change, Delete, Lease, Outcome, Project, Put, StoredImage
+from anymask.engine.store import MODEL, Annotation, Change, Delete, Lease, Outcome, Project, Put, StoredImage
 from anymask.geometry import masks, rle
 
-_RIGHT_IOU = 0.85
+RIGHT_IOU = 0.85
 """A prefilled mask that agrees with an object so well is confirmed as it is."""
 
 
@@ -47,7 +47,7 @@ class SemiAutomaticSimulation(Simulation):
         prefilled = 0
         for each in state.annotations:
             place = _object_of(each, objects, missing)
-            if not _awaits(each):
+            if not awaits(each):
                 if place is not None:
                     missing[place] = False
                 continue
@@ -57,6 +57,7 @@ class SemiAutomaticSimulation(Simulation):
                 missing[place] = False
             self.put(lease, image, [change])
         self.add(lease, image, prepared, objects[missing], tally)
+        tally.seconds += self.annotator.behaviour.scan_seconds
         return tally.outcome(prefilled)
 
     def _judge(
@@ -69,16 +70,16 @@ class SemiAutomaticSimulation(Simulation):
         if truth is None or iou < FIXABLE_IOU:
             tally.add(look, "rejected")
             return Delete(id=each.id), False
-        drawn = look if iou >= _RIGHT_IOU else self.annotator.repair(mask, truth)
-        tally.add(drawn, "confirmed" if iou >= _RIGHT_IOU else "fixed")
+        drawn = look if iou >= RIGHT_IOU else self.annotator.repair(mask, truth)
+        tally.add(drawn, "confirmed" if iou >= RIGHT_IOU else "fixed")
         kept = self.describe(each.id, drawn, lease.kind, lease.worker, origin="prefilled", score=each.score)
         return Put(annotation=replace(kept, prompts=each.prompts)), True
 
 
-def _awaits(each: Annotation) -> bool:
+def awaits(each: Annotation) -> bool:
     """Whether a mask is the model's and no person has looked at it."""
     known = each.provenance
-    return known is not None and known.origin == "prefilled" and known.author == "model"
+    return known is not None and known.origin == "prefilled" and known.author == MODEL
 
 
 def _object_of(each: Annotation, objects: Bool[np.ndarray, "m h w"], missing: Bool[np.ndarray, " m"]) -> int | None:

@@ -7,16 +7,25 @@ from anymask.engine.store.database import Conflict, Database, DatabaseUnavailabl
 from anymask.engine.store.images import Images, NewImage, StoredImage
 from anymask.engine.store.jobs import TRIES, Jobs, JobState, Lease, LeaseLost, NewJob
 from anymask.engine.store.models import Models, StoredModel
+from anymask.engine.store.names import MACHINES, MODEL, VERIFIER
 from anymask.engine.store.outcomes import Outcome, Outcomes, Statistics
 from anymask.engine.store.project import Project, init_project, open_project
 from anymask.engine.store.reviews import Review, Reviews
 from anymask.engine.store.settings import MEANINGS, EngineSettings, SettingsHistory
+from anymask.engine.store.verdicts import ASK, COMPLETE, INCOMPLETE, Audit, MachineVerdict, MachineVerdicts, is_peoples
 
 __all__ = [
+    "ASK",
+    "COMPLETE",
+    "INCOMPLETE",
+    "MACHINES",
     "MEANINGS",
+    "MODEL",
     "TRIES",
+    "VERIFIER",
     "Annotation",
     "Annotations",
+    "Audit",
     "Change",
     "Class",
     "ClassSet",
@@ -31,6 +40,8 @@ __all__ = [
     "Jobs",
     "Lease",
     "LeaseLost",
+    "MachineVerdict",
+    "MachineVerdicts",
     "Models",
     "NewImage",
     "NewJob",
@@ -48,6 +59,7 @@ __all__ = [
     "StoredModel",
     "Version",
     "init_project",
+    "is_peoples",
     "is_project",
     "open_project",
     "retry",

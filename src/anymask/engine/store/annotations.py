@@ -144,9 +144,22 @@ class Annotations:
             return [version_of(row, size) for row in connection.execute(wanted.order_by(annotation_versions.c.id))]
 
 
-def append(connection: Connection, image_id: int, client: str, changes: Sequence[Change], *, at: float) -> int:
-    """Apply changes to an image at whatever revision it is, within a transaction; return its new revision."""
+def append(
+    connection: Connection,
+    image_id: int,
+    client: str,
+    changes: Sequence[Change],
+    *,
+    at: float,
+    revision: int | None = None,
+) -> int:
+    """Apply changes to an image at whatever revision it is, within a transaction; return its new revision.
+
+    Raises Conflict where a `revision` is given, and the image is at another.
+    """
     current, _ = _image(connection, image_id, lock=True)
+    if revision not in (None, current):
+        raise Conflict(f"image {image_id}", revision, current)
     return change(connection, image_id, current, client, changes, digest=_digest(changes), at=at)
 
 

@@ -20,6 +20,7 @@ from anymask.engine.store.database import Database
 from anymask.engine.store.outcomes import Outcome, insert_outcome
 from anymask.engine.store.reviews import Review, insert_hidden, insert_reviews
 from anymask.engine.store.tables import jobs
+from anymask.engine.store.verdicts import MachineVerdict, insert_verdicts, settle_audits
 from anymask.errors import DataError
 from anymask.geometry.rle import RLE
 
@@ -172,13 +173,17 @@ class Jobs:
         reviews: Sequence[Review] = (),
         *,
         hidden: tuple[str, Sequence[RLE]] | None = None,
+        verdicts: Sequence[MachineVerdict] = (),
+        by_person: bool = True,
+        revision: int | None = None,
     ) -> bool:
-        """Note a job's outcome and verdicts and apply its changes to the image, all in one; said twice, it counts once.
+        """Note a job's outcome and reviews and apply its changes to the image, all in one; said twice, it counts once.
 
-        `hidden` is a kind of masks that no annotator is shown, and those that the job gave.
+        `hidden` is a kind of masks that no annotator is shown, and those that the job gave; `verdicts` are a
+        verifier's. Where no person ends the job it settles no audit. With a `revision` the changes hold on it alone.
 
         False if it had been finished under this lease before. Raises LeaseLost if another has the job, or has
-        finished it; nothing is written then.
+        finished it, and Conflict where the image is at another revision; nothing is written then.
         """
 
         def work(connection: Connection) -> bool:
@@ -191,10 +196,13 @@ class Jobs:
             at = self._database.now(connection)
             insert_reviews(connection, reviews, at=at)
             if changes:
-                append(connection, lease.image_id, lease.worker, changes, at=at)
+                append(connection, lease.image_id, lease.worker, changes, at=at, revision=revision)
             if hidden is not None:
                 insert_hidden(connection, lease.image_id, hidden[1], kind=hidden[0], author=lease.worker, at=at)
             insert_outcome(connection, lease.job_id, lease.image_id, lease.worker, outcome, at=at)
+            insert_verdicts(connection, verdicts, at=at)
+            if by_person and not lease.copy:
+                settle_audits(connection, lease.image_id, added=outcome.added)
             return True
 
         return self._database.write(work)

@@ -1,4 +1,7 @@
-"""The history of a project's models: what each was trained on, its scores, and which one is the project's."""
+"""The history of a project's models: what each was trained on, its scores, and which one is the project's.
+
+Verifiers have a history of their own, kept alike.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, Select, insert, select
 
 from anymask.engine.store.database import Database
 from anymask.engine.store.tables import models, promotions
@@ -33,20 +36,20 @@ class StoredModel:
 
 
 class Models:
-    """Every model, and which is the project's."""
+    """Every model of a kind, and which is the project's."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, kind: str = "model") -> None:
+        self._database, self.kind = database, kind
 
     def all(self) -> list[StoredModel]:
         """Return every model, oldest first."""
         with self._database.reading() as connection:
-            return [_stored(row) for row in connection.execute(select(models).order_by(models.c.id))]
+            mine = select(models).where(models.c.kind == self.kind).order_by(models.c.id)
+            return [_stored(row) for row in connection.execute(mine)]
 
     def current(self) -> StoredModel | None:
         """Return the project's model; None before there is one."""
-        joined = models.join(promotions, promotions.c.model_id == models.c.id)
-        newest = select(models).select_from(joined).order_by(promotions.c.id.desc()).limit(1)
+        newest = self._promoted(models).order_by(promotions.c.id.desc()).limit(1)
         with self._database.reading() as connection:
             row = connection.execute(newest).one_or_none()
         return None if row is None else _stored(row)
@@ -69,6 +72,7 @@ class Models:
             row = connection.execute(select(models).where(models.c.hash == hash)).one_or_none()
             if row is None:
                 values = {
+                    "kind": self.kind,
                     "at": at,
                     "hash": hash,
                     "path": path,
@@ -89,13 +93,12 @@ class Models:
         Raises DataError where there is no such model, or where it never was the project's.
         """
         with self._database.writing() as connection:
-            order = select(promotions.c.model_id).order_by(promotions.c.id.desc())
-            had = list(connection.scalars(order))
+            had = list(connection.scalars(self._promoted(models.c.id).order_by(promotions.c.id.desc())))
             wanted = next((each for each in had if each != had[0]), None) if model_id is None else model_id
             if wanted is None:
-                raise DataError("there is no earlier model of this project to go back to")
+                raise DataError(f"there is no earlier {self.kind} of this project to go back to")
             if wanted not in had:
-                raise DataError(f"model {wanted} never was the project's; those that were: {sorted(set(had))}")
+                raise DataError(f"{self.kind} {wanted} never was the project's; those that were: {sorted(set(had))}")
             at = self._database.now(connection)
             connection.execute(insert(promotions).values(at=at, model_id=wanted, reason="roll-back"))
             return _stored(connection.execute(select(models).where(models.c.id == wanted)).one())
@@ -104,8 +107,13 @@ class Models:
         """Return (time, model, reason) of every change of the project's model, oldest first."""
         columns = (promotions.c.at, promotions.c.model_id, promotions.c.reason)
         with self._database.reading() as connection:
-            rows = connection.execute(select(*columns).order_by(promotions.c.id))
+            rows = connection.execute(self._promoted(*columns).order_by(promotions.c.id))
             return [(row.at, row.model_id, row.reason) for row in rows]
+
+    def _promoted(self, *columns: Any) -> Select[Any]:
+        """Select of every promotion of the kind."""
+        joined = models.join(promotions, promotions.c.model_id == models.c.id)
+        return select(*columns).select_from(joined).where(models.c.kind == self.kind)
 
 
 def _stored(row: Row[Any]) -> StoredModel:

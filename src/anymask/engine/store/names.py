@@ -9,6 +9,10 @@ from anymask.errors import DataError
 
 KEY = "[A-Za-z0-9_.:-]{1,64}"
 """A regular expression that the whole of a key matches."""
+MACHINES = ("model", "verifier")
+"""Authors that are no people: who made a mask, and who accepted one."""
+MODEL, VERIFIER = MACHINES
+
 MAX_NAME = 200
 """The most characters of a name."""
 MAX_CLASSES = 10_000

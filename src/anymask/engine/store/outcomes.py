@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,12 @@ class Outcomes:
             row = connection.execute(wanted).one()
         counts = {name: int(getattr(row, name)) for name in ("images", *_COUNTS)}
         return Statistics(seconds=float(row.seconds), **counts)
+
+    def seconds_of(self, job_ids: Sequence[int]) -> float:
+        """Return what finished jobs took in all."""
+        wanted = select(func.coalesce(func.sum(outcomes.c.seconds), 0.0)).where(outcomes.c.job_id.in_(job_ids))
+        with self._database.reading() as connection:
+            return float(connection.scalar(wanted) or 0.0)
 
     def people(self, kind: str) -> dict[str, Statistics]:
         """Return everybody's own statistics."""

@@ -23,6 +23,7 @@ from anymask.engine.store.models import Models
 from anymask.engine.store.outcomes import Outcomes
 from anymask.engine.store.reviews import Reviews
 from anymask.engine.store.settings import SettingsHistory
+from anymask.engine.store.verdicts import MachineVerdicts
 from anymask.errors import DataError, OutputError
 
 
@@ -39,7 +40,12 @@ class Project:
     jobs: Jobs
     outcomes: Outcomes
     models: Models
+    verifiers: Models
+    """Of masks; they read the embeddings of one model each."""
+    completeness: Models
+    """Verifiers of whole images."""
     reviews: Reviews
+    verdicts: MachineVerdicts
 
     @property
     def name(self) -> str:
@@ -114,7 +120,10 @@ def open_project(
                 jobs=Jobs(database),
                 outcomes=Outcomes(database),
                 models=Models(database),
+                verifiers=Models(database, "verifier"),
+                completeness=Models(database, "completeness verifier"),
                 reviews=Reviews(database),
+                verdicts=MachineVerdicts(database),
             )
         finally:
             database.close()

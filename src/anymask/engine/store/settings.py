@@ -69,11 +69,15 @@ class EngineSettings:
     auto_stability: float = _setting(
         0.0, "Masks of at least this stability are kept in the automatic stage; 0 takes the model's own threshold."
     )
+    audit: float = _setting(0.05, "Share of a verifier's verdicts that people are asked for all the same, unawares.")
+    accept_precision: float = _setting(
+        0.9, "Automatic acceptance stops where people agree with less than this share of what they audit."
+    )
 
     def __post_init__(self) -> None:
         """Check every value by itself."""
         shares = ("doubly_assigned", "held_out", "prefill_score", "prefill_precision", "prefill_iou")
-        for name in (*shares, "auto_iou", "auto_stability"):
+        for name in (*shares, "auto_iou", "auto_stability", "audit", "accept_precision"):
             _check(self, name, 0, 1)
         for name in ("mask_seconds", "image_seconds", "retrain_masks", "retrain_hours", "manual_weight", "tolerance"):
             _check(self, name, 0, math.inf)

@@ -165,6 +165,7 @@ models = Table(
     "models",
     metadata,
     Column("id", KEY, primary_key=True),
+    Column("kind", Text, nullable=False, server_default="model"),  # or one of the verifiers that read its embeddings
     Column("at", Double, nullable=False),
     Column("hash", Text, nullable=False, unique=True),
     Column("path", Text, nullable=False),  # relative to the project's folder, a name, or absolute
@@ -210,3 +211,22 @@ reviews = Table(
     Column("reason", Text),
     UniqueConstraint("version_id", "kind", "author"),
 )
+
+machine_verdicts = Table(
+    "machine_verdicts",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("image_id", KEY, ForeignKey("images.id"), nullable=False),
+    Column("version_id", KEY, ForeignKey("annotation_versions.id")),  # none where the image as a whole was judged
+    Column("verifier_id", KEY, ForeignKey("models.id"), nullable=False),
+    Column("verdict", Text, nullable=False),  # accept, reject; "complete" of an image
+    Column("chance", Double, nullable=False),  # that the verdict is right, as the verifier has it
+    Column("audited", Boolean, nullable=False),  # held back, so that a person says the same or not
+    Column("at", Double, nullable=False),
+    Column("outcome", Text),  # of an audit: accept, fix, reject, as a person did; "undone" where it was taken back
+    Column("iou", Double),  # of an audited mask with what it was made into
+    Column("places", Text),  # JSON: boxes (x0, y0, x1, y1) where an image seems to lack a mask
+    Index(None, "image_id"),
+    Index("ix_machine_verdicts_tally", "verifier_id", "audited", "verdict", "outcome"),
+)
+"""What verifiers said without a person."""

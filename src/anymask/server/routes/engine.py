@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends
 
 from anymask.engine import status as project_status
 from anymask.engine.quality import review_report
-from anymask.engine.store import Lease, LeaseLost, Outcome
+from anymask.engine.store import MACHINES, Lease, LeaseLost, Outcome
 from anymask.server import schemas, tasks
 from anymask.server.bodies import JsonRoute
 from anymask.server.context import AtContext, Context, Person
@@ -49,8 +49,8 @@ def next_image(context: Engine, wanted: schemas.NextRequest, person: Person) -> 
     after `lease_seconds` without a sign of life. Where people have tokens of their own the name is the token's.
     """
     worker = person or wanted.worker
-    if worker == tasks.MODEL:
-        raise ApiError(422, 'worker: "model" is not a person\'s name; choose another')
+    if worker in MACHINES:
+        raise ApiError(422, f'worker: "{worker}" is not a person\'s name; choose another')
     found = tasks.take(context, wanted.stage, worker)
     if found is None:
         return schemas.Next(task=None, work=_work(context))

@@ -171,6 +171,38 @@ class ModelVersion(ApiModel):
     is_current: bool
 
 
+class MachineVerdicts(ApiModel):
+    """What a verifier says of one kind without a person, and what audits say of it."""
+
+    verdict: Literal["accept", "reject", "complete"]
+    is_on: bool
+    """Whether it is applied without a person."""
+    word: str
+    """Why it is, or why not."""
+    applied: int
+    audited: int
+    """Verdicts held back that people have come by."""
+    agreed: int
+    waiting: int
+    """Verdicts held back that nobody has come by yet."""
+    low: float
+    """The lower end of the 95 % interval of the share that people agree with."""
+    high: float
+
+
+class Verifier(ApiModel):
+    """A verifier in use."""
+
+    id: int
+    at: float
+    kind: str
+    hash: str
+    trigger: str
+    masks: int
+    scores: dict[str, float]
+    verdicts: list[MachineVerdicts]
+
+
 class SetAside(ApiModel):
     """An image that was skipped or put in quarantine."""
 
@@ -260,6 +292,7 @@ class Status(ApiModel):
     people: dict[str, dict[str, Summary]]
     working: list[AtWork]
     models: list[ModelVersion]
+    verifiers: list[Verifier]
     history: History
     last_hour: dict[str, Summary]
     quarantined: list[SetAside]
