@@ -29,7 +29,7 @@ from anymask.evaluation.protocol import PreparedImage, ProtocolResult, Reply, Re
 from anymask.evaluation.result_log import ResultLog, measured
 from anymask.evaluation.sampling import draw_images, seeded
 from anymask.inference import PLAIN, Predictor, Prompt, Refinement
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 FirstClick = Literal["centre", "random"]
 
@@ -236,7 +236,7 @@ def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> 
 
 
 def quick_validation(
-    model: Sam,
+    model: AnyModel,
     sets: Mapping[str, SampleSet],
     *,
     num_images: int = 6,
@@ -307,7 +307,7 @@ class ModelSegmenter:
     of `Predictor`, and by default what people get.
     """
 
-    def __init__(self, model: Sam, *, refinement: Refinement | None = None) -> None:
+    def __init__(self, model: AnyModel, *, refinement: Refinement | None = None) -> None:
         self.model = model
         self.refinement = refinement or Refinement()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from anymask.errors import InputError, MissingPackageError
-from anymask.inference.runtimes.graphs import FORMAT
+from anymask.inference.runtimes import graphs
 from anymask.model import MASK_THRESHOLD, PointLabel
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anymask.model import Sam
 
 
+FILE_NAME, FORMAT = graphs.DESCRIPTION, graphs.FORMAT
 METADATA_KEY = "anymask"
 
 _PREPROCESSING = (

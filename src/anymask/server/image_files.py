@@ -72,8 +72,6 @@ def file_state(project: Project, image: StoredImage) -> str:
 def read_pixels(
     project: Project, image: StoredImage, model: AnyModel, *, max_pixels: int
 ) -> UInt8[np.ndarray, "h w 3"]:
-    project: Project, image: StoredImage, model: AnyModel, *, max_pixels: int
-) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image as the model sees it: by its own mapping of channels where it has one. Raises ImageError."""
     path = local_path(project, image)
     if model.channels is None:

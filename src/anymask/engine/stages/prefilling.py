@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from anymask.checkpoints.load import model_hash
 from anymask.engine.detectors import BoxDetector, SmallDetector, SmallDetectorConfig, load_detector, train_detector
 from anymask.engine.detectors.boxes import LabelledImage
 from anymask.engine.pictures import HELD_OUT, Note, leaving_out, read_picture, split_of
@@ -28,7 +28,10 @@ from anymask.inference.answers import EncodedImage, Masks, answer, encode
 from anymask.inference.loading import load
 from anymask.inference.prompts import box_prompts, to_model_all
 from anymask.inference.refinement import PLAIN, Refinement
-from anymask.model import Sam
+from anymask.inference.runtimes import weights_hash
+
+if TYPE_CHECKING:
+    from anymask.model import Sam
 
 FIXABLE_IOU = 0.5
 """A prefilled mask that overlaps an object less is rejected rather than fixed."""
@@ -66,7 +69,7 @@ def train_on_project(project: Project, model: Sam, config: SmallDetectorConfig |
     """
     with leaving_out("the detector's training") as note:
         detector = _train(project, model, _labelled(project), config, note)
-    path = detector_path(project, model_hash(model))
+    path = detector_path(project, weights_hash(model))
     path.parent.mkdir(exist_ok=True)
     detector.save(path)
     return detector
@@ -139,7 +142,7 @@ class PrefillTask:
     def open(self, project: Project) -> Work:
         """Load the model and the detector."""
         model = load(self.model, device=self.device)
-        digest = model_hash(model)
+        digest = weights_hash(model)
         settings = project.settings.current()
         least_iou = settings.prefill_iou or model.config.pred_iou_thresh
         detector: BoxDetector
