@@ -11,9 +11,10 @@ import torch
 from anymask.engine import quality
 from anymask.engine.detectors import SmallDetectorConfig, train_detector
 from anymask.engine.detectors.boxes import LabelledImage, detector_loss, load_detector
+from anymask.engine.due import due
 from anymask.engine.pool import run_pool
 from anymask.engine.project_model import model_path, open_project_model, set_project_model
-from anymask.engine.retrain import RetrainPlan, build_recipe, due, judge, retrain, write_training_data
+from anymask.engine.retrain import RetrainPlan, build_recipe, judge, retrain, write_training_data
 from anymask.engine.stages import (
     ASSISTED,
     AUTOMATIC,

@@ -22,9 +22,9 @@ def built(export: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A folder such as a build leaves."""
     folder = tmp_path / "onnx"
     folder.mkdir()
-    for name in (FILE_NAME, "image.onnx", "prompt.onnx"):
+    for name in (FILE_NAME, "encoder.onnx", "image.onnx", "prompt.onnx"):
         shutil.copy(export.folder / name, folder)
-    monkeypatch.setattr(prebuilt, "_folder", lambda: folder)
+    monkeypatch.setattr(prebuilt, "packaged_folder", lambda: folder)
     return folder
 
 
@@ -50,4 +50,4 @@ def test_those_of_this_build_answer_as_the_embedded_model_does() -> None:
     if folder is None:
         pytest.skip("this build has none: `make web` makes them")
     verdicts = list(verify(model, [open_exported(path) for path in find_files([folder])], rounds=1))
-    assert len(verdicts) == 2 and all(verdict.passed for verdict in verdicts)
+    assert len(verdicts) == 3 and all(verdict.passed for verdict in verdicts)

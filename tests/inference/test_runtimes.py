@@ -21,7 +21,7 @@ from anymask.checkpoints import save_model
 from anymask.cli import weights
 from anymask.errors import InputError, MissingPackageError
 from anymask.inference import PLAIN, AutomaticMasks, Predictor, Prompt
-from anymask.inference.runtimes import RuntimeName, runtime_of, use
+from anymask.inference.runtimes import ExportedModel, RuntimeName, runtime_of, use, weights_hash
 from anymask.inference.runtimes import engines as engines_module
 from anymask.inference.runtimes.engines import EngineName, Graph, installed
 from anymask.inference.runtimes.figures import fastest, measure, open_graphs
@@ -157,10 +157,10 @@ def test_auto_takes_what_was_measured(model: Sam, home: Path) -> None:
         kept[key] = {"torch": dict.fromkeys(PARTS, 2.0), "onnxruntime": {"encoder": 3.0, "click": 1.0, "batch": 2.0}}
         file.write_text(json.dumps(kept))
         assert fastest(graphs_folder(model), 1) == {"click": "onnxruntime"}
-        assert fastest(graphs_folder(model), 2) == {}
+        assert fastest(graphs_folder(model), 2) is None
         assert set(runtime_of(use(model, "auto", threads=1)).graphs) == {"click"}
         file.write_text("cut sho")
-        assert fastest(graphs_folder(model), 1) == {}
+        assert fastest(graphs_folder(model), 1) is None
     finally:
         file.unlink()
 
@@ -185,7 +185,11 @@ def test_a_runtime_that_answers_wrongly_is_not_measured(
 def test_load_chooses(model: Sam, tmp_path: Path) -> None:
     save_model(model, tmp_path / "model.safetensors")
     assert not runtime_of(anymask.load(tmp_path / "model.safetensors")).graphs
-    assert set(runtime_of(anymask.load(tmp_path / "model.safetensors", runtime="onnxruntime")).graphs) == set(PARTS)
+    exported = anymask.load(tmp_path / "model.safetensors", runtime="onnxruntime")
+    assert isinstance(exported, ExportedModel) and set(runtime_of(exported).graphs) == set(PARTS)
+    assert exported.hash == weights_hash(model) and exported.config == model.config
+    for_smaller = anymask.load(tmp_path / "model.safetensors", runtime="onnxruntime", image_size=64)
+    assert isinstance(for_smaller, Sam) and set(runtime_of(for_smaller).graphs) == set(PARTS)
 
 
 def test_words_and_ragged_prompts_are_torchs(model: Sam, monkeypatch: pytest.MonkeyPatch) -> None:

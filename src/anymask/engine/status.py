@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from anymask.engine.due import due
 from anymask.engine.quality import CHECK, REVIEW, agreement, check_report, honeypot_scores
-from anymask.engine.retrain import due
 from anymask.engine.stages import PEOPLES, PREFILL, STAGES, VERIFY
 from anymask.engine.store import COMPLETE, Project
 from anymask.engine.store.tables import images, jobs, outcomes

@@ -28,7 +28,7 @@ from anymask.evaluation.metrics import (
 from anymask.evaluation.protocol import PreparedImage, ProtocolResult, Reply, Request, Segmenter, run_protocol
 from anymask.evaluation.result_log import ResultLog, draw_images, measured, seeded
 from anymask.inference import PLAIN, Predictor, Prompt, Refinement
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 FirstClick = Literal["centre", "random"]
 
@@ -235,7 +235,7 @@ def summarise(outcomes: Mapping[str, SetOutcome], config: SinglePointConfig) -> 
 
 
 def quick_validation(
-    model: Sam,
+    model: AnyModel,
     sets: Mapping[str, SampleSet],
     *,
     num_images: int = 6,
@@ -306,7 +306,7 @@ class ModelSegmenter:
     of `Predictor`, and by default what people get.
     """
 
-    def __init__(self, model: Sam, *, refinement: Refinement | None = None) -> None:
+    def __init__(self, model: AnyModel, *, refinement: Refinement | None = None) -> None:
         self.model = model
         self.refinement = refinement or Refinement()
 

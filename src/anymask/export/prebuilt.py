@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 
 from anymask.checkpoints.places import resolve
 from anymask.data.files import write_text_atomic
-from anymask.errors import InputError
-from anymask.export.description import FILE_NAME, read_description
-from anymask.inference.runtimes.graphs import SOURCE_HASH, file_hash, packaged_folder
+from anymask.inference.runtimes.graphs import SOURCE_HASH, file_hash, packaged_folder, read_exported
 
 if TYPE_CHECKING:
     from anymask.export.parts import PartName
@@ -28,14 +26,8 @@ _NAME, _LICENCE = "anymask-s", "Apache-2.0"
 
 def find_prebuilt(model_hash: str) -> Path | None:
     """Return the folder of the prebuilt files of a model, None if this build of anymask has none of it."""
-    folder = packaged_folder()
-    try:
-        description = read_description(folder / FILE_NAME)
-    except InputError:  # there are none, or of an earlier format
-        return None
-    names = {file.file for file in description.files if (folder / file.file).is_file()}
-    whole = names >= {f"{part}.onnx" for part in _PARTS}
-    return folder if whole and description.hash == model_hash else None
+    exported = read_exported(packaged_folder())
+    return packaged_folder() if exported is not None and exported.hash == model_hash else None
 
 
 def make_prebuilt() -> Path:

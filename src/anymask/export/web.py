@@ -19,6 +19,7 @@ from anymask.export.description import FILE_NAME, Description, require_packages
 from anymask.export.onnx import export_onnx
 from anymask.export.parts import PartName
 from anymask.export.prebuilt import find_prebuilt
+from anymask.inference.runtimes.graphs import SOURCE_HASH
 from anymask.model import Sam
 from anymask.samples import SAMPLES
 
@@ -104,7 +105,7 @@ def export_web(
             models = site / MODELS
             prebuilt = None if int8 else find_prebuilt(model_hash(model))
             if prebuilt is not None:
-                shutil.copytree(prebuilt, models)
+                shutil.copytree(prebuilt, models, ignore=shutil.ignore_patterns(SOURCE_HASH))
             parts = [part for part in PARTS if not (models / f"{part}.onnx").is_file()]
             description = export_onnx(model, models, name=name, parts=parts, licence=licence, int8=int8, report=report)
             if int8:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
 
-from anymask.checkpoints.load import model_hash
 from anymask.engine.pictures import read_picture
 from anymask.engine.pool import enqueue, put
 from anymask.engine.stages import ASSISTED
@@ -31,7 +31,10 @@ from anymask.errors import AnymaskError
 from anymask.evaluation.protocol import PreparedImage
 from anymask.evaluation.single_point import ModelSegmenter
 from anymask.geometry import rle
-from anymask.model import Sam
+from anymask.inference.runtimes import weights_hash
+
+if TYPE_CHECKING:
+    from anymask.model import Sam
 
 SECOND = "second"
 """The kind of hidden masks that the second person on an image draws."""
@@ -83,7 +86,7 @@ class Simulation:
         self.settings: EngineSettings = project.settings.current()
         self.annotator = annotator or SimulatedAnnotator(mask_seconds=self.settings.mask_seconds)
         self.segmenter = ModelSegmenter(model)
-        self.model = model_hash(model)
+        self.model = weights_hash(model)
 
     def run(
         self,

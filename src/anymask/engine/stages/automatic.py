@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from anymask.checkpoints.load import load_model, model_hash
 from anymask.engine.pictures import read_picture
 from anymask.engine.pool import Work, enqueue
 from anymask.engine.stages import AUTOMATIC
@@ -18,6 +17,8 @@ from anymask.engine.store import Annotation, Change, Outcome, Project, Provenanc
 from anymask.geometry import rle
 from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord
 from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.loading import load
+from anymask.inference.runtimes import weights_hash
 
 SAME_IOU = 0.7
 """A mask that overlaps one which is there already by more than this is the same object."""
@@ -38,7 +39,7 @@ class ModelBuild:
 
     def __call__(self) -> Callable[[UInt8[np.ndarray, "h w 3"]], list[MaskRecord]]:
         """Load the model."""
-        return AutomaticMasks(load_model(self.model, device=self.device), self.options).generate
+        return AutomaticMasks(load(self.model, device=self.device), self.options).generate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +59,9 @@ class AutomaticTask:
 
     def open(self, project: Project) -> Work:
         """Load the model."""
-        model = load_model(self.model, device=self.device)
+        model = load(self.model, device=self.device)
         generator = AutomaticMasks(model, self.options(project))
-        digest = model_hash(model)
+        digest = weights_hash(model)
 
         def work(image: StoredImage) -> tuple[Outcome, list[Change]]:
             began = time.perf_counter()

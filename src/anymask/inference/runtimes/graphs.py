@@ -57,10 +57,11 @@ class Exported:
 
 
 def graphs_folder(model: Sam) -> Path:
-    """Return where the graphs of a model are, or would be."""
+    """Return where the graphs of a model are, or would be: with the package, or in the cache folder."""
     from anymask.checkpoints.load import model_hash
 
-    return graphs_home() / model_hash(model)
+    packaged, hash = read_exported(packaged_folder()), model_hash(model)
+    return packaged_folder() if packaged is not None and packaged.hash == hash else graphs_home() / hash
 
 
 def graphs_home() -> Path:
@@ -141,10 +142,9 @@ def export_graphs(model: Sam) -> Path:
 
     from anymask.checkpoints.load import save_model
 
-    packaged = read_exported(packaged_folder())
     folder = graphs_folder(model)
-    if packaged is not None and packaged.hash == folder.name:
-        return packaged_folder()
+    if folder == packaged_folder():
+        return folder
     make_folder(folder)
     with FileLock(folder / ".lock"):  # of several processes one exports, and the others wait for it
         if read_exported(folder) is None:
