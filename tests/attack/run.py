@@ -138,6 +138,7 @@ def _be_child(surface: str, seed: int, first: int, count: int, folder: Path) -> 
 
 def main() -> int:
     """Read the arguments, attack, and report."""
+    sys.path.insert(0, str(HERE.parent))  # what attacks share with the tests
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=0, help="mutated inputs, over all surfaces")
     parser.add_argument("--seed", type=int, default=0)

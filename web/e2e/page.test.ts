@@ -180,6 +180,28 @@ test("a reload loses neither masks nor the draft", async () => {
   expect(await rles()).toEqual(before);
 });
 
+test("a page that is reloaded as a mask is kept has the mask once, and no draft of it", async () => {
+  for (const wanted of [1, 2, 3]) {
+    await click(0.2 + wanted / 6, 0.4);
+    await hasDraft(1);
+    await page.evaluate((count) => {
+      globalThis.anymask.app.store.annotations.subscribe((all) => {
+        if (all.size === count) location.reload();
+      });
+    }, wanted);
+    await Promise.all([page.waitForEvent("load"), page.keyboard.press("Enter")]);
+    await promptable(page);
+    await page.waitForFunction(() => globalThis.anymask.app.pictures.readable.value !== null);
+    if (await draft()) {
+      // The browser wrote neither of the two: nothing is lost, and nothing is there twice.
+      expect(await rles()).toHaveLength(wanted - 1);
+      await page.keyboard.press("Enter");
+    }
+    await saved(page);
+    await page.waitForFunction((count) => globalThis.anymask.app.store.annotations.value.size === count, wanted);
+  }
+});
+
 test("masks made while the server is away are saved once it is back", async () => {
   await page.route("**/changes", (route) => route.abort());
   await keepOne(0.3, 0.6);

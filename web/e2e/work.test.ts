@@ -35,7 +35,6 @@ test("a person takes a picture, draws, finishes it, skips the next, and looks at
   await page.waitForFunction(() => globalThis.anymask.app.store.document.value.draft !== null);
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => globalThis.anymask.app.store.annotations.value.size === 1);
-  await page.evaluate(() => globalThis.anymask.app.store.autosave.settled()); // or the draft comes back with the page
   await page.reload();
   await promptable(page);
   const [drawn] = await page.evaluate(() => [...globalThis.anymask.app.store.annotations.value.values()]);

@@ -8,6 +8,8 @@ import type { StringKey } from "../i18n/language";
 
 /** The mask being made: all prompts so far, the answer, and which of its candidates is chosen. */
 export interface Draft {
+  /** That its mask will have. */
+  readonly id?: string;
   readonly points: readonly PromptPoint[];
   readonly box: Box | null;
   /** How many of the points were there before the box. */
@@ -16,6 +18,24 @@ export interface Draft {
   readonly chosen: number;
   /** Id of the judged mask that this one replaces. */
   readonly replaces?: string | null;
+}
+
+/** Whether masks hold the one that was made of a draft: a reload may come between the two that are written then. */
+export function isUsed(draft: Draft, annotations: ReadonlyMap<string, Annotation>): boolean {
+  if (draft.id !== undefined && annotations.has(draft.id)) return true;
+  const asked = (prompts: Readonly<Record<string, unknown>>) => JSON.stringify([prompts.points, prompts.box]);
+  const prompts = annotations.get(draft.replaces ?? "")?.prompts;
+  return prompts ? asked(prompts) === asked(promptsOf(draft)) : false;
+}
+
+/** What a draft was asked with, as its mask keeps it. */
+export function promptsOf({ points, box, boxAfter }: Pick<Draft, "points" | "box" | "boxAfter">) {
+  return {
+    points: points.map(({ x, y }) => [x, y]),
+    labels: points.map(({ label }) => label),
+    box: box && [...box],
+    ...(box ? { box_after: boxAfter ?? 0 } : {}),
+  };
 }
 
 export interface Document {

@@ -12,7 +12,7 @@ import { newId } from "../ids";
 import type { PromptPoint } from "../model/prompt";
 import type { Candidate, Candidates } from "../model/session";
 import type { App } from "./app";
-import type { AnnotationChange, Change, Draft } from "./document";
+import { type AnnotationChange, type Change, type Draft, promptsOf } from "./document";
 import { shapeOf } from "./appearance";
 
 /** The mask under the pointer before any click. */
@@ -121,7 +121,15 @@ export class Editor {
       if (this.app.store.document.peek().image !== target.id) return;
       const boxAfter = added.box ? points.length : (before?.boxAfter ?? 0);
       const replaces = before ? (before.replaces ?? null) : judged;
-      const after = { points, box, boxAfter, answer, chosen: this.preferred(answer), replaces };
+      const after = {
+        id: before?.id ?? newId(),
+        points,
+        box,
+        boxAfter,
+        answer,
+        chosen: this.preferred(answer),
+        replaces,
+      };
       this.decodeMs.value = answer.milliseconds;
       this.preview.value = null;
       this.app.store.commit("segment", [{ on: "draft", before, after }]);
@@ -189,13 +197,8 @@ export class Editor {
   }
 
   private fresh(rle: RLE, source: Source, score: number | null, draft: Draft | null) {
-    const id = newId();
-    const prompts = draft && {
-      points: draft.points.map(({ x, y }) => [x, y]),
-      labels: draft.points.map(({ label }) => label),
-      box: draft.box && [...draft.box],
-      ...(draft.box ? { box_after: draft.boxAfter ?? 0 } : {}),
-    };
+    const id = draft?.id ?? newId();
+    const prompts = draft && promptsOf(draft);
     const class_id = this.app.classes.chosen.peek();
     const after = { id, rle, class_id, name: null, visible: true, score, source, prompts, parent: null };
     return { id, before: null, after } satisfies Omit<AnnotationChange, "on" | "image">;

@@ -25,6 +25,9 @@ const CLIENT = "anymask-client";
 const lockOf = (client: string) => `anymask-tab-${client}`;
 
 export class TabJournal implements Journal, ClassJournal {
+  /** Settled once the masks of which this page has told are written. */
+  private written: Promise<unknown> = Promise.resolve();
+
   private constructor(
     private readonly database: Database,
     /** Its id: another project may be served at the same address, with image ids of its own. */
@@ -47,7 +50,9 @@ export class TabJournal implements Journal, ClassJournal {
   }
 
   async put(image: string, pending: readonly Pending[]): Promise<void> {
-    await this.database.put("journal", this.key(image), pending);
+    const writing = this.database.put("journal", this.key(image), pending);
+    this.written = writing.catch(() => undefined);
+    await writing;
   }
 
   async clear(image: string): Promise<void> {
@@ -78,7 +83,9 @@ export class TabJournal implements Journal, ClassJournal {
     return { changes, classes };
   }
 
+  /** Keep the draft, or none any more; only after the mask that was made of it, which a reload could lose between. */
   async keepDraft(kept: KeptDraft | null): Promise<void> {
+    await this.written;
     if (kept) await this.database.put("drafts", this.key(""), { ...kept, model: this.model });
     else await this.database.delete("drafts", this.key(""));
   }

@@ -191,6 +191,7 @@ export class Pictures {
     this.store.load(id, await this.backend.annotations(id), this.recovered.get(id));
     this.recovered.delete(id);
     this.loaded.add(id);
+    this.store.dropUsedDraft(id);
   }
 
   /** Save what a page that is gone left unsaved, of pictures that may never be opened here. */

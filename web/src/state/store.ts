@@ -17,6 +17,7 @@ import {
   emptyDocument,
   emptyHistory,
   type History,
+  isUsed,
   redo,
   undo,
 } from "./document";
@@ -88,12 +89,21 @@ export class Store {
     const pending = new Map<string, Pending[]>();
     for (const change of changes) {
       if (change.on === "classes") this.classes.save();
-      if (change.on === "draft") this.keepDraft();
       if (change.on !== "annotation") continue;
       const { image, id, before, after } = change;
       pending.set(image, [...(pending.get(image) ?? []), { id, before, after }]);
     }
     for (const [image, list] of pending) this.autosave.add(image, list);
+    if (changes.some(({ on }) => on === "draft")) this.keepDraft();
+  }
+
+  /** Drop a draft from before a reload whose mask is there. */
+  dropUsedDraft(image: string): void {
+    const { document } = this;
+    const { draft, image: open, annotations } = document.peek();
+    if (!draft || open !== image || !isUsed(draft, annotations.get(image) ?? NONE)) return;
+    document.value = { ...document.peek(), draft: null };
+    this.keepDraft();
   }
 
   /** Show what the server has of an image, with changes that are not yet there. */

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiError, type Backend } from "../../src/api/backend";
-import type { Classes, ClassInfo, FoundMask, ImageInfo, Info, ServerEvent } from "../../src/api/types";
+import type { Annotation, Classes, ClassInfo, FoundMask, ImageInfo, Info, ServerEvent } from "../../src/api/types";
 import type { ModelSession } from "../../src/model/session";
 import { App } from "../../src/state/app";
-import type { TabJournal } from "../../src/state/journal";
+import type { Draft } from "../../src/state/document";
+import type { KeptDraft, TabJournal } from "../../src/state/journal";
 import type { Platform } from "../../src/state/platform";
 import { annotation } from "../annotation";
 
@@ -66,7 +67,14 @@ beforeEach(() => {
 afterEach(() => vi.unstubAllGlobals());
 
 /** The page on a server whose answers and events are played here. */
-async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } = {}) {
+async function begin({
+  project = "ours",
+  classes = [] as readonly ClassInfo[],
+  images = [] as readonly ImageInfo[],
+  masks = [] as readonly Annotation[],
+  kept = undefined as KeptDraft | undefined,
+} = {}) {
+  const drafts: (KeptDraft | null)[] = [];
   const sent: unknown[] = [];
   let hear: (event: ServerEvent) => void = () => undefined;
   let fails: Error | null = null;
@@ -82,10 +90,10 @@ async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } 
     kind: "server",
     model: { decoder: "fake", base: "", encodes: false },
     engine: null,
-    images: async (): Promise<ImageInfo[]> => [],
+    images: async () => images,
     sample: async (name: "a" | "b") => samples[name],
     picture: async () => new Blob(),
-    annotations: async () => ({ revision: 0, annotations: [] }),
+    annotations: async () => ({ revision: 0, annotations: masks }),
     encode: async (id: "a" | "b") => samples[id],
     everything: async () => found,
     download: async (format: string, ids: readonly string[]) => {
@@ -107,13 +115,19 @@ async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } 
     put: async () => undefined,
     clear: async () => undefined,
     keepClasses: async () => undefined,
-    keepDraft: async () => undefined,
+    keepDraft: async (draft: KeptDraft | null) => void drafts.push(draft),
     recover: async () => ({ changes: new Map(), classes: [] }),
-    draft: async () => undefined,
+    draft: async () => kept,
   } as unknown as TabJournal;
   const app = new App(backend, journal, session, platform);
   await app.start({ ...info, project_id: project });
-  return { app, sent, hear: (event: ServerEvent) => hear(event), fail: (error: Error | null) => (fails = error) };
+  return {
+    app,
+    sent,
+    drafts,
+    hear: (event: ServerEvent) => hear(event),
+    fail: (error: Error | null) => (fails = error),
+  };
 }
 const settle = () => new Promise((resolve) => setTimeout(resolve));
 const hello = (changed: object = {}): ServerEvent => ({
@@ -260,4 +274,28 @@ test("files that are no pictures, or too large, are named", async () => {
   expect(app.notices.current.value?.text).toContain("large.png has 0 MB");
   app.notices.close();
   expect(app.notices.current.value).toBeNull();
+});
+
+const nameless = {
+  points: [{ x: 3, y: 4.5, label: 1 }],
+  box: null,
+  answer: { ranked: [], best: 0, milliseconds: 0 },
+  chosen: 0,
+  replaces: null,
+} as unknown as Draft;
+const draft: Draft = { ...nameless, id: "new" };
+const prompts = { box: null, labels: [1], points: [[3, 4.5]] };
+
+test.each<[string, Draft, Annotation[], boolean]>([
+  ["its mask is not there", draft, [mask], true],
+  ["its mask is there", draft, [mask, annotation("new")], false],
+  ["the mask that it replaces is as it was", { ...draft, replaces: "a" }, [mask], true],
+  ["the mask that it replaces was made of it", { ...draft, replaces: "a" }, [annotation("a", { prompts })], false],
+  ["it was kept by a page that gave it no name", nameless, [mask], true],
+])("a draft comes back with the page unless a mask was made of it: %s", async (_, kept, masks, comesBack) => {
+  const { app, drafts } = await begin({ images: [image("a")], masks, kept: { image: "a", draft: kept } });
+  await settle();
+  expect(app.store.annotations.value.size).toBe(masks.length);
+  expect(app.store.document.value.draft).toEqual(comesBack ? kept : null);
+  expect(drafts).toEqual(comesBack ? [] : [null]);
 });

@@ -52,3 +52,37 @@ test("a draft goes on with the model that answered it, in its own project", asyn
   expect(await (await TabJournal.open(database, "p", "newer")).draft()).toBeUndefined();
   expect(await (await TabJournal.open(database, "q", "m")).draft()).toBeUndefined();
 });
+
+test("a draft goes only after the mask that was made of it is written", async () => {
+  const journal = await TabJournal.open(database, "p", "m");
+  await journal.keepDraft({ image: "1", draft });
+  const order: string[] = [];
+  const note = <T>(what: string, done: Promise<T>) => done.then(() => void order.push(what));
+  const [put, remove] = [database.put.bind(database), database.delete.bind(database)];
+  let write: () => void = () => undefined;
+  const slow = new Promise<void>((resolve) => (write = resolve));
+  database.put = (...what) =>
+    note(
+      "mask",
+      slow.then(() => put(...what)),
+    );
+  database.delete = (...what) => note("no draft", remove(...what));
+  const both = [journal.put("1", [change("a")]), journal.keepDraft(null)];
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(order).toEqual([]);
+  expect(await journal.draft()).toMatchObject({ image: "1", draft });
+  write();
+  await Promise.all(both);
+  expect(order).toEqual(["mask", "no draft"]);
+});
+
+test("a draft goes where the browser takes no mask", async () => {
+  const journal = await TabJournal.open(database, "p", "m");
+  await journal.keepDraft({ image: "1", draft });
+  const put = database.put.bind(database);
+  database.put = () => Promise.reject(new Error("the disk is full"));
+  await expect(journal.put("1", [change("a")])).rejects.toThrow("full");
+  database.put = put;
+  await journal.keepDraft(null);
+  expect(await journal.draft()).toBeUndefined();
+});
