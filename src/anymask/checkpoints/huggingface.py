@@ -115,8 +115,8 @@ def parse_config(values: Mapping[str, Any]) -> SamConfig:
         )
         return SamConfig(
             encoder=encoder,
-            decoder=DecoderConfig(
-                **huggingface_sam2.decoder_sizes(mask, decoder),
+            decoder=replace(
+                huggingface_sam2.read_decoder(mask, decoder),
                 hq_feature_width=int(mask.get("vit_dim", 768)) if values["model_type"] == "sam_hq" else None,
             ),
             width=int(vision.get("output_channels", 256)),
