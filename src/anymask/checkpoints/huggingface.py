@@ -1,6 +1,6 @@
 """Hugging Face folders: config.json and model.safetensors, as transformers keeps SamModel, SamHQModel and Sam2Model.
 
-SAM 2's config.json is the affair of `huggingface_sam2`.
+SAM 2's config.json is handled by `huggingface_sam2`.
 """
 
 from __future__ import annotations

@@ -123,8 +123,8 @@ def everything(
     """Segment everything, without prompts.
 
     Writes <stem>.json for each image, in SA-1B's layout and where the image lies in its folder; if asked for
-    annotations.coco.json of all, <stem>_labels.png and <stem>_overlay.jpg. What was interrupted goes on when the same
-    call is repeated. Images that cannot be read are passed over and named; the exit status is 1 then.
+    annotations.coco.json of all, <stem>_labels.png and <stem>_overlay.jpg. An interrupted call is resumed when it is
+    repeated. Images that cannot be read are passed over and named; the exit status is 1 then.
     """
     given = {
         "points_per_side": points_per_side,

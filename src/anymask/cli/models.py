@@ -95,7 +95,7 @@ def download(
 ) -> None:
     """Fetch a model into the cache, check it against its published SHA-256, and print its path.
 
-    An interrupted download goes on where it broke off. $ANYMASK_HOME moves the cache.
+    An interrupted download is resumed. $ANYMASK_HOME moves the cache.
     """
     from anymask.checkpoints.hub import download as fetch
     from anymask.checkpoints.hub import find_entry

@@ -28,7 +28,7 @@ def add(name: Name, file: File = Path("people.json")) -> None:
 
 @app.command(epilog="Example: anymask people remove Ann")
 def remove(name: Name, file: File = Path("people.json")) -> None:
-    """Remove a person: the token opens nothing any more, and what the person made stays."""
+    """Remove a person: the token is no longer valid, and what the person made stays."""
     check_server_packages()
     from anymask.server.people import remove_person
 

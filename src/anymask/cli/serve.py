@@ -219,7 +219,7 @@ def _default_folder(images: Sequence[Path]) -> Path:
 
 
 def _check_is_project(folder: Path) -> None:
-    """Raise InputError for a folder with other things in it, which a project would be strewn among."""
+    """Raise InputError for a folder with other things in it, among which a project's files would be scattered."""
     from anymask.engine import is_project
 
     if folder.exists() and not folder.is_dir():
@@ -242,7 +242,7 @@ def _parts_folder() -> Path:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int | None) -> Iterator[socket.socket]:
-    """Give a listening socket; of the default port and those after it the first that is free.
+    """Return a listening socket; without a port, the default one or the first free one after it.
 
     Raises InputError.
     """

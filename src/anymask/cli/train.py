@@ -133,7 +133,7 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Count a recipe's parameters, operations, memory a GPU and hours; nothing is read or trained."""
+    """Count a recipe's parameters, operations, memory per GPU and hours; nothing is read or trained."""
     from anymask.training.config import read_recipe
     from anymask.training.cost.plan import plan_run
 

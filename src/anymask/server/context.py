@@ -1,4 +1,4 @@
-"""What all routes share: the project, the model, the worker, and who is told of what happens."""
+"""What all routes share: the project, the model, the worker, and the events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person's image from a queue of the data engine: leased, got ready, and what came of it."""
+"""A person's image from a queue of the data engine: leased, prepared, and its outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anymask.server.errors import ApiError
 from anymask.server.worker import Priority
 
 JUDGED = (REVIEW, CHECK)
-"""The kinds of jobs in which every mask gets a word."""
+"""The kinds of jobs in which every mask gets a verdict."""
 _MOST_AHEAD = 4
 """Images that are encoded before they are opened."""
 
@@ -92,7 +92,7 @@ def finish_judged(
     revision: int,
     added: Sequence[Annotation] = (),
 ) -> bool:
-    """Note a reviewer's words on every mask of an image as of a revision; False if that was noted before.
+    """Note a reviewer's verdicts on every mask of an image as of a revision; False if that was noted before.
 
     Raises LeaseLost; ApiError (422), and (412) where a mask has changed since; InputError, DataError.
     """

@@ -92,8 +92,8 @@ def honeypot(
 ) -> None:
     """Put images whose masks are known among those that people work on, to see how well each of them draws.
 
-    Images that are not in the project are imported by reference; their masks are kept where nobody sees them.
-    `anymask engine check` and the dashboard tell what people have reached.
+    Images that are not in the project are imported by reference; their masks are kept where nobody sees them. `anymask
+    engine check` and the dashboard show what people have reached.
     """
     need_packages()
     from anymask.engine.imports import read_data

@@ -67,7 +67,7 @@ def check(
     retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
-    """The paper's check: people correct all masks of a sample; tell how many pairs agree by 90 % and 75 % IoU.
+    """The paper's check: people correct all masks of a sample; prints how many pairs agree by 90 % and 75 % IoU.
 
     The sample is queued for people, who open it in `anymask serve`.
     """
@@ -99,7 +99,7 @@ def review(
 ) -> None:
     """Queue images for review, the least confident first: people accept, fix or reject each mask in `anymask serve`.
 
-    What reviewers have said so far is told too.
+    What reviewers have said so far is printed too.
     """
     need_packages()
     from anymask.engine import quality
@@ -156,7 +156,7 @@ def demo(
     ] = None,
     offline: Offline = False,
 ) -> None:
-    """A whole lap in small, with simulated people: three stages, two retrainings, a release.
+    """Run the whole data engine in small, with simulated people: three stages, two retrainings, a release.
 
     The last line printed is its report as JSON.
     """

@@ -265,7 +265,7 @@ def auto(
     gpus: Annotated[float, typer.Option(metavar="N", min=0, help="With --ray: of a GPU, for each worker.")] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Stage 3, fully automatic: masks of everything in every image; a run that was killed goes on where it was.
+    """Stage 3, fully automatic: masks of everything in every image; a run that was killed can be resumed.
 
     Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any. With --ray
     the images' addresses have to be within the workers' reach, and the shards are what is made;

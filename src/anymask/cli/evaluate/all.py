@@ -46,7 +46,7 @@ def everything(
 ) -> None:
     """Measure models on all protocols and write index.html, report.json and report.md, with plots and examples.
 
-    What was measured is kept in the folder's journal/, from which a run that was stopped goes on.
+    What was measured is kept in the folder's journal/, from which a stopped run resumes.
     """
     from anymask.evaluation import all_report
     from anymask.evaluation.single_point import SinglePointConfig
