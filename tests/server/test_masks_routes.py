@@ -12,13 +12,13 @@ from starlette.testclient import TestClient
 
 import word_models
 from anymask.data.images import read_image
+from anymask.engine.embeddings import embedding_cache
 from anymask.engine.store import Project
 from anymask.geometry import rle
 from anymask.geometry.masks import pair_iou
 from anymask.inference import AutomaticMasks
 from anymask.model import Sam
 from anymask.server.context import DetectorWords
-from anymask.engine.embeddings import embedding_cache
 
 ALL = {"preset": "fast", "points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 

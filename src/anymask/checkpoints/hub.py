@@ -70,7 +70,7 @@ def download(
     folder = _model_folder(entry)
     if offline or is_offline():
         raise DownloadError(
-            f"{entry.name} is not in the cache ({folder}) and the network is off limits; "
+            f"{entry.name} is not in the cache ({folder}) and the network may not be used; "
             f"run `anymask models download {entry.name}` where there is one, or copy the file there"
         )
     try:

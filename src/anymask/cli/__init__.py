@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse("this machine has not enough memory for it; make images smaller, or fewer at a time", debug)
     except Exception as error:  # a bug: one line, and the traceback with --debug
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return _refuse(f"failed in a way that nobody foresaw: {what}; --debug shows where", debug)
+        return _refuse(f"unexpected error: {what}; --debug shows where", debug)
     finally:
         if os.environ.get(MAX_PIXELS_VARIABLE) != before:
             os.environ.pop(MAX_PIXELS_VARIABLE)

@@ -124,7 +124,7 @@ def convert(
         bool, typer.Option("--keep-memory", help="Of SAM 2's checkpoints, keep what only videos need as well.")
     ] = False,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the images it was trained on, where the file does not tell.")
+        int | None, typer.Option(help="Side of the images it was trained on, where the file does not say.")
     ] = None,
     offline: Offline = False,
 ) -> None:

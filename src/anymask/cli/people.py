@@ -13,7 +13,7 @@ app = typer.Typer(help="Give people tokens, for `anymask serve --people FILE`.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, as the author of masks.")]
 File = Annotated[
-    Path, typer.Option("--file", metavar="FILE", help="The file of people; it holds no tokens, only what proves them.")
+    Path, typer.Option("--file", metavar="FILE", help="The file of people; it holds only hashes of tokens.")
 ]
 
 

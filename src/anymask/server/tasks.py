@@ -77,7 +77,7 @@ def finish(context: Context, lease: Lease, spent: Outcome, *, second: Sequence[R
     project = context.project
     checked(project, lease)
     if lease.kind in JUDGED:
-        raise ApiError(422, f"a {lease.kind} ends with a word on each mask, and this had none")
+        raise ApiError(422, f"a {lease.kind} ends with a verdict on each mask, and this had none")
     counts = {"added": len(second)} if lease.copy else judged(project, lease)
     hidden = (SECOND, second) if lease.copy else None
     return project.jobs.finish(lease, replace(spent, model=context.model_hash, **counts), hidden=hidden)
@@ -124,7 +124,7 @@ def judged(project: Project, lease: Lease) -> dict[str, int]:
     ]
     waiting = sum(awaits(each) for each in now.values())
     if waiting and lease.kind == SEMI_AUTOMATIC:
-        raise ApiError(422, f"{waiting} of the model's masks still wait for a word: confirm, fix or reject each")
+        raise ApiError(422, f"{waiting} of the model's masks still wait for a verdict: confirm, fix or reject each")
     looked_at = [each for each in mine if each.id in prefilled]
     fixed = sum(each.rle["counts"] != prefilled[each.id].rle["counts"] for each in looked_at)
     return {

@@ -114,7 +114,7 @@ def check_earlier(folder: Path, jobs: Sequence[Job], settings: Mapping[str, Any]
         earlier = json.loads(path.read_bytes())
         differing = [key for key in {**earlier, **settings} if earlier.get(key) != settings.get(key) and key != "model"]
     except (ValueError, TypeError, AttributeError) as error:
-        raise OutputError(f"{path}: is no record of a run; give another -o, or --overwrite to begin anew") from error
+        raise OutputError(f"{path}: is no record of a run; give another -o, or --overwrite to start over") from error
     if differing:
         changes = ", ".join(f"{key} was {earlier.get(key)} and is {settings.get(key)}" for key in differing)
         raise OutputError(f"{folder}: holds results of other settings: {changes}; give another -o, or --overwrite")
