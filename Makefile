@@ -5,7 +5,7 @@
 # make bench   the benchmarks            make clean   remove what these made
 # make picture the picture of the README
 # make docs    the documentation site, into out/docs; a broken link fails
-# make engine-demo  a lap of the data engine in small, with simulated people
+# make engine-demo  the data engine once in small, with simulated people
 # make web     build the browser's page, and the model for it, into the package (Node 20.19 or later, and npm)
 # make web-test  check and test the page, in Chromium too where there is one
 #

@@ -3,8 +3,8 @@
     python benchmarks/verifiers.py DATA [--known 4] [--pictures 4] [--seeds 1] [--image-seconds 30]
 
 DATA is a folder of tars in SA-1B's layout, one `KIND-val.tar` a kind that the model was not trained on. The project
-knows people's masks of `--known` pictures of each kind; `--pictures` others are prefilled. Then simulated people work on
-them, once on all that was prefilled, once on what the verifiers leave to them: the same pictures, the same detector,
+knows people's masks of `--known` pictures of each kind; `--pictures` others are prefilled. Then simulated people work
+on them, once on all that was prefilled, once on what the verifiers leave to them: the same pictures, the same detector,
 the same people. Printed for each way: seconds of people, masks kept, objects found (a kept mask at an IoU of 0.85 and
 more), mean IoU of what is kept, and what the verifiers accepted: truly wrong by the masks, and as audits see it.
 """

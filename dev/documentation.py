@@ -117,7 +117,8 @@ def _described(path: str, command: Any, level: int) -> Iterator[str]:
     yield f"{html.escape(inspect.cleandoc(command.help or ''), quote=False)}\n"
     inner = getattr(command, "commands", {})
     if not inner:
-        yield f"```sh\n{path} {' '.join(command.collect_usage_pieces(context))}\n```\n"
+        usage = " ".join(command.collect_usage_pieces(context)).replace("{", "").replace("}", "")
+        yield f"```sh\n{path} {usage}\n```\n"
         if command.epilog:
             yield f"Example:\n\n```sh\n{command.epilog.removeprefix('Example: ')}\n```\n"
         shown = [each for each in command.params if not each.hidden]

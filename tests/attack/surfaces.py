@@ -332,7 +332,7 @@ def shell(folder: Path) -> Iterator[Try]:
             changed = [part for part in changed if not part.startswith(("/", "..")) or str(folder) in part]
         status, said = _quietly(main, changed)
         told = f"anymask {' '.join(changed)[:300]!r}: "
-        if "Traceback" in said or "nobody foresaw" in said:
+        if "Traceback" in said or "unexpected error" in said:
             return told + said.strip()[-300:]
         if status not in (0, 1, 2):
             return f"{told}status {status}"

@@ -198,7 +198,7 @@ def test_as_a_process_with_exit_status_and_no_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ZeroDivisionError("by\nzero"), "nobody foresaw: ZeroDivisionError: by zero; --debug shows where"),
+        (ZeroDivisionError("by\nzero"), "unexpected error: ZeroDivisionError: by zero; --debug shows where"),
         (MemoryError(), "not enough memory"),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), "UnicodeEncodeError"),
     ],

@@ -229,7 +229,7 @@ def test_bad_models(
 
     assert "anymask-s" in says("sam-vit-huge-no-such")
     assert "did you mean" in says("mobile-samm")
-    assert "off limits" in says("mobile-sam")
+    assert "network may not be used" in says("mobile-sam")
     assert "no such file" in says(tmp_path / "missing.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(smoke_weights.read_bytes()[:-1000])

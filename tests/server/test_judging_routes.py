@@ -156,7 +156,7 @@ def test_each_way_to_finish_has_its_stages(reviewed: TestClient, project: Projec
     review = take(reviewed, "review")
     spent = {"seconds": 1.0, "clicks": 0, "strokes": 0}
     refused = reviewed.post("/api/engine/finish", json={"lease": review["lease"], **spent})
-    assert refused.status_code == 422 and "a word on each mask" in refused.json()["error"]
+    assert refused.status_code == 422 and "a verdict on each mask" in refused.json()["error"]
     assisted.open_queue(project)
     drawn = take(reviewed, "assisted")
     refused = judge(reviewed, drawn, accept("a", "b"))

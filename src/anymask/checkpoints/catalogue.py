@@ -1,10 +1,10 @@
 """The published checkpoints that can be named: where each is, what it is, and the hash it must have.
 
-The hexadecimal digits in the names of Meta's files are the start of their MD5, which no longer proves anything. The
-SHA-256 below are those that Hugging Face records for its own files (Git LFS), and for Meta's and MobileSAM's files
-those on which independent public sources agree (copies stored under Git LFS, registries of other packages). What has
-none here is published without: micro-sam's registry has hashes of another kind, and for EdgeTAM, EfficientTAM, MedSAM
-and SAM 2's folders no source gives any.
+The hexadecimal digits in the names of Meta's files are the start of their MD5, which no longer proves that a file is
+genuine. The SHA-256 below are those that Hugging Face records for its own files (Git LFS), and for Meta's and
+MobileSAM's files those on which independent public sources agree (copies stored under Git LFS, registries of other
+packages). What has none here is published without: micro-sam's registry has hashes of another kind, and for EdgeTAM,
+EfficientTAM, MedSAM and SAM 2's folders no source gives any.
 """
 
 from __future__ import annotations

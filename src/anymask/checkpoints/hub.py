@@ -1,4 +1,4 @@
-"""Named checkpoints on this machine: found in the cache, downloaded into it once, proved before use."""
+"""Named checkpoints on this machine: found in the cache, downloaded into it once, verified before use."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def download(
 ) -> Path:
     """The model's file or folder in the cache, downloaded if it is not there yet.
 
-    An interrupted download goes on where it broke off, in this call or the next. Two processes that want the same
-    model download it once: the second waits. `offline`, or ANYMASK_OFFLINE=1, never touches the network;
-    $HF_ENDPOINT names a mirror of Hugging Face. `progress` is called with a file's name, the bytes that are there
-    and the bytes in all where known. `client` and `retry` are for proxies, and for tests.
+    An interrupted download is resumed, in this call or the next. Two processes that want the same model download it
+    once: the second waits. `offline`, or ANYMASK_OFFLINE=1, never touches the network; $HF_ENDPOINT names a mirror of
+    Hugging Face. `progress` is called with a file's name, the bytes that are there and the bytes in all where known.
+    `client` and `retry` are for proxies, and for tests.
 
     Raises:
         UnknownModelError: no model has that name.
@@ -70,7 +70,7 @@ def download(
     folder = _model_folder(entry)
     if offline or is_offline():
         raise DownloadError(
-            f"{entry.name} is not in the cache ({folder}) and the network is off limits; "
+            f"{entry.name} is not in the cache ({folder}) and the network may not be used; "
             f"run `anymask models download {entry.name}` where there is one, or copy the file there"
         )
     try:

@@ -1,6 +1,6 @@
 """Hugging Face folders: config.json and model.safetensors, as transformers keeps SamModel, SamHQModel and Sam2Model.
 
-SAM 2's config.json is the affair of `huggingface_sam2`.
+SAM 2's config.json is handled by `huggingface_sam2`.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def parse_config(values: Mapping[str, Any]) -> SamConfig:
         )
         return SamConfig(
             encoder=encoder,
-            decoder=DecoderConfig(
-                **huggingface_sam2.decoder_sizes(mask, decoder),
+            decoder=replace(
+                huggingface_sam2.read_decoder(mask, decoder),
                 hq_feature_width=int(mask.get("vit_dim", 768)) if values["model_type"] == "sam_hq" else None,
             ),
             width=int(vision.get("output_channels", 256)),

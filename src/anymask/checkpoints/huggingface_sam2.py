@@ -138,25 +138,24 @@ def _four(values: Any) -> tuple[int, int, int, int]:
     return first, second, third, fourth
 
 
-def decoder_sizes(values: Mapping[str, Any], usual: DecoderConfig) -> dict[str, int]:
-    """Return the sizes of a decoder, those of `usual` where transformers' config of it is silent."""
-    names = {
-        "depth": "num_hidden_layers",
-        "num_heads": "num_attention_heads",
-        "mlp_dim": "mlp_dim",
-        "num_multimask": "num_multimask_outputs",
-        "iou_depth": "iou_head_depth",
-        "iou_hidden": "iou_head_hidden_dim",
-    }
-    return {ours: int(values.get(theirs, getattr(usual, ours))) for ours, theirs in names.items()}
+def read_decoder(values: Mapping[str, Any], usual: DecoderConfig) -> DecoderConfig:
+    """Return `usual` with the sizes that transformers' config of a decoder states."""
+    return replace(
+        usual,
+        depth=int(values.get("num_hidden_layers", usual.depth)),
+        num_heads=int(values.get("num_attention_heads", usual.num_heads)),
+        mlp_dim=int(values.get("mlp_dim", usual.mlp_dim)),
+        num_multimask=int(values.get("num_multimask_outputs", usual.num_multimask)),
+        iou_depth=int(values.get("iou_head_depth", usual.iou_depth)),
+        iou_hidden=int(values.get("iou_head_hidden_dim", usual.iou_hidden)),
+    )
 
 
 def _parse_decoder(values: Mapping[str, Any]) -> DecoderConfig:
     usual = SIZES["hiera_t"].decoder
     chooses = bool(values.get("dynamic_multimask_via_stability", True))
     return replace(
-        usual,
-        **decoder_sizes(values, usual),
+        read_decoder(values, usual),
         min_stability=float(values.get("dynamic_multimask_stability_thresh", 0.98)) if chooses else None,
         stability_offset=float(values.get("dynamic_multimask_stability_delta", usual.stability_offset)),
     )

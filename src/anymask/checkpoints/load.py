@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 
 from anymask.checkpoints import huggingface, meta, native, sam2
+from anymask.checkpoints.catalogue import CheckpointKind
 from anymask.checkpoints.places import resolve
 from anymask.checkpoints.tensors import State, check_finite, check_state, empty_model
 from anymask.checkpoints.wrapped import without_prefix
@@ -18,7 +19,7 @@ from anymask.errors import CheckpointError
 from anymask.model import HieraConfig, PlainViTConfig, RepViTConfig, Sam, SamConfig, TinyViTConfig
 from anymask.threads import tell_if_late
 
-Kind: TypeAlias = Literal["native", "meta", "mobile_sam", "sam_hq", "sam2", "edgetam", "efficienttam", "huggingface"]
+Kind: TypeAlias = CheckpointKind | Literal["native"]
 Format: TypeAlias = Literal["native", "meta", "huggingface"]
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)

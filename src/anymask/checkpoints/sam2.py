@@ -38,7 +38,7 @@ _PUBLISHED = tuple(config for config in SIZES.values() if isinstance(config.enco
 _SIDES = re.compile(r"(?<!\d)(256|384|512|640|768)(?!\d)")
 """Sides of images, other than 1024, that files are named by."""
 _TRAINED_AT_512 = "medsam2"
-"""How files begin, in lower case, whose images are of 512 pixels though no number says so."""
+"""How the names of files begin, in lower case, whose images are of 512 pixels though no number says so."""
 
 
 def is_sam2(state: State) -> bool:
@@ -66,7 +66,7 @@ def memory_of(state: State) -> State:
 
 
 def side_of(name: str) -> int:
-    """Return the side of images that a file's name tells."""
+    """Return the side of images that a file's name states."""
     stem = Path(name).stem
     found = _SIDES.search(stem)
     if found:

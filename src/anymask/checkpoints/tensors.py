@@ -18,7 +18,7 @@ State: TypeAlias = dict[str, Tensor]
 
 
 class Shapes(dict[str, tuple[int, ...]]):
-    """Shapes by name, whose questions name the tensor that does not answer them."""
+    """Shapes by name; errors name the tensor that is missing or ill-shaped."""
 
     def side(self, name: str, axis: int) -> int:
         """Length of one axis of a tensor; `CheckpointError` if it is absent or too flat."""

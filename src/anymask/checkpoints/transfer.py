@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it broke off, proved by its SHA-256, moved into place when whole."""
+"""One file over HTTP: resumed where it broke off, verified by its SHA-256, moved into place when whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Interrupted(Exception):
-    """An attempt failed in a way that another may not; `wait` is what the server asked for, in seconds."""
+    """An attempt failed in a way that may not recur; `wait` is what the server asked for, in seconds."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -35,7 +35,9 @@ class _Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How interruptions are met: `attempts` in a row that bring no byte, with waits doubled from `first_wait` s."""
+    """How interruptions are handled: up to `attempts` in a row without a byte received, with waits doubled from
+    `first_wait` s.
+    """
 
     attempts: int = 5
     first_wait: float = 1.0

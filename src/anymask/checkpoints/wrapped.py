@@ -2,7 +2,7 @@
 
 A script's file is the model's state or holds it under one of a few keys, beside optimizers and counts. Its names may
 have grown by the modules that wrapped the model: data parallelism's `module.`, torch.compile's `_orig_mod.`,
-Lightning's `model.`, micro-sam's `sam.`. What stands beside the model is named in the log and left.
+Lightning's `model.`, micro-sam's `sam.`. What stands beside the model is logged and left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command `anymask`: one verb a file; what is heavy is imported inside the verbs, so that `--help` is quick.
+"""The command `anymask`: one verb per file; what is heavy is imported inside the verbs, so that `--help` is quick.
 
 Exit status: 0; 1 where a folder's images were done but for some that cannot be read, each with a line on standard
 error; 2 for bad input of any kind, with one line on standard error and nothing written; 130 when interrupted.
@@ -21,7 +21,7 @@ import anymask
 from anymask.errors import AnymaskError, InputError
 
 MAX_PIXELS_VARIABLE = "ANYMASK_MAX_PIXELS"
-"""That of `anymask.data.images`, which is not imported before it is needed."""
+"""The variable of `anymask.data.images`, which is imported only when it is needed."""
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -34,7 +34,7 @@ _EXAMPLES = {
     "serve": "anymask serve --images photographs",
     "similar": "anymask similar coffee.jpg photographs --point 290,130 -o out",
 }
-"""Of each verb, which is a function of its name in a module of its name."""
+"""An example for each verb; a verb is a function of its name in a module of its name."""
 _GROUPS = {
     "models": "models",
     "engine": "engine.app",
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse("this machine has not enough memory for it; make images smaller, or fewer at a time", debug)
     except Exception as error:  # a bug: one line, and the traceback with --debug
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return _refuse(f"failed in a way that nobody foresaw: {what}; --debug shows where", debug)
+        return _refuse(f"unexpected error: {what}; --debug shows where", debug)
     finally:
         if os.environ.get(MAX_PIXELS_VARIABLE) != before:
             os.environ.pop(MAX_PIXELS_VARIABLE)
@@ -111,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _take_max_pixels(arguments: list[str]) -> list[str]:
-    """Put `--max-pixels NUMBER` into the environment, which all that reads images asks; return the other arguments."""
+    """Put `--max-pixels NUMBER` into the environment, where everything that reads images looks it up; return the other
+    arguments.
+    """
     for place, argument in enumerate(arguments):
         name, is_joined, said = argument.partition("=")
         if name != "--max-pixels":
@@ -140,7 +142,7 @@ def _expand(arguments: list[str]) -> list[str]:
 
 
 def _refuse(message: str, debug: bool) -> int:
-    """Say on one line what was wrong with the input."""
+    """Print on one line what was wrong with the input."""
     if debug:
         traceback.print_exc()
     print(f"anymask: {' '.join(message.split())}", file=sys.stderr)

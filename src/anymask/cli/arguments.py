@@ -138,7 +138,7 @@ def read_prompts(
 def check_image(path: Path, model: str) -> None:
     """Raise ImageError for a file that is no image, before the model is loaded.
 
-    A model of the user's own may read files that others cannot, so of such a model only the file's absence is told.
+    A model of the user's own may read files that others cannot, so for such a model only a missing file is reported.
     """
     from anymask.data.images import read_header
 

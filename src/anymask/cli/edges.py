@@ -1,4 +1,4 @@
-"""`anymask edges`: the edges of whatever the model takes for a thing."""
+"""`anymask edges`: the edges of the objects that the model sees."""
 
 from __future__ import annotations
 

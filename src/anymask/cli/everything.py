@@ -79,13 +79,13 @@ def everything(
         typer.Option("--cover", rich_help_panel=_OUTPUT, help="Leave no gap in label maps: nearest mask's number."),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=_OUTPUT, help="Begin anew where DIR holds results already.")
+        bool, typer.Option("--overwrite", rich_help_panel=_OUTPUT, help="Start over where DIR holds results already.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", rich_help_panel=_OUTPUT, help="Print a summary as JSON, and nothing else.")
     ] = False,
     preset: Annotated[
-        Preset, typer.Option(rich_help_panel=_MASKS, help="Where the options below begin from.")
+        Preset, typer.Option(rich_help_panel=_MASKS, help="The preset that the options below change.")
     ] = Preset.balanced,
     points_per_side: Annotated[int | None, _option("Points a side of the grid.", "N")] = None,
     points_per_batch: Annotated[int | None, _option("Points that the decoder is asked about at a time.", "N")] = None,
@@ -103,7 +103,10 @@ def everything(
     min_mask_region_area: Annotated[int | None, _option("Remove islands and holes of fewer pixels.", "N")] = None,
     nms: Annotated[Nms | None, _option("Compare boxes or masks.")] = None,
     adaptive: Annotated[
-        bool | None, typer.Option("--adaptive/--no-adaptive", rich_help_panel=_MASKS, help="Skip points explained.")
+        bool | None,
+        typer.Option(
+            "--adaptive/--no-adaptive", rich_help_panel=_MASKS, help="Skip points that masks explain already."
+        ),
     ] = None,
     max_area_fraction: Annotated[float | None, _option("Drop masks of this share of the image.", "X")] = None,
     memory_limit: Annotated[int | None, _option("Bytes to hold besides image and model.", "BYTES")] = None,
@@ -123,8 +126,8 @@ def everything(
     """Segment everything, without prompts.
 
     Writes <stem>.json for each image, in SA-1B's layout and where the image lies in its folder; if asked for
-    annotations.coco.json of all, <stem>_labels.png and <stem>_overlay.jpg. What was interrupted goes on when the same
-    call is repeated. Images that cannot be read are passed over and named; the exit status is 1 then.
+    annotations.coco.json of all, <stem>_labels.png and <stem>_overlay.jpg. An interrupted call is resumed when it is
+    repeated. Images that cannot be read are passed over and named; the exit status is 1 then.
     """
     given = {
         "points_per_side": points_per_side,

@@ -175,7 +175,8 @@ def web(
     as_json: Annotated[bool, typer.Option("--json", help="Print what models/model.json says.")] = False,
     offline: Offline = False,
 ) -> None:
-    """Write the browser tool as a static site that segments with no server of ours: the encoder runs in the page, too.
+    """Write the browser tool as a static site that segments without a server of ours: the encoder runs in the page,
+    too.
 
     README.txt in the folder says how to serve it.
     """

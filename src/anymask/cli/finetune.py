@@ -70,8 +70,8 @@ def finetune(
 
     By default the mask decoder alone learns, on embeddings that are made once. Generated scenes, or the data given by
     --keep, stay part of training, and at the end the weights are mixed with those before as far as held-out images ask
-    for. Beside the model come its -retention.md, .json and .png, and the run's -log.jsonl. A run that was interrupted
-    goes on when it is called again in the same way. DATA is a tar, a folder of tars, a folder with images and masks or
+    for. Beside the model come its -retention.md, .json and .png, and the run's -log.jsonl. An interrupted run is
+    resumed when it is called again in the same way. DATA is a tar, a folder of tars, a folder with images and masks or
     JSONs, a COCO file, or IMAGES,ANNOTATIONS with a comma between the two.
     """
     from anymask.training.finetuning.finetune import FinetuneConfig

@@ -37,10 +37,10 @@ def instances(
 ) -> int:
     """Turn the boxes of any detector into masks, as COCO's results.
 
-    An image_id is a file's name, with or without its suffix, or the number that its name is, unless --annotations
-    says it. Boxes without an area in their image, and those of images that are not there, are left out and counted.
-    Images that cannot be read are passed over and named; the exit status is 1 then. What was interrupted goes on when
-    the same call is repeated.
+    An image_id is a file's name, with or without its suffix, or the number that its name is, unless --annotations says
+    it. Boxes without an area in their image, and those of images that are not there, are left out and counted. Images
+    that cannot be read are passed over and named; the exit status is 1 then. An interrupted call is resumed when it is
+    repeated.
     """
     from anymask.checkpoints.load import model_hash
     from anymask.data.files import make_folder

@@ -95,7 +95,7 @@ def download(
 ) -> None:
     """Fetch a model into the cache, check it against its published SHA-256, and print its path.
 
-    An interrupted download goes on where it broke off. $ANYMASK_HOME moves the cache.
+    An interrupted download is resumed. $ANYMASK_HOME moves the cache.
     """
     from anymask.checkpoints.hub import download as fetch
     from anymask.checkpoints.hub import find_entry
@@ -124,7 +124,7 @@ def convert(
         bool, typer.Option("--keep-memory", help="Of SAM 2's checkpoints, keep what only videos need as well.")
     ] = False,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the images it was trained on, where the file does not tell.")
+        int | None, typer.Option(help="Side of the images it was trained on, where the file does not say.")
     ] = None,
     offline: Offline = False,
 ) -> None:

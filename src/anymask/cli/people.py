@@ -13,7 +13,7 @@ app = typer.Typer(help="Give people tokens, for `anymask serve --people FILE`.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, as the author of masks.")]
 File = Annotated[
-    Path, typer.Option("--file", metavar="FILE", help="The file of people; it holds no tokens, only what proves them.")
+    Path, typer.Option("--file", metavar="FILE", help="The file of people; it holds only hashes of tokens.")
 ]
 
 
@@ -28,7 +28,7 @@ def add(name: Name, file: File = Path("people.json")) -> None:
 
 @app.command(epilog="Example: anymask people remove Ann")
 def remove(name: Name, file: File = Path("people.json")) -> None:
-    """Remove a person: the token opens nothing any more, and what the person made stays."""
+    """Remove a person: the token is no longer valid, and what the person made stays."""
     check_server_packages()
     from anymask.server.people import remove_person
 

@@ -320,7 +320,7 @@ def _write(
 
 
 def _report(paths: list[Path], objects: list[Answered]) -> None:
-    """Print where everything is, a line each."""
+    """Print where everything is, one line each."""
     for path, answered in zip(paths, objects, strict=False):
         name = "" if answered.prompt.text is None else f"{answered.prompt.text}, "
         scored = f"{name}predicted IoU {answered.predicted_iou:.2f}, {answered.mask.sum():,} pixels"

@@ -56,28 +56,29 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine a token is demanded.")
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine a token is required.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
         typer.Option(metavar="NUMBER", min=0, max=65535, help=f"{PORT}, or the next that is free; 0 takes any."),
     ] = None,
     token: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to demand; made up where one is needed and none given.")
+        str | None,
+        typer.Option(metavar="TEXT", help="The token to require; generated where one is needed and none is given."),
     ] = None,
     people: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="People, each with a token, as `anymask people add` writes it: who shows a token is known by name.",
+            help="People, each with a token, as `anymask people add` writes them: a token tells its owner's name.",
         ),
     ] = None,
     root_path: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Below which path a reverse proxy serves this, / for none; its word on scheme and address is taken, "
-            "and a token is demanded.",
+            help="Below which path a reverse proxy serves this, / for none; it is trusted on scheme and "
+            "address, and a token is required.",
         ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -219,7 +220,7 @@ def _default_folder(images: Sequence[Path]) -> Path:
 
 
 def _check_is_project(folder: Path) -> None:
-    """Raise InputError for a folder with other things in it, which a project would be strewn among."""
+    """Raise InputError for a folder with other things in it, among which a project's files would be scattered."""
     from anymask.engine import is_project
 
     if folder.exists() and not folder.is_dir():
@@ -242,7 +243,7 @@ def _parts_folder() -> Path:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int | None) -> Iterator[socket.socket]:
-    """Give a listening socket; of the default port and those after it the first that is free.
+    """Return a listening socket; without a port, the default one or the first free one after it.
 
     Raises InputError.
     """

@@ -27,7 +27,7 @@ def similar(
     min_similarity: Annotated[
         float, typer.Option(min=-1, max=1, help="How like it a region must be: 1 is the same, 0 unrelated.")
     ] = 0.5,
-    max_results: Annotated[int, typer.Option(min=1, metavar="N", help="Regions an image at most.")] = 20,
+    max_results: Annotated[int, typer.Option(min=1, metavar="N", help="Most regions per image.")] = 20,
     model: Model = "anymask-s",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the records, and no more.")] = False,

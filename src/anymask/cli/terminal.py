@@ -46,7 +46,7 @@ def download_progress() -> Iterator[Progress]:
 
 @contextmanager
 def waiting(words: str) -> Iterator[Callable[[str], None]]:
-    """Show that something goes on, what it is, and for how long it has; nobody knows how much is left."""
+    """Show that something is running, what it is and for how long; how much is left is unknown."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

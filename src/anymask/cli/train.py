@@ -133,7 +133,7 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Count a recipe's parameters, operations, memory a GPU and hours; nothing is read or trained."""
+    """Count a recipe's parameters, operations, memory per GPU and hours; nothing is read or trained."""
     from anymask.training.config import read_recipe
     from anymask.training.cost.plan import plan_run
 
@@ -173,7 +173,7 @@ def regions(
         list[Path], typer.Argument(metavar="PHOTOS", help="Folders, tars or annotation files of photographs.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where tars go; made if need be.")],
-    per_shard: Annotated[int, typer.Option(min=1, help="Photographs to a tar.")] = 200,
+    per_shard: Annotated[int, typer.Option(min=1, help="Photographs per tar.")] = 200,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Take this model's surest masks; a name, or a path.")
     ] = None,

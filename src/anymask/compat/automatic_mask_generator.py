@@ -21,8 +21,7 @@ OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 class SamAutomaticMaskGenerator:
     """Masks of everything in an image, with Meta's signature.
 
-    Raises InputError for options that make no sense. Options of ours alone are those of `AutomaticOptions` at their
-    defaults.
+    Raises InputError for invalid options. Options of ours alone are those of `AutomaticOptions` at their defaults.
     """
 
     def __init__(

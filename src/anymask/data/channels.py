@@ -1,4 +1,4 @@
-"""Pictures that are no RGB: which bands per model sees as red, green and blue, and in which range, stated and kept.
+"""Pictures that are not RGB: which bands a model sees as red, green and blue, and in which range, stated and kept.
 
 `read_image` stretches deep pictures by what each of them holds, so that the same thing looks different from picture to
 picture. Where values mean something (reflectance, temperature, counts) a mapping states them once; a model tuned with
@@ -22,7 +22,9 @@ from anymask.errors import ImageError, InputError
 
 _TIFF = (".tif", ".tiff")
 _MAX_BYTES_PER_PIXEL = 16
-"""Of as many pixels as an image may have: a satellite's 120 million of 13 bands of 16 bits can be read."""
+"""Bytes per pixel that are allowed for the most pixels: a satellite image of 120 million pixels with 13 bands of 16
+bits can be read.
+"""
 _WORDS = re.compile(r"\s*([\d,\s]+?)\s*:\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*")
 
 
@@ -31,7 +33,7 @@ class ChannelMapping:
     """Which bands, counted from 0, become red, green and blue, and the values that become 0 and 255 in each.
 
     Values between are mapped linearly, those beyond are cut off, NaN becomes 0. A grey picture is three times the same
-    band. Raises InputError for a mapping that is none.
+    band. Raises InputError for an invalid mapping.
     """
 
     bands: tuple[int, int, int]

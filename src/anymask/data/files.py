@@ -78,7 +78,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object], *, mode: int 
 
 
 def remove_abandoned(folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-    """Delete temporary files that processes left behind which died while they wrote; nothing where there is no folder.
+    """Delete temporary files left behind by processes that died while writing; nothing where there is no folder.
 
     Only those over an hour old: another process may be at work on younger ones.
     """

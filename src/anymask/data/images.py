@@ -24,10 +24,12 @@ from anymask.data.tiff import describe, is_tiff, read_tiff
 from anymask.errors import ImageError, InputError
 
 MAX_PIXELS = 200_000_000
-"""Of an image, decoded, unless MAX_PIXELS_VARIABLE says otherwise: the largest photographs, at a memory of 2 GiB."""
+"""The most pixels of an image, unless MAX_PIXELS_VARIABLE says otherwise: enough for the largest photographs, which
+take 2 GiB.
+"""
 MAX_PIXELS_VARIABLE = "ANYMASK_MAX_PIXELS"
 MAX_BYTES_PER_PIXEL = 8
-"""Of as many pixels as are allowed; of fewer, more: four channels of 16 bits."""
+"""Bytes per pixel that are allowed for the most pixels, more for smaller images: four channels of 16 bits."""
 PERCENTILES = (0.1, 99.9)
 
 ImageSource: TypeAlias = str | Path | bytes | IO[bytes] | Image.Image | NDArray[Any]
@@ -39,7 +41,7 @@ _FORMATS = (
     *("SGI", "ICO"),
 )
 _PIXELS_TOGETHER = 1 << 22
-"""Whose depth or transparency is worked on at once."""
+"""Number of pixels whose depth or transparency is worked on at once."""
 _ORIENTATION_TAG = 0x0112
 _EXIF_AS_TEXT = {"Raw profile type exif", "XML:com.adobe.xmp"}
 """Texts of a PNG in which ImageMagick and Adobe keep its EXIF or XMP."""
@@ -225,7 +227,7 @@ def _tiff_header(stream: IO[bytes], name: str) -> Header:
 
 
 def _from_tiff(stream: IO[bytes], name: str, max_pixels: int | None) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode a TIFF by its bands: grey, or the first three as red, green and blue; alpha is not heeded."""
+    """Decode a TIFF by its bands: grey, or the first three as red, green and blue; alpha is ignored."""
     _tiff_header(stream, name)
     stream.seek(0)
     encoded = stream.read()
@@ -270,7 +272,7 @@ def check_size(
 ) -> None:
     """Raise ImageError for an image of `size` = (width, height) that is larger than allowed, or empty.
 
-    `most` bytes a pixel are allowed at `max_pixels` (`pixel_limit()` by default), more of smaller images.
+    `most` bytes per pixel are allowed at `max_pixels` (`pixel_limit()` by default), more of smaller images.
     """
     width, height = size
     limit = pixel_limit() if max_pixels is None else max_pixels
@@ -336,7 +338,7 @@ def _decode_deep_colour(encoded: IO[bytes], name: str, *, has_alpha: bool) -> ND
 
 
 def _png_orientation(stream: IO[bytes]) -> int:
-    """Find a PNG's orientation by its chunks, before its pixels or behind: to ask Pillow would decode them."""
+    """Find a PNG's orientation by its chunks, before its pixels or behind: asking Pillow would decode them."""
     stream.seek(8)
     while len(head := stream.read(8)) == 8:
         length, kind = int.from_bytes(head[:4]), head[4:]
@@ -431,7 +433,7 @@ def _range(values: NDArray[Any], name: str) -> tuple[float, float]:
 
 
 def _range_of_16_bits(values: UInt16[np.ndarray, "h w c"]) -> tuple[float, float]:
-    """Return the same by counting, as to sort takes the memory of several copies."""
+    """Return the same by counting, as sorting takes the memory of several copies."""
     counts = np.zeros(65536, np.int64)
     step = max(1, _PIXELS_TOGETHER // (values.shape[1] * values.shape[2]))
     for first in range(0, len(values), step):

@@ -1,4 +1,4 @@
-"""JSON from outside: one reader, and one word for whatever is wrong with it."""
+"""JSON from outside: one reader, and one error for whatever is wrong with it."""
 
 from __future__ import annotations
 

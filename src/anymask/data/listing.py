@@ -1,4 +1,4 @@
-"""Which files are images, those of a folder, and names for what is made of them: one opinion for all."""
+"""Which files are images, those of a folder, and names for what is made of them: one rule for all."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class BatchStream(IterableDataset[Batch]):
 
 
 def _depth(masks: Bool[np.ndarray, "m g g"]) -> Int[np.ndarray, " m"]:
-    """Count for each mask the masks, at least a quarter larger, that nine tenths of it lie in."""
+    """Count, for each mask, the masks at least a quarter larger in which nine tenths of it lie."""
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     area = flat.sum(1)
     inside = flat @ flat.T >= 0.9 * area[:, None]
@@ -228,7 +228,7 @@ class Schedule:
         return order
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the cached orders behind, which a worker makes for itself."""
+        """Pickle without the cached orders; a worker makes its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_order"}
 
     def __setstate__(self, state: dict[str, object]) -> None:

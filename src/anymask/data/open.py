@@ -1,4 +1,4 @@
-"""The one door for data: whatever kind it is of, opened by where it lies; several places are one set."""
+"""The one way to open data: of any kind, by where it lies; several places are one set."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def open_data(
     COCO's beside its images. `annotations` says what is where they lie apart: a JSON, or a folder of masks or of JSONs;
     with a JSON as `where` it is the folder of its images.
 
-    `strict` refuses a COCO file that does not belong to its images, which is told image by image otherwise;
+    `strict` refuses a COCO file that does not belong to its images, which is reported image by image otherwise;
     `unlabelled` keeps images without masks, `crowds` masks of groups. `channels` says how images are read, but for
     those in tars, which are RGB; `cache` keeps decoded images. Raises DataError.
     """

@@ -1,6 +1,6 @@
 """Where a tar lies, here or on a server: opened once to be indexed, then read a range of bytes at a time.
 
-A remote tar's index is kept on this machine; to make it takes a small request for each member's header.
+A remote tar's index is kept on this machine; making it takes a small request for each member's header.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LocalTar:
         return data
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the map behind; another process makes its own."""
+        """Pickle without the map; another process makes its own."""
         return {**self.__dict__, "_map": None}
 
 
@@ -113,7 +113,7 @@ class RemoteTar:
         return self._opened[1], self._opened[2]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the connection behind; another process makes its own."""
+        """Pickle without the connection; another process makes its own."""
         return {**self.__dict__, "_opened": None}
 
 

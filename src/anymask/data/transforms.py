@@ -36,7 +36,7 @@ class TransformConfig:
     """Masks that cover more of the visible image are dropped (SAM, app. A)."""
 
     def __post_init__(self) -> None:
-        """Refuse ranges and chances that are none; raises ValueError."""
+        """Reject invalid ranges and chances; raises ValueError."""
         low, high = self.scale
         if not 0 < low <= high:
             raise ValueError(f"scale is {self.scale}; it must be a low and a high factor above 0")

@@ -16,10 +16,10 @@ from anymask.errors import ImageError
 
 _LOG = logging.getLogger(__name__)
 _TOLD = 3
-"""Images that are told of one by one."""
+"""Images that are logged one by one."""
 
 Note = Callable[[ImageError], None]
-"""Hears of an image that is left out."""
+"""Called for each image that is left out."""
 
 HELD_OUT = "held-out"
 TRAIN = "train"
@@ -91,14 +91,14 @@ def leaving_out(purpose: str) -> Iterator[Note]:
 
 
 def split_of(image: StoredImage, settings: EngineSettings) -> str:
-    """Return "held-out" or "train": as the image was given, or by a hash of its location, the same for ever."""
+    """Return "held-out" or "train": as the image was given, or by a hash of its location, which never changes."""
     if image.split is not None:
         return image.split
     return HELD_OUT if chance(image.location, "split") < settings.held_out else TRAIN
 
 
 def chance(location: str, purpose: str) -> float:
-    """Return a number from 0 to below 1 that an image has for a purpose, however often it is asked.
+    """Return a number from 0 to below 1 for an image and a purpose, always the same.
 
     A true hash: with a checksum, such as CRC-32, neighbouring names (p0.png, p1.png, …) fall on one side together.
     """

@@ -43,7 +43,7 @@ _LOG = logging.getLogger(__name__)
 _IDLE_SECONDS = 0.2
 _LOOK_SECONDS = 0.1
 _DEATHS = 20
-"""Workers that may die for each of the pool's places without a single image done."""
+"""The most workers that may die per place in the pool without a single image done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,12 @@ class Task(Protocol):
     """What workers do; it is sent to them, and then opens what is heavy, such as a model."""
 
     def open(self, project: Project) -> Work:
-        """Make ready in the worker."""
+        """Prepare, in the worker."""
         ...
 
 
 class PoolError(AnymaskError):
-    """Workers die, one after the other, and no image is done."""
+    """Workers die one after another, and no image is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class PoolProgress:
 
     @property
     def images_per_second(self) -> float:
-        """Of this run."""
+        """Images per second of this run."""
         return (self.done - self.done_before) / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -108,7 +108,7 @@ def run_pool(
 ) -> PoolProgress:
     """Work through a queue with so many processes until nothing is open or leased; with 0, in this one.
 
-    `on_start` hears of each worker's process id. Raises PoolError where workers only die.
+    `on_start` is called with each worker's process id. Raises PoolError where workers only die.
     """
     seconds = lease_seconds or project.settings.current().worker_seconds
     watch = _Watch(project, kind)
@@ -189,7 +189,9 @@ class _WorkerPool:
         return ended
 
     def fill(self, places: int, done: int) -> None:
-        """Replace who ended; raises PoolError where that has not helped: nothing but a further image done counts."""
+        """Replace workers that ended; raises PoolError where that has not helped: only a further finished image
+        counts.
+        """
         if done != self._done:
             self._done, self._deaths = done, 0
         if self._deaths > _DEATHS * places:
@@ -219,7 +221,7 @@ class _Stop(Protocol):
 
 
 def _worker(name: str, folder: Path, kind: str, task: Task, seconds: float, stop: _Stop) -> None:
-    """Be a worker until the queue is empty, one is told to stop, or the parent is gone."""
+    """Be a worker until the queue is empty, it is stopped, or the parent process is gone."""
     use_one_thread()
     parent = multiprocessing.parent_process()
 
@@ -254,7 +256,7 @@ def work_through(
 
 
 def _do(project: Project, lease: Lease, work: Work, seconds: float) -> None:
-    """Do one job; whatever goes wrong with it is its own affair."""
+    """Do one job; whatever goes wrong with it stays with that job."""
     try:
         image = retry(lambda: project.images.get(lease.image_id))
         assert image is not None  # the jobs' foreign key

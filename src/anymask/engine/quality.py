@@ -1,6 +1,6 @@
 """Quality: the paper's check, agreement between people, honeypots, and a review stage.
 
-The check takes a sample of images, lets people correct every mask, and tells how many pairs agree by 90 % and 75 %
+The check takes a sample of images, lets people correct every mask, and reports how many pairs agree by 90 % and 75 %
 (SAM, sec. 5: 94 % and 97 %).
 """
 
@@ -80,7 +80,9 @@ class ReviewReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A reviewer's word on one annotation; a `fix` brings it as it should be, with what that took as its provenance."""
+    """A reviewer's verdict on one annotation; a `fix` brings it as it should be, with what that took as its
+    provenance.
+    """
 
     key: str
     verdict: str
@@ -127,7 +129,7 @@ def judge(
     """Finish an image whose every annotation was judged: note the verdicts and apply them, all in one transaction.
 
     A rejected annotation goes, a fixed one gets a new version, `added` ones are new; `outcome` says what it took, and
-    what came of it is counted here. Said twice, it counts once: False the second time. The verdicts are on the
+    what came of it is counted here. Reported twice, it counts once: False the second time. The verdicts are on the
     annotations as of `revision`, by default the present one.
 
     Raises:
@@ -213,7 +215,7 @@ def _changes(lease: Lease, judgements: Sequence[Judgement], seen: Mapping[str, V
 
 
 def _provenance(drawn: Annotation, lease: Lease, origin: str) -> Provenance:
-    """Return what is known of a mask that the lease's person drew; what it took is what was told."""
+    """Return what is known of a mask that the lease's person drew; what it took is what was reported."""
     told = drawn.provenance or Provenance(stage=lease.kind, author=lease.worker)
     return replace(told, stage=lease.kind, author=lease.worker, origin=origin, derived_from=None)
 
@@ -321,9 +323,9 @@ def add_honeypots(project: Project, found: Iterable[FoundImage], *, source: str,
 
 
 def honeypot_scores(project: Project) -> Mapping[str, float]:
-    """Return, of everybody who came by a honeypot, the mean over its true masks of the best IoU that they reached.
+    """Return, for everybody who was given a honeypot, the mean over its true masks of the best IoU that they reached.
 
-    Who did the image and drew nothing has reached 0.
+    Those who did the image and drew nothing have reached 0.
     """
     found: dict[str, list[float]] = {}
     hidden = project.reviews.hidden(SECOND)

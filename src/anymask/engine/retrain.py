@@ -57,7 +57,7 @@ class RetrainPlan:
     test_masks: int = 20
     """Masks of each held-out image that the gate looks at."""
     test_points: int = 16
-    """A side, of the grid that is asked for everything."""
+    """Points per side of the grid for masks of everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

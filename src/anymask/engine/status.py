@@ -15,7 +15,7 @@ from anymask.engine.store.tables import images, jobs, outcomes
 from anymask.engine.verification.acceptance import acceptance
 
 _STRETCHES = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
-"""Seconds: over the first that makes few enough points, what was finished is summed."""
+"""Lengths of time in seconds; the first that gives few enough points is the one to sum over."""
 _POINTS = 40
 _HOUR = 3600.0
 

@@ -69,7 +69,7 @@ def collect_examples(
     segmenters: Mapping[str, Callable[[], Segmenter]],
     config: SinglePointConfig,
 ) -> list[Example]:
-    """Play the first click of some masks, at their centre, again for every segmenter; return what came of it.
+    """Play the first click of some masks, at their centre, again for every segmenter; return the answers.
 
     `sets` and `outcomes`, of the same masks, are by segmenter, then by set: segmenters may see an image in colours of
     their own, and it is shown in the first's. A segmenter is made when its turn comes, so that one is held at a time.

@@ -1,4 +1,4 @@
-"""Numbers of the interactive protocols: clicks needed, and how honest predicted IoUs are."""
+"""Numbers of the interactive protocols: clicks needed, and how well predicted IoUs are calibrated."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class ProtocolResult:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Dialogue:
-    """The clicks about one mask, and what came of them."""
+    """The clicks about one mask, and their outcome."""
 
     truth: Bool[np.ndarray, "h w"]
     clicks: list[tuple[tuple[int, int], int]]

@@ -1,5 +1,6 @@
 """Which images of a set a benchmark takes, and their results: a line per image, appended as soon as it is there, so
-that a run that was stopped goes on where it was."""
+that a stopped run can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ class Keyed(Protocol):
 class ResultLog:
     """Results by image in a file of JSON lines, the first of which holds what they all depend on.
 
-    A file of other settings, or that is none of ours, is begun anew; a line that a crash cut short is dropped. Raises
-    OutputError where the file cannot be written.
+    A file of other settings, or one that anymask did not write, is started again; a line that a crash cut short is
+    dropped. Raises OutputError where the file cannot be written.
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
@@ -100,8 +101,8 @@ def measured(
 ) -> Iterator[tuple[int, Any]]:
     """Yield each chosen image's index and what `measure` makes of it, in values that JSON holds, an image at a time.
 
-    What the log has is not measured again, and what is measured is kept there. Images that cannot be used are
-    added to `skipped`; `progress` hears the set, its images done and their number. Raises DataError where none can be
+    What the log has is not measured again, and what is measured is kept there. Images that cannot be used are added to
+    `skipped`; `progress` is called with the set, the images done and their number. Raises DataError where none can be
     used.
     """
     kept = {} if result_log is None else dict(result_log.read())

@@ -1,7 +1,7 @@
 """What a tuned model can do, before and after, on the new data and on data from before: the retention report.
 
-A model tuned on one kind of prompt may lose the others without a word: masks of everything come out empty where
-predicted IoUs have sunk. So each kind is measured: one point, three points, a box, a mask, and everything.
+A model tuned on one kind of prompt may lose the others unnoticed: masks of everything come out empty where predicted
+IoUs have sunk. So each kind is measured: one point, three points, a box, a mask, and everything.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def measure(
     *,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Retained]:
-    """Measure two models on the same masks of every set, new ones first; `progress` hears of each set that is done.
+    """Measure two models on the same masks of every set, new ones first; `progress` is called after each set.
 
     Raises DataError for a set of which no image can be used.
     """
@@ -249,7 +249,7 @@ def _cells(rows: Sequence[Retained]) -> list[str]:
 
 
 def own_masks(model: Sam, images: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> list[Sample]:
-    """Return images with the model's own masks of everything for truth: what changes on them is told as a loss.
+    """Return images with the model's own masks of everything for truth: what changes on them is reported as a loss.
 
     Images in which it finds nothing are left out.
     """

@@ -1,7 +1,7 @@
 """The single-point protocol: mIoU after 1, 2, 3, … clicks and for a box, over many data sets.
 
-Source: SAM, sec. 7.1 and app. D.1: IoU a mask, averaged over the masks of a data set, then over data sets;
-"oracle" takes the best of the three masks of the first click. NoC as papers on interactive segmentation do.
+Source: SAM, sec. 7.1 and app. D.1: IoU per mask, averaged over the masks of a data set, then over data sets; "oracle"
+takes the best of the three masks of the first click. NoC as papers on interactive segmentation do.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ BOUNDARY_CLICKS = (1, 5)
 class SinglePointConfig:
     """Which clicks are reported, up to how many are made, and on how much of the data.
 
-    `max_images` a data set and `max_masks` an image are drawn by `seed`; the draw depends on the names of the
-    set and the image alone, so that segmenters are compared on the same masks. None takes all.
+    `max_images` per data set and `max_masks` per image are drawn by `seed`; the draw depends on the names of the set
+    and the image alone, so that segmenters are compared on the same masks. None takes all.
     """
 
     clicks: tuple[int, ...] = (1, 2, 3, 5, 9, 10)
@@ -125,7 +125,7 @@ class SinglePointResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetOutcome:
-    """What came of one data set, mask by mask."""
+    """The outcome on one data set, mask by mask."""
 
     outcome: ProtocolResult
     places: Int[np.ndarray, "n 2"]
@@ -143,7 +143,7 @@ def evaluate(
     progress: Callable[[str, int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> SinglePointResult:
-    """Evaluate a segmenter on named data sets; `progress` hears the set, its images done and their number.
+    """Evaluate a segmenter on named data sets; `progress` is called with the set, the images done and their number.
 
     Deterministic but for `seconds`. Raises DataError for a set of which no image can be used.
     """
@@ -296,7 +296,7 @@ def _calibration(outcome: ProtocolResult) -> Calibration | None:
 
 
 _PROMPTS_AT_ONCE = 8
-"""More prompts per call make the decoder slower a prompt on a CPU, as its activations then leave the caches."""
+"""More prompts per call make the decoder slower per prompt on a CPU, as its activations then leave the caches."""
 
 
 class ModelSegmenter:

@@ -46,7 +46,7 @@ def export_onnx(
     """Write the parts of a model as `<part>.onnx`, with int8 also as `<part>.int8.onnx`, and return `model.json`.
 
     Parts that the folder has of the same model stay. `return_single_mask` is an option of Meta's decoder, as there.
-    `report` hears the name of each file before it is made.
+    `report` is called with the name of each file before it is made.
 
     Raises:
         InputError: a package of the extra is missing, the opset or the part is none, or the model cannot be traced.

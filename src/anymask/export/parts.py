@@ -55,7 +55,9 @@ class Part:
 
     module: nn.Module
     without_mask: nn.Module | None = None
-    """What runs in the module's place where no `has_mask_input` is 1: hovering pays for no mask. None: the same."""
+    """What runs in the module's place where no `has_mask_input` is 1: hovering pays for no mask. None: the same
+    module.
+    """
     example: Inputs
     outputs: tuple[str, ...]
     axes: Axes
@@ -327,9 +329,9 @@ def _ramp(*shape: int) -> Tensor:
 def image_tensors(model: Sam, embedding: Embedding) -> dict[str, Tensor]:
     """Return the tensors of a prepared embedding's side that another image would change.
 
-    `Embedding.side` is a dataclass whose fields are the decoder's own affair: its tensors get names from their fields,
-    and become outputs of one graph and inputs of another. What is the same for every image is the model's, and stays in
-    the graph: told by comparing with an image of another embedding, so that no list of names has to be kept.
+    `Embedding.side` is a dataclass whose fields are the decoder's own: its tensors get names from their fields, and
+    become outputs of one graph and inputs of another. What is the same for every image is the model's, and stays in the
+    graph: told by comparing with an image of another embedding, so that no list of names has to be kept.
     """
     other = embedding.map(lambda tensor: tensor.flip(1, 2) + 1.0)
     ours, theirs = flatten(model.prepare(embedding).side), flatten(model.prepare(other).side)

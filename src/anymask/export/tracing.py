@@ -95,7 +95,7 @@ def _strip(model: ir.Model) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what torch's exporter says of itself: deprecations inside it, and packages that it does not find."""
+    """Suppress what torch's exporter says of itself: deprecations inside it, and packages that it does not find."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

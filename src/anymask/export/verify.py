@@ -28,7 +28,7 @@ MIN_IOU = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How one file fared."""
+    """The result for one file."""
 
     file: str
     part: str

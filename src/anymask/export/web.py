@@ -1,4 +1,4 @@
-"""The page as a static site: with a model's files beside it, encoder included, it segments with no server of ours."""
+"""The page as a static site: with a model's files beside it, encoder included, it segments without a server of ours."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def export_web(
     """Write the page, its samples, its configuration and the model's files to `folder`, and return `model.json`.
 
     With `int8` the files have 8-bit weights, and are a quarter as large; without, those that came with the package are
-    taken. An earlier export gives way when the new one is whole; what else lies beside it stays. `page` is the built
-    page, by default the package's own. `report` hears the name of each model file before it is made.
+    taken. An earlier export is replaced when the new one is complete; other files beside it stay. `page` is the built
+    page, by default the package's own. `report` is called with the name of each model file before it is made.
 
     Raises:
         InputError: the page is not built, a package of the extra is missing, or the page cannot run the model.

@@ -30,8 +30,7 @@ def area(masks: Bool[np.ndarray, "*n h w"]) -> Int[np.ndarray, "*n"]:
 def pairwise_iou(a: Bool[np.ndarray, "n h w"], b: Bool[np.ndarray, "m h w"]) -> Float[np.ndarray, "n m"]:
     """Return the intersection over union of each mask of `a` with each of `b`; 0 where both are empty.
 
-    Intersections are matrix products over chunks of pixels, so memory stays at (n + m) floats a chunk's
-    pixel.
+    Intersections are matrix products over chunks of pixels, so memory stays at (n + m) floats per pixel of a chunk.
     """
     num_pixels = a.shape[1] * a.shape[2]
     flat_a, flat_b = a.reshape(len(a), num_pixels), b.reshape(len(b), num_pixels)

@@ -183,7 +183,7 @@ def _fill(mask: Bool[np.ndarray, "h w"], rings: Sequence[Float[np.ndarray, "n 2"
 
 
 def to_coco(polygons: Sequence[Polygon]) -> list[list[float]]:
-    """Return COCO's flat [x, y, x, y, ...] lists, one an outer ring.
+    """Return COCO's flat [x, y, x, y, ...] lists, one per outer ring.
 
     The format has no holes: they are lost.
     """

@@ -77,7 +77,7 @@ def encode_at(crop: Bool[np.ndarray, "hc wc"], offset: tuple[int, int], size: tu
 
 
 def _edges_down_columns(crop: Bool[np.ndarray, "hc wc"]) -> Int[np.ndarray, " e"]:
-    """Return where runs begin and end, by turns, in the crop read column by column with a zero after each."""
+    """Return where runs begin and end, alternately, in the crop read column by column with a zero after each."""
     rows, columns = crop.shape
     if crop.size == 0:
         return np.zeros(0, np.int64)

@@ -89,7 +89,7 @@ def _regions(runs: _Runs, height: int) -> Int[np.ndarray, " n"]:
 
 
 def _neighbours(runs: _Runs, height: int) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
-    """Return the pairs of runs in columns side by side that touch, be it at a corner."""
+    """Return the pairs of runs in columns side by side that touch, at a corner included."""
     column = runs.starts // height
     # One row of nothing after each column, so that no run touches one of another column beyond its ends.
     starts, stops = runs.starts + 2 * column, runs.stops + 2 * column

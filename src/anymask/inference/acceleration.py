@@ -92,8 +92,8 @@ class _Capture:
 class ReplayedDecoder:
     """A mask decoder's `forward` on CUDA, recorded once for each shape of its operands, then replayed.
 
-    All graphs share their memory, so that what they write is copied before it is handed out. Where a gradient may
-    be wanted, the decoder runs as ever.
+    All graphs share their memory, so that what they write is copied before it is handed out. Where a gradient may be
+    wanted, the decoder runs as usual.
     """
 
     def __init__(self, forward: Callable[..., Answer]) -> None:

@@ -262,7 +262,7 @@ def _agreement(one: Float[Array, "hm wm"], other: Float[Array, "hm wm"]) -> floa
 def _decode(
     model: AnyModel, image: EncodedImage, prompts: Sequence[ModelPrompt], multimask: bool | None
 ) -> list[Answer]:
-    """Decode one chunk to an answer a prompt, without batch axes.
+    """Decode one chunk to an answer per prompt, without batch axes.
 
     Prompts with and without a mask or words, for three masks and for one, go separately.
     Without masks all prompts share the image embedding; one mask among them would unshare it for all.

@@ -1,4 +1,4 @@
-"""Edges of whatever a model takes for a thing: where the probabilities of its masks fall off (SAM, sec. 7.2, app. D.2).
+"""Edges of what a model takes for objects: where the probabilities of its masks fall off (SAM, sec. 7.2, app. D.2).
 
 A grid of points is asked, three masks each; of masks that are nearly one the best stays, and none is filtered out. The
 strength of an edge is that of Sobel's filter on a mask's probabilities, the largest over masks.
@@ -48,7 +48,7 @@ class EdgeOptions:
     """Whether only the crests of the edges are kept."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Reject invalid values."""
         if self.points_per_side < 1:
             raise InputError(f"points_per_side is {self.points_per_side}; give 1 or more")
         if not 0 <= self.nms_thresh <= 1:

@@ -1,4 +1,4 @@
-"""What is made of an answer beyond the network's first word, without training."""
+"""What is made of the network's first answer, without training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Refinement:
     costs more than the whole gain, its deepest point a fifth of it (docs/guides/evaluation.md).
     """
     agreement: float = 0.95
-    """It is asked no more once an answer has at least this IoU with the one before, at low resolution."""
+    """It is not asked again once an answer has at least this IoU with the one before, at low resolution."""
     tidy: bool = True
     """Whether crumbs are dropped and pinholes closed, of all masks (see `regions.tidy`)."""
     edges: bool = False
@@ -47,7 +47,7 @@ class Refinement:
     """
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense; raises InputError."""
+        """Reject invalid values; raises InputError."""
         if self.passes < 0 or not 0 <= self.agreement <= 1:
             raise InputError(
                 f"{self.passes} passes until an agreement of {self.agreement}: give 0 passes or more, and 0 to 1"

@@ -36,8 +36,8 @@ def upsample_logits(
 ) -> Float[Tensor, "b m h w"]:
     """Bring low-resolution logits of the padded frame to the original image's size, in float32.
 
-    Bilinear to the padded square, cut to the resized size, bilinear to the original, as the public SAM code
-    does. Peak memory is the result and one padded square a mask: hand in few masks at a time.
+    Bilinear to the padded square, cut to the resized size, bilinear to the original, as the public SAM code does. Peak
+    memory is the result and one padded square per mask: hand in few masks at a time.
     """
     from torch.nn import functional as F
 

@@ -41,7 +41,7 @@ class SimilarOptions:
     max_results: int = 20
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Reject invalid values."""
         if min(self.max_prompts, self.max_results) < 1:
             raise InputError(f"{self.max_prompts} prompts, {self.max_results} results: give at least 1 of each")
         if not -1 <= self.min_similarity <= 1 or not 0 <= self.min_iou <= 1 or not 0 <= self.nms <= 1:

@@ -22,7 +22,7 @@ Activation = Literal["none", "relu", "gelu"]
 _MIN_WORK = 1 << 19  # multiplications; below this oneDNN's set-up does not pay
 
 _ROWS = 1024
-"""Rows at a time in `by_rows`: memory for a hidden layer (12 MiB in ViT-B) need not be mapped anew."""
+"""Rows at a time in `by_rows`: memory for a hidden layer (12 MiB in ViT-B) need not be mapped again."""
 
 
 def _has_onednn() -> bool:

@@ -21,7 +21,7 @@ _INK = "#1f2328"
 _ACCENT = "#2f6fdb"
 _GREY = "#c9ced6"
 _SERIES = ("#2f6fdb", "#d9662b", "#2a9d6f", "#8e5bd0", "#c43d6b", "#7a7f87")
-"""Colours of models beside each other, in their order; they begin anew after the last."""
+"""Colours of models beside each other, in their order; they start again after the last."""
 _DPI = 160
 
 
@@ -34,8 +34,8 @@ def calibration(
 ) -> bytes:
     """Draw predicted against true IoU, and how many masks stand behind each point, as a PNG.
 
-    Each of the k bins has the mean predicted and the mean true IoU of its `counts` masks. An honest model lies on the
-    diagonal, a modest one above it. Raises InputError if the lengths differ, MissingPackageError without
+    Each of the k bins has the mean predicted and the mean true IoU of its `counts` masks. A calibrated model lies on
+    the diagonal, one that underestimates above it. Raises InputError if the lengths differ, MissingPackageError without
     matplotlib.
     """
     if not len(predicted) == len(true) == len(counts):

@@ -103,7 +103,7 @@ class _Application(FastAPI):
 
 
 def _describe_errors(document: dict[str, Any]) -> None:
-    """Say of errors that they are JSON; FastAPI gives them the media type of their route's result."""
+    """Declare errors as JSON; FastAPI gives them the media type of their route's result."""
     for operations in document["paths"].values():
         for operation in operations.values():
             for code, answer in operation["responses"].items():

@@ -1,4 +1,4 @@
-"""What all routes share: the project, the model, the worker, and who is told of what happens."""
+"""What all routes share: the project, the model, the worker, and the events."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def get_context(
     context = request.app.state.context
     assert isinstance(context, Context)
     if project not in (None, context.project_id) or model not in (None, context.model_hash):
-        raise ApiError(421, "the server has another project or model than this page was loaded from; load it anew")
+        raise ApiError(421, "the server has another project or model than this page was loaded from; load it again")
     return context
 
 

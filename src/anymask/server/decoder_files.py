@@ -54,14 +54,14 @@ class Parts:
         return path if path.is_file() else None
 
     def make(self) -> Future[None]:
-        """Begin to export what is missing, unless that goes on already; a failure is noted, not raised."""
+        """Begin to export what is missing, unless an export is running; a failure is noted, not raised."""
         with self._lock:
             if self._making is None or self._making.done():
                 self._making = self._thread.submit(self._make)
             return self._making
 
     def close(self) -> None:
-        """Stop an export that goes on."""
+        """Stop a running export."""
         self._exporter.stop()
         self._thread.shutdown(wait=True, cancel_futures=True)
 

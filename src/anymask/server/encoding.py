@@ -30,9 +30,9 @@ logger = logging.getLogger("anymask.server")
 _KEPT = 16
 """Number of compressed embeddings held in memory."""
 _LEVEL = 1
-"""Of gzip: half-precision features are nearly noise, higher levels only take longer."""
+"""The level of gzip: half-precision features are nearly noise, and higher levels only take longer."""
 _STEP = 0.04
-"""Progress is told when it has grown by as much."""
+"""Progress is published when it has grown by this much."""
 
 
 class Encoding:
@@ -80,7 +80,7 @@ class Encoding:
         )
 
     def request(self, image: StoredImage, priority: Priority) -> None:
-        """Have an image encoded, unless it is; raises ApiError (429) if too many wait."""
+        """Have an image encoded unless it is already; raises ApiError (429) if too many wait."""
         with self._lock:
             before = self._states.get(image.id, ("new", None))
         if before[0] == "ready" and self._is_kept(image):
@@ -174,7 +174,8 @@ class Encoding:
 
     @contextmanager
     def _progress(self, image_id: int) -> Iterator[None]:
-        """Tell how far the encoder is, by counting its modules' calls; how many there are shows the first time.
+        """Publish how far the encoder is, by counting its modules' calls; how many there are is known after the first
+        time.
 
         Of a graph nothing is told before it is done.
         """

@@ -46,7 +46,7 @@ class ApiError(Exception):
 
 
 def too_many_requests(sentence: str, seconds: float) -> ApiError:
-    """Return the refusal of one who should come again in so many seconds."""
+    """Return the error for a client that should try again in so many seconds."""
     return ApiError(429, sentence, retry_after=max(1, round(seconds)))
 
 
@@ -76,7 +76,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     def _file(_: Request, error: OSError) -> JSONResponse:
-        """A disk that is full, and other troubles with files; their places are the server's own business."""
+        """A disk that is full, and other troubles with files; their locations are private to the server."""
         logger.error("%s", error)
         # tempfile tries to write to each folder, and says of full ones that there is none.
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "temporary directory" in str(error)
@@ -85,7 +85,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def without_folders(text: str) -> str:
-    """Leave the folders of absolute paths out of a sentence: where things lie is the server's own business."""
+    """Leave the folders of absolute paths out of a sentence: locations are private to the server."""
     return _FOLDERS.sub("", text)
 
 

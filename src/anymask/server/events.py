@@ -1,4 +1,4 @@
-"""What happens, told to every page that listens."""
+"""Events, sent to every page that listens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Events:
         return len(self._queues)
 
     def publish(self, event: Event) -> None:
-        """Tell an event; may be called from any thread."""
+        """Publish an event; may be called from any thread."""
         self._soon(lambda: self._spread(event))
 
     def close(self) -> None:

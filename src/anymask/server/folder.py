@@ -25,7 +25,9 @@ _TOGETHER = 200
 
 
 def add_folders(context: Context, folders: Sequence[Path], stop: threading.Event) -> None:
-    """Add the images of folders that the project does not have yet, and tell of each; ends early if told to stop."""
+    """Add the images of folders that the project does not have yet, and publish an event for each; ends early when
+    stopped.
+    """
     try:
         known = context.project.images.locations()
         for folder in folders:

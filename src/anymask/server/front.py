@@ -102,7 +102,7 @@ class _Page(StaticFiles):
 
 
 def build_page(folder: Path) -> Router:
-    """Return what serves the page, or where there is none a word on how to build it."""
+    """Return what serves the page, or, where there is none, a page that says how to build it."""
 
     def config(_: Request) -> JSONResponse:
         """Say what an exported site has as a file: here the page has a server to ask."""

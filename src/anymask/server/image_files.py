@@ -138,7 +138,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def send_file(request: Request, path: Path, kind: str) -> Response:
-    """Send a file, or word that it is the one that the browser has; raises ApiError (404) if it is gone."""
+    """Send a file, or answer that the browser has it already; raises ApiError (404) if it is gone."""
     try:
         status = path.stat()
     except OSError as error:

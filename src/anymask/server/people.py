@@ -21,7 +21,7 @@ _TOKEN_BYTES = 24
 
 
 class People:
-    """The people of a file, which is read anew when it has changed: who is added or removed is so at once."""
+    """The people of a file, which is read again when it has changed: additions and removals take effect at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

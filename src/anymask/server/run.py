@@ -1,7 +1,7 @@
 """The application on a socket, in this process, until it is interrupted.
 
 Connections are bounded, in number and in the time that headers may take: uvicorn closes one that is idle between two
-requests, but waits for ever for the rest of a request that has begun.
+requests, but waits without limit for the rest of a request that has begun.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEEP_ALIVE_SECONDS = 75
 HEADER_SECONDS = 20.0
 """From the first byte of a request, or the opening of a connection, until its headers are complete."""
 MAX_CONNECTIONS = 512
-"""Open at once; those that listen to events count."""
+"""The most connections open at once; those that listen to events count."""
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -52,9 +52,9 @@ def run(
 
 
 class Server(uvicorn.Server):
-    """Says when it is ready, and lets go of those who listen to events when it ends: they would never leave.
+    """Says when it is ready, and disconnects those who listen to events when it ends: they would never leave.
 
-    `behind_proxy` takes a proxy's word on who asks, by which scheme.
+    `behind_proxy` trusts a proxy on who asks and by which scheme.
     """
 
     def __init__(self, app: FastAPI | Front, ready: Callable[[], None], *, behind_proxy: bool = False) -> None:
@@ -105,7 +105,7 @@ class BoundedConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     max_connections = MAX_CONNECTIONS
 
     def connection_made(self, transport: Any) -> None:
-        """Take a connection, or answer 503 where all others are at work."""
+        """Take a connection, or answer 503 where all others are busy."""
         super().connection_made(transport)
         self._idle_since = self.loop.time()
         self._has_begun = False

@@ -18,12 +18,12 @@ def _packaged_page() -> Path:
 
 
 def _spare_threads() -> int:
-    """All cores but one, which is left to whoever does not wait for the model."""
+    """All cores but one, which is left to requests that do not wait for the model."""
     return max(1, num_processors() - 1)
 
 
 def _pixels_served() -> int:
-    """What the environment says, or enough for photographs: several images are decoded at once."""
+    """What the environment says, or enough for photographs, as several images are decoded at once."""
     if not os.environ.get("ANYMASK_MAX_PIXELS"):
         return _PIXELS
     from anymask.data.images import pixel_limit  # not above: the page is served before arrays are needed
@@ -44,18 +44,18 @@ class Settings:
     """Below which path a reverse proxy serves this, "" for none: its word on scheme and address is taken, if it calls
     from this machine or from where $FORWARDED_ALLOW_IPS says."""
     max_wrong_tokens: int = 10
-    """Different wrong tokens from one address within ten minutes; what comes from there then is answered with 429."""
+    """The most different wrong tokens from one address within ten minutes; after that the answer is 429."""
     max_upload_bytes: int = 100 << 20
     max_body_bytes: int = 64 << 20
-    """Of changes to annotations and of what a person says is done, which hold masks."""
+    """The most bytes of a change to annotations or of a report that an image is done, which hold masks."""
     max_small_bytes: int = 2 << 20
-    """Of every other request: they are parsed at once, and others wait meanwhile."""
+    """The most bytes of any other request: those are parsed at once, and others wait meanwhile."""
     max_body_total_bytes: int = 512 << 20
-    """Of all requests that are being answered; one more is answered with 503."""
+    """The most bytes of all requests that are being answered; beyond that the answer is 503."""
     body_seconds: float = 60
-    """Until a body is whole, and a second more for each KiB that came."""
+    """Seconds until a body is complete, and one more for each KiB received."""
     send_seconds: float = 60
-    """Until a client takes the next piece of an answer."""
+    """Seconds until a client takes the next piece of an answer."""
     max_pixels: int = field(default_factory=_pixels_served)
     """The most pixels of an image, decoded."""
     max_waiting: int = 8
@@ -82,7 +82,7 @@ class Settings:
 
     @property
     def needs_token(self) -> bool:
-        """Whether others than this machine's users can reach the server, itself or through a proxy."""
+        """Whether people other than this machine's users can reach the server, itself or through a proxy."""
         return not self.is_loopback or self.root_path is not None
 
     def path_of(self, path: str) -> str:

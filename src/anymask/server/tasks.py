@@ -1,4 +1,4 @@
-"""A person's image from a queue of the data engine: leased, got ready, and what came of it."""
+"""A person's image from a queue of the data engine: leased, prepared, and its outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anymask.server.errors import ApiError
 from anymask.server.worker import Priority
 
 JUDGED = (REVIEW, CHECK)
-"""The kinds of jobs in which every mask gets a word."""
+"""The kinds of jobs in which every mask gets a verdict."""
 _MOST_AHEAD = 4
 """Images that are encoded before they are opened."""
 
@@ -77,7 +77,7 @@ def finish(context: Context, lease: Lease, spent: Outcome, *, second: Sequence[R
     project = context.project
     checked(project, lease)
     if lease.kind in JUDGED:
-        raise ApiError(422, f"a {lease.kind} ends with a word on each mask, and this had none")
+        raise ApiError(422, f"a {lease.kind} ends with a verdict on each mask, and this had none")
     counts = {"added": len(second)} if lease.copy else judged(project, lease)
     hidden = (SECOND, second) if lease.copy else None
     return project.jobs.finish(lease, replace(spent, model=context.model_hash, **counts), hidden=hidden)
@@ -92,7 +92,7 @@ def finish_judged(
     revision: int,
     added: Sequence[Annotation] = (),
 ) -> bool:
-    """Note a reviewer's words on every mask of an image as of a revision; False if that was noted before.
+    """Note a reviewer's verdicts on every mask of an image as of a revision; False if that was noted before.
 
     Raises LeaseLost; ApiError (422), and (412) where a mask has changed since; InputError, DataError.
     """
@@ -124,7 +124,7 @@ def judged(project: Project, lease: Lease) -> dict[str, int]:
     ]
     waiting = sum(awaits(each) for each in now.values())
     if waiting and lease.kind == SEMI_AUTOMATIC:
-        raise ApiError(422, f"{waiting} of the model's masks still wait for a word: confirm, fix or reject each")
+        raise ApiError(422, f"{waiting} of the model's masks still wait for a verdict: confirm, fix or reject each")
     looked_at = [each for each in mine if each.id in prefilled]
     fixed = sum(each.rle["counts"] != prefilled[each.id].rle["counts"] for each in looked_at)
     return {

@@ -1,4 +1,4 @@
-"""Whose token a request shows, and an end to trying tokens."""
+"""Whose token a request shows, and a limit on trying tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("anymask.server")
 
 _WINDOW_SECONDS = 600.0
 _MAX_ADDRESSES = 10_000
-"""Whose wrong tokens are remembered; those that tried least recently are forgotten first."""
+"""Number of addresses whose wrong tokens are remembered; those that tried least recently are forgotten first."""
 _MAX_REMEMBERED = 64
 """Number of wrong tokens remembered per address."""
 
@@ -95,7 +95,9 @@ def shown_token(headers: Mapping[str, str], cookie: str) -> str | None:
 
 
 def _home(address: str) -> str:
-    """Return what one who tries has one of: of IPv6 a network, whose addresses are all one machine's."""
+    """Return what identifies a client: its address, or for IPv6 its network, whose addresses may all be one
+    machine's.
+    """
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The one thread that runs the model: a short queue by priority, and a word for those who find it full."""
+"""The one thread that runs the model: a short queue by priority, and an error when it is full."""
 
 from __future__ import annotations
 

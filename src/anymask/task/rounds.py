@@ -32,8 +32,9 @@ class RoundsConfig:
     num_corrections: int = 8
     num_refinements: int = 2
     num_loss_rounds: int = 0
-    """How many of the rounds after the first teach, drawn anew for each batch: the others are only played, for a third
-    of the cost, so that a model meets long interactions cheaply. 0, and the paper, is all."""
+    """How many of the rounds after the first teach, drawn again for each batch: the others are only played, for a third
+    of the cost, so that a model meets long interactions cheaply. 0, and the paper, is all.
+    """
     prompts: PromptConfig = field(default_factory=PromptConfig)
 
     @property

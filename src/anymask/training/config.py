@@ -202,7 +202,7 @@ def _at_least(config: Any, least: int, *names: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistilConfig:
-    """Whose embeddings per image encoder learns to give."""
+    """The model whose embeddings an image encoder learns to give."""
 
     teacher: str = "anymask-s"
     """A model's name or file; its embedding has the width and stride of the model's that learns."""
@@ -259,5 +259,5 @@ class Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe; an unknown, missing, ill-typed or senseless key raises RecipeError with its line."""
+    """Read a recipe; an unknown, missing, ill-typed or invalid key raises RecipeError with its line."""
     return read_strictly(path, Recipe)

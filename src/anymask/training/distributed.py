@@ -81,7 +81,7 @@ def _meet(backend: str) -> None:
 
 
 def wait(processes: Processes) -> None:
-    """Let every process come to this point."""
+    """Wait until every process has come to this point."""
     if processes.count > 1:
         dist.barrier()
 

@@ -91,7 +91,7 @@ class TrainingState(Generic[M]):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(
                 f"the training state {path} does not fit this recipe, or is damaged ({reason}); "
-                "move it away to begin anew"
+                "move it away to start over"
             ) from error
         self.restore(settings)
 
@@ -166,7 +166,7 @@ def load_sharded(state: TrainingState[Any], path: Path) -> None:
     except (CheckpointException, RuntimeError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"the training state {path} does not fit this recipe, or is damaged ({str(error).splitlines()[0]}); "
-            "move it away to begin anew"
+            "move it away to start over"
         ) from error
     state.step, state.seconds = int(values["progress"]["step"]), float(values["progress"]["seconds"])
     state.restore(settings)

@@ -120,7 +120,7 @@ def finetune(
 
     By default the mask decoder alone learns, on embeddings that are made once. Generated scenes, or the data of `keep`,
     stay part of training, and at the end the weights are mixed with those before as far as held-out images ask for. A
-    call that was stopped goes on when it is repeated. The model that was given stays as it is.
+    call that was stopped is resumed when it is repeated. The model that was given stays as it is.
 
         report = anymask.finetune("photographs", "annotations.json", "mine.safetensors", steps=500)
         print(report.share, *report.remarks, sep="\\n")
@@ -216,7 +216,7 @@ def open_finetune_sets(
     config: FinetuneConfig,
     start: Sam,
 ) -> FinetuneSets:
-    """Open and split every set; whatever is wrong with one is told now."""
+    """Open and split every set; whatever is wrong with one is reported now."""
     channels = channels_of(start)
     name, files = _name(Path(images)), open_data(images, annotations, channels=channels)
     reported: SampleSet
@@ -285,7 +285,7 @@ def fingerprint(start: Sam, data: FinetuneSets, config: FinetuneConfig) -> str:
 def _train(
     start: Sam, data: FinetuneSets, config: FinetuneConfig, folder: Path, minutes: float | None, tell: OnProgress
 ) -> Sam:
-    """Tune a copy, and tell of each view that is encoded and each step."""
+    """Tune a copy, and report each view that is encoded and each step."""
     total = config.run.steps
 
     def begins(steps: int) -> None:

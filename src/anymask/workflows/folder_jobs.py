@@ -1,7 +1,7 @@
 """A run of `anymask everything`: its images, where their files go, what an earlier run has left, and what is made.
 
 An image's masks are made once and kept as its JSON; all other files are made from that, so that a run that was killed
-goes on, and a format can be asked for later, without asking the model again.
+can be resumed, and a format can be asked for later, without asking the model again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Job:
     stem: str
     """Path below the output folder, without a suffix."""
     image_id: int
-    """Of the path and the file: the same in every run, and another where the file is another of the same name."""
+    """A hash of the path and the file: the same in every run, but different where another file has the name."""
 
     def path(self, folder: Path, kind: ResultFormat) -> Path:
         """Return where the image's file of that kind goes."""
@@ -114,7 +114,7 @@ def check_earlier(folder: Path, jobs: Sequence[Job], settings: Mapping[str, Any]
         earlier = json.loads(path.read_bytes())
         differing = [key for key in {**earlier, **settings} if earlier.get(key) != settings.get(key) and key != "model"]
     except (ValueError, TypeError, AttributeError) as error:
-        raise OutputError(f"{path}: is no record of a run; give another -o, or --overwrite to begin anew") from error
+        raise OutputError(f"{path}: is no record of a run; give another -o, or --overwrite to start over") from error
     if differing:
         changes = ", ".join(f"{key} was {earlier.get(key)} and is {settings.get(key)}" for key in differing)
         raise OutputError(f"{folder}: holds results of other settings: {changes}; give another -o, or --overwrite")

@@ -1,4 +1,4 @@
-"""A folder of images segmented: read ahead, asked about, and written one by one, so that a stopped run goes on.
+"""A folder of images segmented: read ahead, asked about, and written one by one, so that a stopped run can be resumed.
 
 Each image has its masks as JSON in SA-1B's layout; label maps, overlays and the COCO file are made from that.
 """
@@ -52,7 +52,7 @@ _PALETTE_LABELS = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderProgress:
-    """How far a run is: told after each image, and after each tile of a large one."""
+    """How far a run is: reported after each image, and after each tile of a large one."""
 
     done: int
     """Images that are done, those of an earlier run and those that could not be read included."""
@@ -105,8 +105,8 @@ def segment_folder(
     """Segment everything in an image, or in each image of a folder, and write the results: `anymask everything`.
 
     Each image gets `<stem>.json` below `output`, where the image lies in its folder, in SA-1B's layout: run lengths at
-    the image's own (height, width), boxes as (x, y, width, height) in its pixels. A call that was stopped goes on when
-    it is repeated; images that cannot be read are passed over and named in the result.
+    the image's own (height, width), boxes as (x, y, width, height) in its pixels. A call that was stopped is resumed
+    when it is repeated; images that cannot be read are passed over and named in the result.
 
         result = anymask.segment_folder("photographs", "masks", formats=["overlay"])
         print(result.made, "images,", result.masks, "masks,", len(result.failed), "unreadable")
@@ -122,7 +122,7 @@ def segment_folder(
         tree: Whether to add each mask's level and parent to the JSON.
         on_top: Which of overlapping masks a label map shows: "small" or "confident".
         cover: Whether label maps have no gaps: each pixel without a mask gets the nearest mask's number.
-        overwrite: Whether to begin anew where `output` holds results already.
+        overwrite: Whether to start over where `output` holds results already.
         tile: Side of the tiles, in pixels, that each image is segmented by; None for whole images.
         overlap: Pixels that neighbouring tiles share; a quarter of `tile` by default.
         batch_size: Images encoded at a time; 4 on a GPU and 1 elsewhere by default.

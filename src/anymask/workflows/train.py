@@ -32,7 +32,7 @@ WEIGHTS = "model.safetensors"
 _SHEET_IMAGES = 8
 
 OnProgress: TypeAlias = Callable[[int, dict[str, float]], None]
-"""Told the number of steps that are made, and the last one's loss and IoUs, as a line of log.jsonl has them."""
+"""Called with the number of steps made, and the last one's loss and IoUs, as a line of log.jsonl has them."""
 
 
 def train_recipe(recipe: Recipe, folder: Path, *, progress: OnProgress | None = None) -> Path:

@@ -59,7 +59,7 @@ export interface paths {
         put?: never;
         /**
          * Finish
-         * @description Say that an image is done; said twice, it counts once.
+         * @description Report that an image is done; sent twice, it counts once.
          */
         post: operations["finish_api_engine_finish_post"];
         delete?: never;
@@ -79,7 +79,7 @@ export interface paths {
         put?: never;
         /**
          * Give Back
-         * @description Leave an image to others, as one does who goes home.
+         * @description Leave an image to others, as someone who goes home does.
          */
         post: operations["give_back_api_engine_give_back_post"];
         delete?: never;
@@ -99,7 +99,8 @@ export interface paths {
         put?: never;
         /**
          * Judge
-         * @description Say a word on every mask of an image in a review or a check, and that it is done; said twice, it counts once.
+         * @description Send a verdict on every mask of an image in a review or a check, and that it is done; sent twice, it counts
+         *     once.
          */
         post: operations["judge_api_engine_judge_post"];
         delete?: never;
@@ -140,7 +141,7 @@ export interface paths {
         put?: never;
         /**
          * Renew
-         * @description Say that one is still at work on an image.
+         * @description Report that a person is still working on an image.
          */
         post: operations["renew_api_engine_renew_post"];
         delete?: never;
@@ -198,7 +199,7 @@ export interface paths {
         };
         /**
          * Work
-         * @description Return what there is to do for people; the images at the queue's head are got ready.
+         * @description Return what there is to do for people; the images at the queue's head are prepared.
          */
         get: operations["work_api_engine_work_get"];
         put?: never;
@@ -713,7 +714,7 @@ export interface components {
         };
         /**
          * EverythingRequest
-         * @description How to look for everything: a preset, and what shall differ from it.
+         * @description How to look for everything: a preset, and what differs from it.
          */
         EverythingRequest: {
             /**
@@ -749,7 +750,7 @@ export interface components {
         };
         /**
          * Finished
-         * @description What an image came to.
+         * @description The result of an image.
          */
         Finished: {
             /** Counted */
@@ -776,7 +777,7 @@ export interface components {
          * HelloEvent
          * @description The first of every stream: whatever was known before may be out of date, and should be asked for again.
          *
-         *     A page of another project or model than these has to be loaded anew: the server was started again meanwhile.
+         *     A page of another project or model than these has to be loaded again: the server was restarted meanwhile.
          */
         HelloEvent: {
             /**
@@ -870,7 +871,7 @@ export interface components {
         };
         /**
          * JudgedRequest
-         * @description An image of a review or a check that is done: a word on each of its masks, and what that took.
+         * @description An image of a review or a check that is done: a verdict on each of its masks, and what that took.
          */
         JudgedRequest: {
             lease: components["schemas"]["Lease"];
@@ -889,7 +890,7 @@ export interface components {
         };
         /**
          * Judgement
-         * @description A person's word on a mask: a fix brings it as it should be, a rejection has a reason.
+         * @description A person's verdict on a mask: a fix brings it as it should be, a rejection has a reason.
          */
         Judgement: {
             /**
@@ -1236,7 +1237,7 @@ export interface components {
         };
         /**
          * Statistics
-         * @description Of one person and of all, in a stage.
+         * @description Statistics of one person and of all, in a stage.
          */
         Statistics: {
             mine: components["schemas"]["Summary"];

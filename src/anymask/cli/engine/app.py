@@ -36,7 +36,7 @@ app.command(epilog="Example: anymask engine export herbarium -o herbarium-yolo -
     engine_data.export
 )
 app.command(epilog="Example: anymask engine honeypot herbarium known-masks.tar")(engine_data.honeypot)
-app.command(epilog="Example: anymask engine demo -o lap --data masks-train.tar --held-out masks-val.tar")(
+app.command(epilog="Example: anymask engine demo -o demo --data masks-train.tar --held-out masks-val.tar")(
     engine_models.demo
 )
 
@@ -127,7 +127,7 @@ def import_(
     kind: Annotated[ImportFormat, typer.Argument(metavar="FORMAT", help="coco, sa1b, labelme, masks or images.")],
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, a tar, a folder, or an address of images.")],
     images: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Of a COCO file's images; the file's own by default.")
+        str | None, typer.Option(metavar="FOLDER", help="Folder of a COCO file's images; the file's own by default.")
     ] = None,
     images_only: Annotated[bool, typer.Option("--images-only", help="Leave the masks out.")] = False,
     split: Annotated[Split | None, typer.Option(help="Use all of them for this; by chance otherwise.")] = None,

@@ -85,15 +85,17 @@ def honeypot(
         typer.Argument(metavar="DATA", help="Images with masks: whatever `anymask evaluate` and `finetune` take."),
     ],
     images: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Of a COCO file's images; near the file by default.")
+        str | None, typer.Option(metavar="FOLDER", help="Folder of a COCO file's images; near the file by default.")
     ] = None,
-    stage: Annotated[PeoplesStage, typer.Option(help="In whose queue people come by them.")] = PeoplesStage.assisted,
+    stage: Annotated[
+        PeoplesStage, typer.Option(help="The stage in whose queue people are given them.")
+    ] = PeoplesStage.assisted,
     as_json: AsJson = False,
 ) -> None:
     """Put images whose masks are known among those that people work on, to see how well each of them draws.
 
-    Images that are not in the project are imported by reference; their masks are kept where nobody sees them.
-    `anymask engine check` and the dashboard tell what people have reached.
+    Images that are not in the project are imported by reference; their masks are kept where nobody sees them. `anymask
+    engine check` and the dashboard show what people have reached.
     """
     need_packages()
     from anymask.engine.imports import read_data

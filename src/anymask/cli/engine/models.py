@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 def retrain(
     project: ProjectFolder,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Of training, from the present model on.")] = 500,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images a step.")] = 8,
-    learning_rate: Annotated[float, typer.Option(metavar="R", min=0, help="The highest.")] = 1e-4,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of training, from the present model on.")] = 500,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(metavar="R", min=0, help="The highest learning rate.")] = 1e-4,
     device: Device = "auto",
     if_due: Annotated[
         bool, typer.Option("--if-due", help="Do nothing unless the project's settings ask for it.")
@@ -67,7 +67,7 @@ def check(
     retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
-    """The paper's check: people correct all masks of a sample; tell how many pairs agree by 90 % and 75 % IoU.
+    """The paper's check: people correct all masks of a sample; prints how many pairs agree by 90 % and 75 % IoU.
 
     The sample is queued for people, who open it in `anymask serve`.
     """
@@ -99,7 +99,7 @@ def review(
 ) -> None:
     """Queue images for review, the least confident first: people accept, fix or reject each mask in `anymask serve`.
 
-    What reviewers have said so far is told too.
+    What reviewers have said so far is printed too.
     """
     need_packages()
     from anymask.engine import quality
@@ -145,9 +145,10 @@ def demo(
         typer.Option(metavar="TAR", help="Pictures and masks in SA-1B's layout; leaves on paper, drawn, by default."),
     ] = None,
     held_out: Annotated[
-        list[Path] | None, typer.Option("--held-out", metavar="TAR", help="Others, to judge models by.")
+        list[Path] | None,
+        typer.Option("--held-out", metavar="TAR", help="More pictures and masks, to judge models by."),
     ] = None,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Of each retraining.")] = 240,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of each retraining.")] = 240,
     model: Annotated[
         str | None,
         typer.Option(
@@ -156,7 +157,7 @@ def demo(
     ] = None,
     offline: Offline = False,
 ) -> None:
-    """A whole lap in small, with simulated people: three stages, two retrainings, a release.
+    """Run the whole data engine in small, with simulated people: three stages, two retrainings, a release.
 
     The last line printed is its report as JSON.
     """

@@ -47,7 +47,7 @@ def assist(
         typer.Option(metavar="TRUTH", help="Let a simulated annotator work, who knows these tars' or folders' masks."),
     ] = None,
     worker: Annotated[str, typer.Option(metavar="NAME", help="What the annotator is called.")] = "simulated",
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Images that it does at most.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most images that it does.")] = None,
     retry: Retry = False,
     as_json: AsJson = False,
 ) -> None:
@@ -87,7 +87,7 @@ def prefill(
         str | None,
         typer.Option(metavar="CLASS", help="Propose this class alone, by its confirmed masks, on all other images."),
     ] = None,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="For which our own is trained.")] = 300,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps for which our own is trained.")] = 300,
     simulate: Annotated[
         list[Path] | None, typer.Option(metavar="TRUTH", help="Let a simulated annotator work on what is prefilled.")
     ] = None,
@@ -249,9 +249,11 @@ def _verified(project: Project, model: Sam, *, workers: int, device: str) -> Poo
 def auto(
     project: ProjectFolder,
     workers: Workers = 1,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Of `anymask everything`.")] = "paper",
-    points_per_side: Annotated[int | None, typer.Option(min=1, help="Of the grid, in place of the preset's.")] = None,
-    crop_n_layers: Annotated[int | None, typer.Option(min=0, help="Of crops, in place of the preset's.")] = None,
+    preset: Annotated[str, typer.Option(metavar="NAME", help="A preset of `anymask everything`.")] = "paper",
+    points_per_side: Annotated[
+        int | None, typer.Option(min=1, help="Points per side of the grid, in place of the preset's.")
+    ] = None,
+    crop_n_layers: Annotated[int | None, typer.Option(min=0, help="Layers of crops, in place of the preset's.")] = None,
     retry: Retry = False,
     device: Device = "auto",
     ray: Annotated[
@@ -262,10 +264,12 @@ def auto(
         str | None, typer.Option(metavar="URL", help="With --ray: where tars in SA-1B's layout go, a folder or bucket.")
     ] = None,
     images_per_shard: Annotated[int, typer.Option(metavar="N", min=1, help="With --ray.")] = 200,
-    gpus: Annotated[float, typer.Option(metavar="N", min=0, help="With --ray: of a GPU, for each worker.")] = 0.0,
+    gpus: Annotated[
+        float, typer.Option(metavar="N", min=0, help="With --ray: GPUs, or a share of one, for each worker.")
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Stage 3, fully automatic: masks of everything in every image; a run that was killed goes on where it was.
+    """Stage 3, fully automatic: masks of everything in every image; a run that was killed can be resumed.
 
     Images that cannot be done are named by `anymask engine status`; exit status 1 says that there are any. With --ray
     the images' addresses have to be within the workers' reach, and the shards are what is made;

@@ -18,9 +18,7 @@ from anymask.data.files import check_folder
 def everything(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the report goes.")],
-    model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A model, or several: the option again.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A model; may be repeated.")] = None,
     images: Images = None,
     max_images: MaxImages = None,
     max_masks: MaxMasks = None,
@@ -28,7 +26,7 @@ def everything(
     proposal_images: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="Images a data set for proposals, which take long on a CPU; 0 leaves them out."
+            min=0, metavar="N", help="Images per data set for proposals, which take long on a CPU; 0 leaves them out."
         ),
     ] = 2,
     points_per_side: Annotated[int, typer.Option(min=1, help="Points of the proposals' grid along a side.")] = 64,
@@ -46,7 +44,7 @@ def everything(
 ) -> None:
     """Measure models on all protocols and write index.html, report.json and report.md, with plots and examples.
 
-    What was measured is kept in the folder's journal/, from which a run that was stopped goes on.
+    What was measured is kept in the folder's journal/, from which a stopped run resumes.
     """
     from anymask.evaluation import all_report
     from anymask.evaluation.single_point import SinglePointConfig

@@ -115,7 +115,7 @@ def text(
     as_json: AsJson = False,
     offline: Offline = False,
 ) -> None:
-    """Measure masks for the names of the classes in files of COCO's or LVIS' layout: IoU a phrase, hits, AP."""
+    """Measure masks for the names of the classes in files of COCO's or LVIS' layout: IoU per phrase, hits, AP."""
     from anymask.evaluation.coco import report as coco_report
     from anymask.evaluation.coco.text_to_mask import TextProtocolConfig
     from anymask.evaluation.coco.truth import open_truths

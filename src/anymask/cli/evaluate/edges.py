@@ -30,7 +30,7 @@ def edges(
     points_per_side: Annotated[int, typer.Option(min=1, help="Points along either side that a model is asked.")] = 16,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where results go; a run that was stopped goes on there."),
+        typer.Option("--output", "-o", metavar="DIR", help="Where results go; a stopped run is resumed there."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Take the first N images only.")] = None,
     workers: Annotated[

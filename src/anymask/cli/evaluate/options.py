@@ -29,14 +29,14 @@ Images = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Where results go; a run that was stopped goes on there."),
+    typer.Option("--output", "-o", metavar="DIR", help="Where results go; a stopped run is resumed there."),
 ]
 MaxImages = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N images per data set; by default all.")]
 MaxMasks = Annotated[int | None, typer.Option(min=1, metavar="N", help="Draw N masks per image; by default all.")]
 Seed = Annotated[int, typer.Option(help="Which part of the data is drawn.")]
 Plain = Annotated[
     bool,
-    typer.Option("--plain", help="Judge the network's first answers as they are, as published figures do."),
+    typer.Option("--plain", help="Measure the network's first answers as they are, as published figures do."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 

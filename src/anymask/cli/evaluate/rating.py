@@ -19,9 +19,7 @@ app = typer.Typer(help="Let people rate masks from 1 to 10, as the paper's human
 def make_sheet(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where sheet.html and key.json go.")],
-    model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A model, or several: the option again.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A model; may be repeated.")] = None,
     images: Images = None,
     max_masks: Annotated[
         int, typer.Option(min=1, metavar="N", help="Masks of a data set, each on its own image.")

@@ -100,7 +100,7 @@ def single_point(
 
 
 def _plot(result: SinglePointResult, label: str, folder: Path, stem: str) -> None:
-    """Write the plots (IoU by clicks, IoU's histogram, IoU by data set, calibration); told where there are none."""
+    """Write the plots (IoU by clicks, IoU's histogram, IoU by data set, calibration); says so where there are none."""
     from anymask.data.files import write_bytes_atomic
     from anymask.workflows.evaluation_pictures import evaluation_plots
 

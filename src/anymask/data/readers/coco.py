@@ -2,7 +2,7 @@
 
 Both hold lists `images` and `annotations`; LVIS has no `file_name`, but an address that ends in it. Masks are polygons
 or run lengths. Single entries that cannot be used are left out, counted and named in the log; whatever says that file
-and images do not belong together is refused where the reader is strict, and told image by image where it is not.
+and images do not belong together is refused where the reader is strict, and reported image by image where it is not.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class CocoFiles:
     """The images of a COCO or LVIS file, in its order: those with masks, or with `unlabelled` all of them.
 
     `folder` holds the images, under their names in the file or without the folders that those begin with; None looks
-    near the file. Sizes are in the frame of the image as it is shown, upright. `channels` says how images are read that
-    are no plain pictures; `cache` keeps those that are; `document` is what the file holds, where it was read already.
+    near the file. Sizes are in the frame of the image as it is shown, upright. `channels` says how images that are not
+    plain pictures are read; `cache` keeps those that are; `document` is what the file holds, where it was read already.
 
     Where `strict`, all is checked before the first image is used: DataError names the entry by its id where an id is
     there twice, an image is missing or of another size, or half of the masks or more cannot be used. Otherwise images
@@ -90,7 +90,9 @@ class CocoFiles:
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """How many annotations of no image cannot be used, by the reason; an image's own are told with its masks."""
+        """How many annotations of no image cannot be used, by the reason; an image's own are reported with its
+        masks.
+        """
         return self.document.left_out
 
     def __len__(self) -> int:
@@ -244,7 +246,7 @@ class CocoFiles:
         )
 
     def _mask(self, entry: ObjectEntry, size: tuple[int, int]) -> tuple[rle.RLE | None, str, str]:
-        """Return an annotation's mask, or why there is none; the detail is also told of a mask that lost rings."""
+        """Return an annotation's mask, or why there is none; the detail is also given for a mask that lost rings."""
         if not entry.segmentation:
             return None, WITHOUT_MASK, f"annotation {entry.id} has no mask"
         try:

@@ -32,8 +32,8 @@ _BESIDE = (".png", ".tif", ".tiff", ".bmp", ".gif")
 class FolderFiles:
     """The images of folders that have masks, in the order of their names.
 
-    `masks` is the folder that the masks lie in, where they lie elsewhere; `channels` says how images are read that are
-    no plain pictures. Images without masks are kept where `unlabelled`, else counted and named in the log. Raises
+    `masks` is the folder that the masks lie in, where they lie elsewhere; `channels` says how images that are not plain
+    pictures are read. Images without masks are kept where `unlabelled`, else counted and named in the log. Raises
     DataError where a folder is missing or none of its images has masks.
     """
 

@@ -50,7 +50,7 @@ class LabelMeFiles:
     """The images that LabelMe's files of a folder, and of those below it, are of; or one such file.
 
     `images` is where the images lie, where that is not beside the files. With `unlabelled` images whose file has no
-    shape are kept. `channels` says how images are read that are no plain pictures. Other JSON files are passed over.
+    shape are kept. `channels` says how images that are not plain pictures are read. Other JSON files are passed over.
     Raises DataError where there is no such file, its image is missing, or two are of one image.
     """
 
@@ -202,7 +202,7 @@ def _embedded(path: Path, values: Mapping[str, Any]) -> bytes:
 
 
 def _masks(path: Path, shapes: Sequence[Any], size: tuple[int, int]) -> tuple[list[AnnotatedMask], dict[str, int]]:
-    """Return a file's regions, parts of one object joined; and what was left out, which is told in the log."""
+    """Return a file's regions, parts of one object joined; and what was left out, which is logged."""
     objects: dict[object, list[AnnotatedMask]] = {}
     left_out: Counter[str] = Counter()
     first_fault: DataError | None = None

@@ -29,8 +29,8 @@ _TOLD = 3
 class PairFiles:
     """The pairs of a folder, `<name>.jpg` beside `<name>.json`, in the order of their names.
 
-    `unlabelled` keeps images without a JSON, `recursive` looks below the folder too; `channels` says how images are
-    read that are no plain pictures. Raises DataError where there is none.
+    `unlabelled` keeps images without a JSON, `recursive` looks below the folder too; `channels` says how images that
+    are not plain pictures are read. Raises DataError where there is none.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ def parse_sample(
 ) -> Sample:
     """Decode one pair, its image encoded or read already, with all masks or `max_masks` of them drawn at random.
 
-    Masks that cannot be used or are empty are left out, and told to `left_out`. Raises DataError (or ImageError) for a
+    Masks that cannot be used or are empty are left out, and added to `left_out`. Raises DataError (or ImageError) for a
     broken image, broken JSON, or where no mask is left.
     """
     entries = _entries(key, json_bytes)

@@ -211,7 +211,7 @@ def stream(urls: Sequence[str], *, skipped: Skipped | None = None) -> Iterator[S
 
 
 def _stream_tar(url: str, handle: Any, skipped: Skipped) -> Iterator[Sample]:
-    """Group a tar's members by webdataset's rules; its own reader of tars would end without a word where one breaks."""
+    """Group a tar's members by webdataset's rules; its own reader of tars would end silently where one breaks."""
     from webdataset.tariterators import group_by_keys
 
     damages: list[Exception] = []

@@ -1,8 +1,8 @@
 """Stable regions: masks of photographs that no one labelled, found without a model and written as tars.
 
-Of a hierarchy of regions those are kept that stay as they are while much else is joined, that stand out from
-what is around them at every scale, and that have the size and the outline of an object or a part of one. They are
-few and sure rather than many: that something was not found does not mean that it is none.
+Of a hierarchy of regions those are kept that stay unchanged while much else is joined, that stand out from what is
+around them at every scale, and that have the size and the outline of an object or a part of one. They are few and sure
+rather than many: that something was not found does not mean that it is not an object.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _MIN_SHOWN = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """One painted object: a rectangle of the canvas with colour, coverage and, a pixel, the node painted last.
+    """One painted object: a rectangle of the canvas with colour, coverage and, for each pixel, the node painted last.
 
     `label` is meaningful where alpha is at least one half; `parents` gives each node's parent, -1 for the whole.
     """

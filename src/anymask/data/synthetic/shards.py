@@ -1,5 +1,5 @@
-"""Scenes written to disk once, as tars in the layout of SA-1B, to be trained on many times;
-or made anew whenever one is asked for (`GeneratedScenes`).
+"""Scenes written to disk once, as tars in the layout of SA-1B, to be trained on many times; or made again whenever one
+is asked for (`GeneratedScenes`).
 """
 
 from __future__ import annotations

@@ -165,9 +165,9 @@ def ground(stage: Stage, horizon: float) -> None:
 class SceneConfig:
     """The side of the square image in pixels, the limits on its masks, and the pictures to draw on.
 
-    `min_area` (pixels) and `max_masks` bound what is kept; `nested` keeps only scenes where an object has a part with
-    a subpart, all distinct (about one in five). `photographs` (RGB) give backgrounds, textures and palettes, `cutouts`
-    (RGBA) objects and silhouettes. Both may be empty. Raises DataError on senseless values.
+    `min_area` (pixels) and `max_masks` bound what is kept; `nested` keeps only scenes where an object has a part with a
+    subpart, all distinct (about one in five). `photographs` (RGB) give backgrounds, textures and palettes, `cutouts`
+    (RGBA) objects and silhouettes. Both may be empty. Raises DataError for invalid values.
     """
 
     size: int = 256

@@ -1,7 +1,7 @@
-"""Pictures of one kind, drawn for a lap where there are no photographs: leaves on sheets of paper.
+"""Pictures of one kind, drawn for the demo where there are no photographs: leaves on sheets of paper.
 
 They are as alike as a team's own pictures are, so that a model which knows nothing can learn them in minutes; the
-generator of `anymask.data.synthetic` draws what teaches one to segment anything, and takes hours to be learned.
+scenes of `anymask.data.synthetic` teach a model to segment anything, which takes hours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A whole lap of the data engine in small: three stages, two retrainings, a release, with simulated people.
+"""The whole data engine once, in small: three stages, two retrainings, a release, with simulated people.
 
-It is what `anymask engine demo` runs and what the end-to-end test measures. Where no model is given a small one begins
-with random weights, so that what it learns in the lap is all that it knows. An image's time is bounded, and the same in
-both stages of people's: what they save on a mask they spend on the next.
+It is what `anymask engine demo` runs and what the end-to-end test measures. Where no model is given, a small one begins
+with random weights, so that all it knows is learned in the demo. The time per image is bounded and the same in both
+stages in which people draw: what they save on one mask they spend on the next.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPlan:
-    """How large a lap is."""
+    """How large a demo is."""
 
     images: tuple[int, int, int] = (16, 12, 12)
     """Images of each of the three stages."""
@@ -77,7 +77,7 @@ class DemoPlan:
         default_factory=lambda: {"points_per_side": 16, "crop_n_layers": 1, "points_per_batch": 256}
     )
     trained_rate: float = 7e-4
-    """The highest learning rate where the lap begins with a model that was trained before."""
+    """The highest learning rate where the demo begins with a trained model."""
     workers: int = 1
     seed: int = 0
 
@@ -91,7 +91,7 @@ def run_demo(
     model: Sam | None = None,
     say: Say = lambda _: None,
 ) -> dict[str, Any]:
-    """Run a lap on tars of SA-1B's layout, and return its report: stages, scores, release.
+    """Run the demo on tars of SA-1B's layout, and return its report: stages, scores, release.
 
     The masks of `pictures` are known to the simulated people alone; those of `held_out` are imported, to judge models.
     `model` is the first; None makes a small one of random weights.
@@ -223,7 +223,7 @@ def _small_model(plan: DemoPlan) -> Sam:
 
 
 def _mixed(tars: Sequence[Path], count: int, *, masks: bool) -> Iterator[FoundImage]:
-    """Take images by turns from every tar, `count` in all."""
+    """Take images from every tar in turn, `count` in all."""
     sources = [read_source("sa1b", str(tar), masks=masks) for tar in tars]
     taken = 0
     while sources and taken < count:

@@ -46,7 +46,7 @@ class SmallDetectorConfig:
     batch_size: int = 4
     learning_rate: float = 2e-3
     max_images: int = 400
-    """Whose embeddings are held in memory while it trains."""
+    """The most images whose embeddings are held in memory during training."""
     seed: int = 0
 
 
@@ -149,8 +149,8 @@ def train_detector(
 ) -> SmallDetector:
     """Train a head from random weights; each image is encoded twice, as it is and mirrored, and not again.
 
-    An image that cannot be had is None. `progress` hears the step and the loss. Raises DataError where there is no
-    image with a box.
+    An image that cannot be had is None. `progress` is called with the step and the loss. Raises DataError where there
+    is no image with a box.
     """
     config = config or SmallDetectorConfig()
     generator = torch.Generator().manual_seed(config.seed)
@@ -265,7 +265,7 @@ class Detections:
 
 
 class BoxDetector(Protocol):
-    """Whatever finds objects without asking what they are."""
+    """Anything that finds objects, whatever their class."""
 
     def detect(self, image: UInt8[np.ndarray, "h w 3"], /) -> Detections:
         """Return the objects' boxes in an RGB image."""

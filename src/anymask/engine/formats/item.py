@@ -92,7 +92,7 @@ class Writer(ABC):
         yield from ()
 
     def close(self) -> None:  # noqa: B027 (most have none open)
-        """Let go of files that are open, also where an image could not be written."""
+        """Close open files, also where an image could not be written."""
 
 
 class ClassNumbers:

@@ -30,7 +30,9 @@ _COMPRESSED = (".png", ".jpg", ".webp", ".parquet", ".tar")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatOptions:
-    """How a format is written; each heeds what concerns it. Raises InputError for what makes no sense."""
+    """How a format is written; each format uses the settings that concern it. Raises InputError for invalid
+    settings.
+    """
 
     with_images: bool = False
     """Whether images lie beside their annotations; those of webdataset always do, cut-outs never need them."""
@@ -44,7 +46,7 @@ class FormatOptions:
     """sa1b: tars of so many images, None for loose files; webdataset: 1000 where it is None."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Reject invalid values."""
         if not 0 <= self.tolerance <= 100:
             raise InputError(f"tolerance is {self.tolerance}; it must be 0 to 100 pixels")
         if self.images_per_tar is not None and self.images_per_tar < 1:
@@ -193,7 +195,7 @@ def whole_folder(folder: Path, what: str) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportCounts:
-    """What an export came to."""
+    """The result of an export."""
 
     images: int
     masks: int
@@ -211,7 +213,7 @@ def export(
     """Write all images' annotations, as they are now, in one of `FORMATS`, whole or not at all.
 
     `where` is an empty or missing folder or, by its suffix, a zip, which takes the place of one that is there.
-    `progress` hears how many images are done, of how many. Raises InputError, ImageError and OutputError.
+    `progress` is called with the number of images done and of all. Raises InputError, ImageError and OutputError.
     """
     options = options or FormatOptions()
     classes = project.classes.current().classes

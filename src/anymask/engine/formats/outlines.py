@@ -22,7 +22,8 @@ _LABELME = "5.5.0"
 
 
 class YoloWriter(Writer):
-    """A text file of normalised outlines an image, and data.yaml with the classes, numbered from 0 in their order.
+    """A text file of normalised outlines for each image, and data.yaml with the classes, numbered from 0 in their
+    order.
 
     An object is one ring: its pieces and holes are joined by cuts of no width, there and back. Outlines are simpler by
     a `tolerance` in pixels; images are in `images` where `with_images`, labels in `labels`, in folders of their split.
@@ -58,7 +59,7 @@ class YoloWriter(Writer):
 
 
 class LabelMeWriter(Writer):
-    """LabelMe's JSON an image, beside the image where `with_images`; masks are bitmaps, which say all of them.
+    """LabelMe's JSON for each image, beside the image where `with_images`; masks are bitmaps, which say all of them.
 
     With `polygons` a mask is a polygon where one says all of it, or nearly, within a `tolerance` in pixels.
     """
@@ -120,7 +121,7 @@ def one_ring(pieces: Sequence[Polygon]) -> Float[np.ndarray, "n 2"]:
 
 
 def flat_polygons(mask: rle.RLE, tolerance: float) -> list[list[float]] | None:
-    """Return a mask as COCO's flat polygons, a piece each, or None where they would not be the mask."""
+    """Return a mask as COCO's flat polygons, one per piece, or None where they would not be the mask."""
     found = outlines(mask, tolerance)
     if not found or any(piece.holes for piece in found):
         return None

@@ -15,7 +15,7 @@ from anymask.engine.store import Annotation
 from anymask.geometry import points, rle
 
 SUFFIXES = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png", ".webp": "webp"}
-"""Of image files that go into a pair as they are."""
+"""Suffixes of image files that go into a pair as they are."""
 
 
 def records(annotations: Sequence[Annotation]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ _MAX_WORDS = 60
 
 
 class LabelMapWriter(Writer):
-    """A PNG an image: 0 where nothing is, else the object's place in the list or its class's, both counted from 1.
+    """A PNG for each image: 0 where nothing is, else the object's place in the list or its class's, both counted from
+    1.
 
     Where objects overlap the smaller is on top. 8 bits where they suffice, else 16. With `with_images` images are in
     `images` and the maps in `masks`, in a folder of their split.
@@ -46,7 +47,7 @@ class LabelMapWriter(Writer):
 
 
 class CutOutWriter(Writer):
-    """A PNG an object: its box cut out of the image, transparent outside the mask."""
+    """A PNG for each object: its box cut out of the image, transparent outside the mask."""
 
     def __init__(self, classes: Sequence[Class]) -> None:
         self._classes = ClassNumbers(classes)

@@ -24,7 +24,7 @@ def origin_of(annotation: Annotation) -> str:
 
 
 class CocoWriter(Writer):
-    """COCO's file, one a split, in which masks are run lengths; its annotations have SA-1B's keys as well.
+    """COCO's file, one per split, in which masks are run lengths; its annotations have SA-1B's keys as well.
 
     With `polygons` a mask is given as polygons where they say all of it, as COCO's have no holes: one without holes
     that pycocotools rasterises to the very same pixels or, with a `tolerance` in pixels, nearly so. With `with_images`
@@ -92,7 +92,7 @@ class CocoWriter(Writer):
             yield f"{name}.json", path
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for _, stream in self._streams.values():
             stream.close()
 
@@ -108,7 +108,7 @@ class _Table:
 
 
 class ParquetWriter(Writer):
-    """A table, one a split, with a row for each mask; with `with_images` the images in a folder beside it.
+    """A table, one per split, with a row for each mask; with `with_images` the images in a folder beside it.
 
     Raises MissingPackageError without pyarrow.
     """
@@ -169,7 +169,7 @@ class ParquetWriter(Writer):
             yield f"{name}.parquet", table.path
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for table in self._tables.values():
             table.writer.close()
 

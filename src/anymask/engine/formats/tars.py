@@ -14,7 +14,7 @@ from anymask.engine.formats.pairs import pair
 
 
 class PairWriter(Writer):
-    """A JSON file an image, as SA-1B has them; with `with_images` the image beside it.
+    """A JSON file for each image, as SA-1B has them; with `with_images` the image beside it.
 
     A JSON without its image names the file by the name that it has in the project.
     """
@@ -68,7 +68,7 @@ class PairTarWriter(Writer):
             yield self._end(split)
 
     def close(self) -> None:
-        """Let go of open tars."""
+        """Close open tars."""
         for tar in self._open.values():
             tar.file.close()
         self._open.clear()

@@ -150,7 +150,7 @@ class FoundMask:
     key: str
     rle: RLE
     label: str | None = None
-    """Of its class."""
+    """Name of its class."""
     score: float | None = None
 
 

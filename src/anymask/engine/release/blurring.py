@@ -1,4 +1,4 @@
-"""Faces and number plates made unrecognisable, by whatever detector there is."""
+"""Faces and number plates made unrecognisable, by whichever detector is available."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from anymask.errors import InputError
 
 FindPrivate: TypeAlias = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "n 4"]]
-"""Returns the boxes (x0, y0, x1, y1) of what shall be blurred in an RGB image."""
+"""Returns the boxes (x0, y0, x1, y1) of what is to be blurred in an RGB image."""
 
 _CASCADES = ("haarcascade_frontalface_default.xml", "haarcascade_russian_plate_number.xml")
 _STRENGTH = 0.15

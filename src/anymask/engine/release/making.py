@@ -33,7 +33,7 @@ _WITH_IMAGES = ("sa1b", "webdataset", "yolo", "labels", "labelme")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePlan:
-    """What is released and how; raises InputError for a format that is none."""
+    """What is released and how; raises InputError for an unknown format."""
 
     formats: tuple[str, ...] = ("sa1b", "coco", "parquet")
     short_side: int | None = None

@@ -1,4 +1,4 @@
-"""What the card of a data set tells: counts, and how sizes, shapes and places of masks are distributed."""
+"""What the card of a data set reports: counts, and how sizes, shapes and places of masks are distributed."""
 
 from __future__ import annotations
 

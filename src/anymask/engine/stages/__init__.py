@@ -7,7 +7,8 @@ AUTOMATIC = "automatic"
 VERIFY = "verify"
 
 STAGES = (ASSISTED, SEMI_AUTOMATIC, AUTOMATIC)
-"""In their order; each is also the kind of its jobs. `PREFILL` is the machine's part of the second, `VERIFY`
-the verifiers' of the second and the third."""
+"""The stages in their order; each is also the kind of its jobs. `PREFILL` is the machine's part of the second, `VERIFY`
+the verifiers' of the second and the third.
+"""
 PEOPLES = (ASSISTED, SEMI_AUTOMATIC)
 """Stages in which people draw."""

@@ -25,17 +25,17 @@ from anymask.geometry import masks, points, regions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatorModel:
-    """What an annotator takes for what, and when it is content."""
+    """How long an annotator takes for what, and when it is content."""
 
     find_seconds: float = 4.0
     """Seconds to choose the next object."""
     look_seconds: float = 1.5
-    """To see whether a mask that is there already is right."""
+    """Seconds to see whether a mask that is there already is right."""
     scan_seconds: float = 0.0
     """To see, at the end, that no object of an image is missing."""
     click_seconds: float = 1.5
     stroke_seconds: float = 1.5
-    """To set the brush down; painting comes on top."""
+    """Seconds to set the brush down; painting comes on top."""
     stroke_share: float = 0.1
     """Of the image's long side, painted in a second, as the side of a square of what is painted."""
     good_iou: float = 0.9
@@ -44,7 +44,7 @@ class AnnotatorModel:
     gain: float = 0.03
     """Clicking also stops where the last two clicks together have brought less."""
     keep_iou: float = 0.75
-    """What is worse than this when the time is over is thrown away."""
+    """A mask that is worse than this when the time is over is thrown away."""
     visible: float = 1e-4
     """Errors of a smaller share of the image's area are not seen."""
 

@@ -40,7 +40,7 @@ SECOND = "second"
 """The kind of hidden masks that the second person on an image draws."""
 
 Progress = Callable[[int], None]
-"""Hears of each image that is done, how many there are so far."""
+"""Called for each image that is done, with the number so far."""
 
 
 def open_queue(project: Project, images: Sequence[StoredImage] | None = None) -> int:
@@ -157,7 +157,7 @@ class Simulation:
                 self.put(lease, image, [Put(annotation=annotation)])
 
     def put(self, lease: Lease, image: StoredImage, changes: Sequence[Change]) -> None:
-        """Put masks on the image, and show that one is still at work; a second person's are kept apart."""
+        """Put masks on the image, and renew the lease; a second person's masks are kept apart."""
         if lease.copy:
             drawn = [change.annotation.rle for change in changes if isinstance(change, Put)]
             retry(lambda: self.project.reviews.hide(image.id, drawn, kind=SECOND, author=lease.worker))

@@ -117,7 +117,9 @@ def tried_proposals(
 
 
 def _judged(found: Sequence[Proposal], iou: Float[np.ndarray, "n m"]) -> list[tuple[float, bool]]:
-    """Return each mask's confidence, and whether people would keep it: of two of one object they keep the surer one."""
+    """Return each mask's confidence, and whether people would keep it: of two masks of one object they keep the surer
+    one.
+    """
     judged, left = [], iou.copy()
     for index in sorted(range(len(found)), key=lambda i: -found[i].confidence):
         object_ = int(left[index].argmax())

@@ -199,7 +199,7 @@ def change(
 
 
 def _check(new: Annotation) -> None:
-    """Refuse what no page could be told, whoever writes it: the requests, an import, a stage. Raises DataError."""
+    """Refuse what could not be sent to a page, whoever writes it: requests, an import, a stage. Raises DataError."""
     texts = {"id": new.id, "name": new.name, "source": new.source, "parent": new.parent}
     if new.provenance is not None:
         texts |= {"author": new.provenance.author, "stage": new.provenance.stage, "model": new.provenance.model}

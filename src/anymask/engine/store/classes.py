@@ -1,4 +1,4 @@
-"""The project's classes: the whole list a revision, no list ever overwritten."""
+"""The project's classes: one whole list per revision, none ever overwritten."""
 
 from __future__ import annotations
 

@@ -46,10 +46,12 @@ from anymask.errors import DataError, InputError, MissingPackageError, OutputErr
 _CONNECTIONS = 16
 _WAIT_SECONDS = 30.0
 _TOGETHER = 32
-"""Pieces of work that are written in one transaction at most."""
+"""The most pieces of work that are written in one transaction."""
 
 _LOCK = 0x616E796D61736B
-"""PostgreSQL's advisory lock that is held while tables are made, so that two who open at once take turns."""
+"""PostgreSQL's advisory lock that is held while tables are made, so that two processes that open it at once take
+turns.
+"""
 
 T = TypeVar("T")
 
@@ -108,8 +110,8 @@ class Database:
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run work in a transaction and return its result once that is on the disk; if it fails it is undone.
 
-        On SQLite what comes while another transaction is written goes together with the next, each in a savepoint:
-        the disk is waited for once, not once for each.
+        On SQLite what comes while another transaction is written goes together with the next, each in a savepoint: so
+        the disk is waited for once, not for each.
         """
         if not self._is_sqlite:
             with self.writing() as connection:
@@ -127,7 +129,7 @@ class Database:
             return mine.result()
 
     def _lead(self) -> None:
-        """Write what waits, and let the first of those who came after write next."""
+        """Write what waits, and let the first that came afterwards write next."""
         with self._writer:
             with self._queue:
                 batch, self._waiting = self._waiting[:_TOGETHER], self._waiting[_TOGETHER:]
@@ -196,7 +198,7 @@ class _Waiting(Generic[T]):
         self.error: Exception | None = None
         self.is_done = False
         self.turn = threading.Event()
-        """Set when the work is done, or when its thread shall do it."""
+        """Set when the work is done, or when its thread should do it."""
 
     def run(self, connection: Connection) -> None:
         """Do the work; if it fails, undo it alone."""

@@ -97,8 +97,8 @@ class Jobs:
     def lease(self, kind: str, worker: str, *, seconds: float, tries: int | None = TRIES) -> Lease | None:
         """Take the first open job, or one whose lease has expired; None where there is none now.
 
-        A job that was let go `tries` times is put in quarantine instead; None never does, as for people, who may go for
-        lunch. Of an image's copies nobody gets two.
+        A job that was let go `tries` times is put in quarantine instead; None never does that: people may take a break.
+        Of an image's copies nobody gets two.
         """
         return self._database.write(lambda connection: self._lease(connection, kind, worker, seconds, tries))
 
@@ -142,7 +142,7 @@ class Jobs:
         )
 
     def _sweep(self, connection: Connection, kind: str, now: float, tries: int | None) -> None:
-        """Open the jobs whose leases have expired, and put those aside that were let go too often."""
+        """Reopen the jobs whose leases have expired, and quarantine those that were let go too often."""
         expired = select(jobs.c.id).where(jobs.c.kind == kind, jobs.c.state == "leased", jobs.c.expires < now)
         if self._database.skips_locked:
             expired = expired.with_for_update(skip_locked=True)
@@ -156,7 +156,7 @@ class Jobs:
         connection.execute(update(jobs).where(jobs.c.id.in_(ids), jobs.c.state == "leased").values(state="open"))
 
     def renew(self, lease: Lease, *, seconds: float) -> bool:
-        """Put off the end of a lease, also of one that has expired but that nobody took over; False if it is lost."""
+        """Extend a lease, also one that has expired but that nobody took over; False if it is lost."""
 
         def work(connection: Connection) -> bool:
             until = self._database.now(connection) + seconds
@@ -177,7 +177,8 @@ class Jobs:
         by_person: bool = True,
         revision: int | None = None,
     ) -> bool:
-        """Note a job's outcome and reviews and apply its changes to the image, all in one; said twice, it counts once.
+        """Note a job's outcome and reviews and apply its changes to the image, all in one; reported twice, it counts
+        once.
 
         `hidden` is a kind of masks that no annotator is shown, and those that the job gave; `verdicts` are a
         verifier's. Where no person ends the job it settles no audit. With a `revision` the changes hold on it alone.

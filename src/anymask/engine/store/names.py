@@ -1,4 +1,4 @@
-"""What keys of annotations and names of classes have to be like, so that a page can be told them and send them back."""
+"""What keys of annotations and names of classes have to be like, so that a page can receive them and send them back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _READABLE = 40
 def plain_key(key: str) -> str:
     """Return a key as it may be: itself, or what is readable of its end and a hash of it.
 
-    A key gives the same for ever: masks that were imported before are known by it.
+    The result for a key never changes: masks that were imported before are recognised by it.
     """
     if re.fullmatch(KEY, key):
         return key
@@ -45,6 +45,6 @@ def mended(text: str) -> str:
 
 
 def check_text(text: str | None, what: str) -> None:
-    """Refuse a text that cannot be stored and told to a page; raises DataError that calls it `what`."""
+    """Refuse a text that cannot be stored and sent to a page; raises DataError that calls it `what`."""
     if text is not None and (mended(text) != text or "\0" in text):
         raise DataError(f"{what} {mended(text)[:60]!r} is no text: it holds what is no character")

@@ -98,7 +98,7 @@ class Outcomes:
             return float(connection.scalar(wanted) or 0.0)
 
     def people(self, kind: str) -> dict[str, Statistics]:
-        """Return everybody's own statistics."""
+        """Return each person's statistics."""
         with self._database.reading() as connection:
             names = list(connection.scalars(_finished(kind).with_only_columns(outcomes.c.worker).distinct()))
         return {name: self.statistics(kind, worker=name) for name in sorted(names)}

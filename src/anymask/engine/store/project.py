@@ -68,7 +68,7 @@ class Project:
 def init_project(folder: str | Path, *, url: str | URL | None = None) -> Path:
     """Make a project, in an empty or missing folder, with its database at `url` or in the folder; return the folder.
 
-    Raises InputError for a URL that is none, OutputError where the folder holds a project or something else.
+    Raises InputError for an invalid URL, OutputError where the folder holds a project or something else.
     """
     target = None if url is None else checked_url(url)
     folder = make_folder(folder).absolute()

@@ -31,7 +31,7 @@ class Review:
     reason: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a verdict that is none, and a rejection without a reason."""
+        """Reject an unknown verdict, and a rejection without a reason."""
         if self.verdict not in VERDICTS:
             raise InputError(f"verdict is {self.verdict!r}; it must be one of {', '.join(VERDICTS)}")
         if self.verdict == "reject" and not self.reason:
@@ -45,7 +45,7 @@ class Reviews:
         self._database = database
 
     def add(self, new: Sequence[Review]) -> None:
-        """Note verdicts; who says the same of the same version twice has said it once."""
+        """Note verdicts; the same verdict on the same version counts once."""
 
         def work(connection: Connection) -> None:
             insert_reviews(connection, new, at=self._database.now(connection))

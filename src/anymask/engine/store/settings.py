@@ -1,4 +1,4 @@
-"""What a project is set up with: the whole of its settings a revision, none ever overwritten."""
+"""What a project is set up with: one whole set of settings per revision, none ever overwritten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def _setting(default: T, meaning: str) -> T:
-    """Declare a setting, and what it means to who sets it."""
+    """Declare a setting, and what it means to the user."""
     return field(default=default, metadata={"meaning": meaning})
 
 
@@ -27,7 +27,7 @@ def _setting(default: T, meaning: str) -> T:
 class EngineSettings:
     """How a project's stages go; the defaults are the paper's where it says (SAM, sec. 4).
 
-    Raises InputError for a value that makes no sense.
+    Raises InputError for an invalid value.
     """
 
     mask_seconds: float = _setting(30.0, "An annotator is asked to move on once per mask takes longer.")

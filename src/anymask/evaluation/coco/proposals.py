@@ -49,7 +49,7 @@ class ProposalConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Reject invalid values."""
         if not self.limits or min(self.limits) < 1:
             raise InputError(f"the limits are {self.limits}; give one or more, of at least 1 mask each")
         if self.max_images is not None and self.max_images < 1:
@@ -120,8 +120,8 @@ def evaluate_proposals(
 ) -> ProposalResult:
     """Evaluate proposals on one data set, an image in memory at a time; what cannot be read is skipped and counted.
 
-    `progress` hears the set, its images done and their number. Images that the log has are not done again. Raises
-    DataError where no image can be used.
+    `progress` is called with the set, the images done and their number. Images that the log has are not done again.
+    Raises DataError where no image can be used.
     """
     config, skipped, left_out = config or ProposalConfig(), Skipped(), Counter(truths.left_out)
     total = RecallCounts(

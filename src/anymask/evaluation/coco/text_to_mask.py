@@ -46,7 +46,7 @@ class TextProtocolConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense; raises InputError."""
+        """Reject invalid values; raises InputError."""
         if self.template.count("{}") != 1:
             raise InputError(f"the template is {self.template!r}; it must hold {{}} once, where the name goes")
         if self.max_images is not None and self.max_images < 1:
@@ -94,7 +94,9 @@ class TextResult:
     hit: float | None
     """Share of phrases whose first mask reaches `HIT`."""
     chance: float | None
-    """Share of hits of one who shows any of the image's annotated objects: that of those which bear the name."""
+    """Share of hits of an answer that shows any one of the image's annotated objects: the share of objects that bear
+    the name.
+    """
     union: float | None
     """IoU of all masks with all objects of the name; names of which LVIS annotates only some objects are left out."""
     scores: PrecisionScores | None
@@ -116,8 +118,8 @@ def evaluate_text(
 ) -> TextResult:
     """Evaluate words on one data set, an image in memory at a time; what cannot be read is skipped and counted.
 
-    Names with a crowd on an image are not asked alone there. `progress` hears the set, its images done and their
-    number. Images that the log has are not done again. Raises DataError where classes have no names, two the same
+    Names with a crowd on an image are not asked alone there. `progress` is called with the set, the images done and
+    their number. Images that the log has are not done again. Raises DataError where classes have no names, two the same
     one, or no image can be used.
     """
     config, skipped = config or TextProtocolConfig(), Skipped()

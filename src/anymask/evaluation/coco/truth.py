@@ -60,7 +60,7 @@ class TruthSet(Protocol):
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """How many annotations that are of no image cannot be used, by the reason; an image's are told by its truth."""
+        """How many annotations that are of no image cannot be used, by the reason; an image's own are in its truth."""
         ...
 
     def __len__(self) -> int:

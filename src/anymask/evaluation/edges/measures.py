@@ -24,10 +24,10 @@ class EdgeCounts:
     """Pixels of one image, or summed over images, at each threshold."""
 
     human_matched: Int[np.ndarray, " t"]
-    """Of the human ones, those with a partner, summed over humans."""
+    """Human pixels that have a partner, summed over humans."""
     human: Int[np.ndarray, " t"]
     machine_matched: Int[np.ndarray, " t"]
-    """Of the machine's, those with a partner in any human's."""
+    """Machine pixels that have a partner among any human's."""
     machine: Int[np.ndarray, " t"]
 
     def to_dict(self) -> dict[str, list[int]]:
@@ -58,13 +58,13 @@ class EdgeScores:
     r50: float
     """Recall at a precision of one half."""
     threshold: float
-    """At which ODS is reached, between the thresholds that were tried."""
+    """The threshold at which ODS is reached, between those that were tried."""
 
 
 def count_matches(
     maps: Iterable[Bool[np.ndarray, "h w"]], humans: Sequence[Bool[np.ndarray, "h w"]], tolerance: float = 0.0075
 ) -> EdgeCounts:
-    """Thin each map, one a threshold, and match it with the edges of each human.
+    """Thin each map, one per threshold, and match it with the edges of each human.
 
     `tolerance` is the largest distance of a match as a share of the image's diagonal. Raises InputError where sizes
     differ or there is no human.

@@ -44,7 +44,7 @@ class EdgeConfig:
     """Processes that match edges; with 1, this one does."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense."""
+        """Reject invalid values."""
         if not 0 <= self.tolerance < 1:
             raise InputError(f"the tolerance is {self.tolerance} of the diagonal; give 0 or more, under 1")
         for name, value in (("max_images", self.max_images), ("num_workers", self.num_workers)):
@@ -73,7 +73,7 @@ def evaluate_edges(
     output: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EdgeResult:
-    """Evaluate on `folder`, BSDS500's own `data`; `progress` hears the images done and their number.
+    """Evaluate on `folder`, BSDS500's own `data`; `progress` is called with the number of images done and of all.
 
     `method` names a baseline, or whatever `detect` is. With an `output` folder, images whose counts are there from a
     run with the same method, tolerance and images are not done again; use one name for one model.

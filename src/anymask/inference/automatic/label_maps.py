@@ -1,4 +1,4 @@
-"""One number a pixel: masks laid over each other without overlap, and without a gap where that is asked for.
+"""One number per pixel: masks laid over each other without overlap, and without a gap where that is asked for.
 
 A mask's number is its place in the list + 1; 0 is no mask. Masks are painted run by run, none is decoded: memory is
 two maps of two bytes per pixel (one is turned into the other), and what filling gaps takes, which is bounded.

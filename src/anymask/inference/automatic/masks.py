@@ -27,7 +27,7 @@ class AutomaticMasks:
     """Makes masks of everything in an image, without prompts.
 
     The model runs in evaluation mode, where it is, and is left in the mode that it came in. `overrides` replace single
-    options. Raises InputError for options that make no sense.
+    options. Raises InputError for invalid options.
     """
 
     def __init__(self, model: AnyModel, options: AutomaticOptions | None = None, **overrides: Any) -> None:

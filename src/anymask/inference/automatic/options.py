@@ -29,7 +29,7 @@ MIN_MEMORY = 1 << 20
 class AutomaticOptions:
     """Settings of `AutomaticMasks`; those that Meta's generator has bear its names and its defaults.
 
-    Raises InputError for a value that makes no sense (SAM, app. B).
+    Raises InputError for an invalid value (SAM, app. B).
     """
 
     points_per_side: int | None = 32

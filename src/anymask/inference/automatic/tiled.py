@@ -25,7 +25,7 @@ from anymask.inference.automatic.options import AutomaticOptions, is_number, is_
 from anymask.inference.runtimes import AnyModel
 
 OnTile: TypeAlias = Callable[[int, int], object]
-"""Told how many tiles are done, and of how many."""
+"""Called with the number of tiles done, and of all."""
 
 
 class Windows(Protocol):
@@ -52,7 +52,7 @@ class TiledMasks:
     keeps all of them, and above 1 drops all.
 
     `max_area_fraction` is of the image, not of a tile. An image may have `rle.MAX_PIXELS`, 2^32 - 1, at most. Raises
-    InputError for numbers that make no sense.
+    InputError for invalid numbers.
     """
 
     def __init__(

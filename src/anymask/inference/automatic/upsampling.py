@@ -1,7 +1,7 @@
 """Low-resolution logits at the original size, but only inside a window, and there a band of columns at a time.
 
-`resize.upsample_logits` gives the whole map; here is what it gives in a window, at the window's cost. Frames: low
-(the logits' own samples), model (resized and padded, `stride` pixels a sample), original image.
+`resize.upsample_logits` gives the whole map; here is what it gives in a window, at the window's cost. Frames: low (the
+logits' own samples), model (resized and padded, `stride` pixels per sample), original image.
 """
 
 from __future__ import annotations

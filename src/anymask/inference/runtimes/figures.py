@@ -53,7 +53,7 @@ _SECONDS, _LEAST = 0.5, 3
 def measure(model: Sam, *, threads: int, report: Callable[[str], None] = lambda _: None) -> Figures:
     """Time torch and every installed engine on a model in float32 on the CPU, and keep the figures for `fastest`.
 
-    `report` hears what is being done. Raises InputError if the model cannot be exported.
+    `report` is called with what is being done. Raises InputError if the model cannot be exported.
     """
     import torch
 

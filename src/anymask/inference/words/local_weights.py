@@ -63,7 +63,7 @@ def _is_name(name: str | os.PathLike[str]) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what transformers logs and draws while it reads weights."""
+    """Suppress what transformers logs and draws while it reads weights."""
     from transformers.utils import logging
 
     settings: Any = logging

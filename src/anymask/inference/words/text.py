@@ -38,7 +38,7 @@ class TextOptions:
     """How often a mask is fed back with its box."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense; raises InputError."""
+        """Reject invalid values; raises InputError."""
         for name in ("threshold", "nms"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")

@@ -37,7 +37,7 @@ router = APIRouter(route_class=JsonRoute, prefix="/engine")
 
 @router.get("/work")
 def work(context: Engine) -> schemas.Work:
-    """Return what there is to do for people; the images at the queue's head are got ready."""
+    """Return what there is to do for people; the images at the queue's head are prepared."""
     found = _work(context)
     tasks.prepare(context, found.suggested)
     return found
@@ -73,14 +73,14 @@ def next_image(context: Engine, wanted: schemas.NextRequest, person: Person) -> 
 
 @router.post("/renew")
 def renew(context: Engine, lease: schemas.Lease, person: Person) -> schemas.Held:
-    """Say that one is still at work on an image."""
+    """Report that a person is still working on an image."""
     seconds = context.project.settings.current().lease_seconds
     return schemas.Held(held=context.project.jobs.renew(_stored(lease, person), seconds=seconds))
 
 
 @router.post("/finish", responses=_LOST)
 def finish(context: Engine, done: schemas.FinishRequest, person: Person) -> schemas.Finished:
-    """Say that an image is done; said twice, it counts once."""
+    """Report that an image is done; sent twice, it counts once."""
     with _kept():
         second = [mask.stored() for mask in done.masks]
         counted = tasks.finish(context, _stored(done.lease, person), _spent(done), second=second)
@@ -89,7 +89,9 @@ def finish(context: Engine, done: schemas.FinishRequest, person: Person) -> sche
 
 @router.post("/judge", responses=_LOST | _CHANGED)
 def judge(context: Engine, done: schemas.JudgedRequest, person: Person) -> schemas.Finished:
-    """Say a word on every mask of an image in a review or a check, and that it is done; said twice, it counts once."""
+    """Send a verdict on every mask of an image in a review or a check, and that it is done; sent twice, it counts
+    once.
+    """
     judgements = [each.stored() for each in done.judgements]
     added = [each.stored() for each in done.added]
     lease = _stored(done.lease, person)
@@ -111,7 +113,7 @@ def skip(context: Engine, wanted: schemas.SkipRequest, person: Person) -> schema
 
 @router.post("/give-back", responses=_LOST)
 def give_back(context: Engine, lease: schemas.Lease, person: Person) -> schemas.Work:
-    """Leave an image to others, as one does who goes home."""
+    """Leave an image to others, as someone who goes home does."""
     with _kept():
         context.project.jobs.give_back(tasks.checked(context.project, _stored(lease, person)))
     _told(context)
@@ -171,7 +173,7 @@ def _finished(context: Context, lease: schemas.Lease, counted: bool) -> schemas.
 
 @contextmanager
 def _kept() -> Iterator[None]:
-    """Answer one whose image is another's by now."""
+    """Answer a person whose image belongs to another by now."""
     try:
         yield
     except LeaseLost as error:

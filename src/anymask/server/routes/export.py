@@ -1,4 +1,4 @@
-"""Annotations to take away: one file, or a zip that is sent while it is made."""
+"""Exports of annotations: one file, or a zip that is sent while it is made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MEDIA = {
     "tar": "application/x-tar",
     "parquet": "application/vnd.apache.parquet",
 }
-"""Of files that are sent alone where there is but one, by suffix."""
+"""Media types, by suffix, of files that are sent alone where there is only one."""
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ANY_FILE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -89,7 +89,7 @@ def _sent(parts: Iterator[bytes], scratch: TemporaryDirectory[str]) -> Iterator[
 
 
 def _broken_off(error: Exception) -> str | None:
-    """Return what a zip says of itself where it could not be made whole: it cannot become an error status any more."""
+    """Return the note in a zip that could not be completed: it is too late for an error status."""
     if not isinstance(error, AnymaskError):
         return None
     logger.error("an export ended early: %s", error)

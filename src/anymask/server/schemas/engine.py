@@ -1,4 +1,4 @@
-"""A data engine's project: a person's image from a queue, what came of it, and where the project stands."""
+"""A data engine's project: a person's image from a queue, its outcome, and the state of the project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anymask.server.schemas.images import Image
 from anymask.server.schemas.wire import LARGEST, ApiModel, Identifier, Label, Revision, Rle
 
 Stage = Literal["assisted", "semi-automatic", "review", "check"]
-"""Those in which people work; the last two say a word on every mask."""
+"""Those in which people work; in the last two, every mask gets a verdict."""
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 _Short = Annotated[int, Field(ge=0, le=1_000_000)]
 
@@ -73,7 +73,7 @@ class Work(ApiModel):
 
 
 class Statistics(ApiModel):
-    """Of one person and of all, in a stage."""
+    """Statistics of one person and of all, in a stage."""
 
     mine: Summary
     all: Summary
@@ -126,7 +126,7 @@ class FinishRequest(ApiModel):
 
 
 class Judgement(ApiModel):
-    """A person's word on a mask: a fix brings it as it should be, a rejection has a reason."""
+    """A person's verdict on a mask: a fix brings it as it should be, a rejection has a reason."""
 
     stored_as = EngineJudgement
     key: Identifier
@@ -136,7 +136,7 @@ class Judgement(ApiModel):
 
 
 class JudgedRequest(ApiModel):
-    """An image of a review or a check that is done: a word on each of its masks, and what that took."""
+    """An image of a review or a check that is done: a verdict on each of its masks, and what that took."""
 
     lease: Lease
     seconds: Seconds
@@ -150,10 +150,10 @@ class JudgedRequest(ApiModel):
 
 
 class Finished(ApiModel):
-    """What an image came to."""
+    """The result of an image."""
 
     counted: bool
-    """Whether it counts: False if it had been told before."""
+    """Whether it counts: False if it had been reported before."""
     statistics: Statistics
 
 

@@ -1,4 +1,4 @@
-"""What happens, told to pages that listen."""
+"""Events, sent to pages that listen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anymask.server.schemas.wire import ApiModel, Revision
 class HelloEvent(ApiModel):
     """The first of every stream: whatever was known before may be out of date, and should be asked for again.
 
-    A page of another project or model than these has to be loaded anew: the server was started again meanwhile.
+    A page of another project or model than these has to be loaded again: the server was restarted meanwhile.
     """
 
     type: Literal["hello"] = "hello"

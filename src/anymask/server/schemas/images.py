@@ -15,7 +15,7 @@ class Model(ApiModel):
 
     name: str
     hash: str
-    """Of config and weights: a decoder kept by the page is good for as long as this is the same."""
+    """A hash of config and weights: a decoder kept by the page is valid as long as this is the same."""
     image_size: int
     fit: Fit
     """Whether an image is padded to the model's square, or stretched."""

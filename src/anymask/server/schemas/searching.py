@@ -10,7 +10,7 @@ from anymask.server.schemas.wire import LARGEST, ApiModel, Bbox, Label, Rle
 
 
 class EverythingRequest(ApiModel):
-    """How to look for everything: a preset, and what shall differ from it."""
+    """How to look for everything: a preset, and what differs from it."""
 
     preset: str = "fast"
     points_per_side: Annotated[int, Field(ge=1, le=64)] | None = None

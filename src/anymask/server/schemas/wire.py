@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from anymask.engine.store.names import KEY, MAX_NAME
 
 _MAX_FIELDS = 64
-"""Of an object; one with more is refused before each field that is not known becomes an error of its own."""
+"""The most fields of an object; one with more is refused before each unknown field becomes an error."""
 LARGEST = 2**53 - 1
 """The largest whole number that JavaScript knows exactly."""
 

@@ -62,7 +62,7 @@ class Plan:
     image_size: int
     steps: int
     batch: int
-    """Images a step, over all processes and accumulated batches."""
+    """Images per step, over all processes and accumulated batches."""
     parameters: dict[str, int]
     encoder_flops: int
     decoder_flops: int
@@ -86,7 +86,7 @@ class Plan:
 def plan_run(recipe: Recipe, *, gpu: str = "a100", gpus: int | None = None, efficiency: float | None = None) -> Plan:
     """Count a recipe's cost; `gpus` (the recipe's processes by default) share its batch, whatever their number.
 
-    Raises InputError for a GPU of no known peak, or an efficiency that is no share.
+    Raises InputError for a GPU of no known peak, or an efficiency that is not a share.
     """
     if gpu not in PEAKS:
         raise InputError(f"no peak is known of the GPU {gpu!r}; there are {', '.join(PEAKS)}")

@@ -39,7 +39,7 @@ class CropConfig:
     """Chance that pixels off the object are zero."""
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense; raises ValueError."""
+        """Reject invalid values; raises ValueError."""
         low, high = self.enlarge
         if not 0 < low <= high:
             raise ValueError(f"enlarge is {self.enlarge}; it must be a low and a high factor above 0")
@@ -64,7 +64,7 @@ class TextRecipe(Recipe):
 
 
 def read_text_recipe(path: str | Path) -> TextRecipe:
-    """Read a recipe; an unknown, missing, ill-typed or senseless key raises RecipeError with its line."""
+    """Read a recipe; an unknown, missing, ill-typed or invalid key raises RecipeError with its line."""
     return read_strictly(path, TextRecipe)
 
 
