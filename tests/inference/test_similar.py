@@ -7,7 +7,8 @@ import pytest
 
 from anymask.errors import InputError, PromptError
 from anymask.geometry import rle
-from anymask.inference import Prompt
+from anymask.inference import AutomaticMasks, Predictor, Prompt
+from anymask.inference.answers import encode
 from anymask.inference.similar import Similar, SimilarOptions
 from anymask.model import Sam
 
@@ -77,3 +78,35 @@ def test_what_makes_no_sense_is_refused(scene_sam: Sam) -> None:
         SimilarOptions(max_results=0)
     with pytest.raises(InputError, match="min_similarity"):
         SimilarOptions(min_similarity=2)
+
+
+def test_several_examples_find_what_is_like_any_and_leave_out_what_is_taken(scene_sam: Sam) -> None:
+    image = _picture((10, 10, RED), (60, 10, RED), (10, 70, BLUE), (90, 90, BLUE))
+    predictor = Predictor(scene_sam)
+    predictor.set_image(image)
+    red, blue = (predictor.example(Prompt(mask=_square(*corner))) for corner in ((10, 10), (10, 70)))
+    options = SimilarOptions(min_similarity=0.8)
+    assert len(predictor.similar(red, options=options)) == 2
+    assert len(predictor.similar([red, blue], options=options)) == 4
+    taken = [rle.encode(_square(10, 10)), rle.encode(_square(10, 70))]
+    left = predictor.similar([red, blue], taken=taken, options=options)
+    assert {(region.point[0] > 50, region.point[1] > 50) for region in left} == {(True, False), (True, True)}
+    with pytest.raises(PromptError, match="no example"):
+        predictor.similar([])
+
+
+def test_a_region_of_quite_another_size_is_not_like_it(scene_sam: Sam) -> None:
+    image = _picture((4, 4, RED))
+    image[32:] = RED
+    search = Similar(scene_sam, SimilarOptions(min_similarity=0.5))
+    (found,) = search.find(image, search.example(image, Prompt(mask=_square(4, 4))))
+    assert rle.area(found.rle) < 1000
+    assert search.find(np.zeros((64, 64, 3), np.uint8), search.example(image, Prompt(mask=_square(4, 4)))) == []
+
+
+def test_masks_of_everything_are_the_same_of_an_image_encoded_before(scene_sam: Sam, scene: np.ndarray) -> None:
+    everything = AutomaticMasks(scene_sam, points_per_side=8)
+    (encoded,) = encode(scene_sam, [scene])
+    assert everything.of_encoded(encoded) == everything.generate(scene) != []
+    with pytest.raises(InputError, match="crop_n_layers is 1"):
+        AutomaticMasks(scene_sam, points_per_side=8, crop_n_layers=1).of_encoded(encoded)

@@ -4,10 +4,12 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 import word_models
@@ -16,8 +18,9 @@ from anymask.engine.embeddings import embedding_cache
 from anymask.engine.store import Project
 from anymask.geometry import rle
 from anymask.geometry.masks import pair_iou
-from anymask.inference import AutomaticMasks
-from anymask.model import Sam
+from anymask.inference import AutomaticMasks, Predictor, Prompt
+from anymask.inference.similar import SimilarOptions
+from anymask.model import SIZES, Sam, build_sam
 from anymask.server.context import DetectorWords
 
 ALL = {"preset": "fast", "points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
@@ -145,3 +148,41 @@ def test_words_take_the_embedding_that_the_page_has_and_leave_theirs(
     assert [record["score"] for record in kept] == [score for _, score, _ in anew]
     pairs = list(zip(kept, anew, strict=True))
     assert min(pair_iou(rle.decode(record["rle"]), mask) for record, (mask, _, _) in pairs) > 0.98
+
+
+def test_what_is_like_examples_is_what_the_predictor_finds(
+    make_client: Callable[..., TestClient], upload: Callable[..., Any], image_file: Callable[..., bytes]
+) -> None:
+    torch.manual_seed(0)
+    keeping = build_sam(replace(SIZES["smoke"], pred_iou_thresh=0, stability_score_thresh=0)).eval()
+    client = make_client(model=keeping)
+    upload(client)
+    upload(client)
+    predictor = Predictor(keeping)
+    predictor.set_image(read_image(image_file()))
+    mask = np.zeros(predictor.image.frame.original, bool)
+    mask[4:20, 4:20] = True
+    options = SimilarOptions(min_similarity=-1)
+    expected = predictor.similar(predictor.example(Prompt(mask=mask)), options=options)
+    asked = {"examples": [{"image": "1", "rle": rle.encode(mask)}], "min_similarity": -1}
+    for id in (1, 2):  # the same picture
+        records = client.post(f"/api/images/{id}/similar", json=asked).json()["records"]
+        assert [record["rle"] for record in records] == [region.rle for region in expected]
+        assert [record["similarity"] for record in records] == pytest.approx([r.similarity for r in expected], abs=0.02)
+        assert records
+
+
+@pytest.mark.parametrize(
+    ("examples", "status", "words"),
+    [
+        ([], 422, "examples"),
+        ([{"image": "1", "rle": {"size": [3, 3], "counts": "9"}}], 422, "3 x 3"),
+        ([{"image": "9", "rle": {"size": [3, 3], "counts": "9"}}], 404, "no image 9"),
+    ],
+)
+def test_examples_that_are_none_are_refused(
+    client: TestClient, upload: Callable[..., Any], examples: list[Any], status: int, words: str
+) -> None:
+    upload(client)
+    answer = client.post("/api/images/1/similar", json={"examples": examples})
+    assert answer.status_code == status and words in answer.json()["error"]

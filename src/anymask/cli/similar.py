@@ -26,8 +26,8 @@ def similar(
     mask: Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Its mask: black and white.")] = None,
     min_similarity: Annotated[
         float, typer.Option(min=-1, max=1, help="How like it a region must be: 1 is the same, 0 unrelated.")
-    ] = 0.5,
-    max_results: Annotated[int, typer.Option(min=1, metavar="N", help="Most regions per image.")] = 20,
+    ] = 0.4,
+    max_results: Annotated[int, typer.Option(min=1, metavar="N", help="Most regions per image.")] = 200,
     model: Model = "anymask-s",
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the records, and no more.")] = False,

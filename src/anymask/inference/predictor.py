@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
+from anymask.geometry.rle import RLE
 from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
 from anymask.inference.edge_filter import guide_of
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
@@ -20,6 +21,7 @@ from anymask.inference.prompts import ModelPrompt, Prompt, box_prompts, to_model
 from anymask.inference.refinement import Refinement
 from anymask.inference.runtimes import AnyModel, model_name, runtime_of
 from anymask.inference.session import Session
+from anymask.inference.similar import SearchExample, Similar, SimilarOptions, SimilarRegion
 from anymask.inference.words.clip import Clip, Words
 from anymask.inference.words.detector import DETECTOR, WordBox, WordDetector
 from anymask.inference.words.text import TextInstance, TextMasks
@@ -146,6 +148,26 @@ class Predictor:
         """Find the objects of the image that any of several phrases describes (see `TextMasks.find`)."""
         image = self.image
         return self._finder.masks(image, self._boxes(phrases, threshold))
+
+    def example(self, prompt: Prompt) -> SearchExample:
+        """Take a region of the image as an example for `similar`: a binary mask as it is, all else is asked.
+
+        Raises PromptError where the prompt cannot be answered or its mask is empty.
+        """
+        return Similar(self.model).example_of(self.image, prompt)
+
+    def similar(
+        self,
+        example: SearchExample | Sequence[SearchExample],
+        *,
+        taken: Sequence[RLE] = (),
+        options: SimilarOptions | None = None,
+    ) -> list[SimilarRegion]:
+        """Find regions of the image that are like an example, or any of several, of this image or of others.
+
+        The most similar come first; those that `taken` masks of this image overlap are left out. Raises PromptError.
+        """
+        return Similar(self.model, options).find_in(self.image, example, taken=taken)
 
     def predict_boxes(
         self, boxes: Float[np.ndarray, "k 4"] | ArrayLike, *, multimask: bool | None = None

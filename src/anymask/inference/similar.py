@@ -1,8 +1,8 @@
-"""Find more like this: a mask or click in one image finds similar regions in others, by embedding, then by prompts.
+"""Exemplar prompting: masks of things are examples, and an image's regions that are like them are found.
 
-The features under the mask are pooled to one direction; where another image's features point that way, the model is
-asked, and its masks are pooled and compared in turn. Features are taken relative to the mean of the image that the
-example is in, as directions from the origin are all alike.
+An example is the mean of an embedding under a mask. The image is asked at a grid as fine as the examples are small; of
+the masks that the model is sure of, those stay whose own means are near to an example's. How near is measured against
+how far the places of the example's image lie from each other, so that it means the same whatever the model.
 """
 
 from __future__ import annotations
@@ -12,48 +12,66 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from anymask.data.images import ImageSource
 from anymask.errors import InputError, PromptError
-from anymask.geometry import arrays, nms, rle
+from anymask.geometry import arrays, rle
+from anymask.geometry.rle import RLE
 from anymask.inference.answers import EncodedImage, answer, encode, read
-from anymask.inference.prompts import Prompt, binary_mask, to_model, to_model_all
-from anymask.inference.refinement import PLAIN, Refinement
+from anymask.inference.automatic.masks import AutomaticMasks, MaskRecord
+from anymask.inference.automatic.options import AutomaticOptions
+from anymask.inference.prompts import Prompt, binary_mask, to_model
+from anymask.inference.refinement import Refinement
 from anymask.inference.runtimes import AnyModel
 
-_PLACES_PER_SIDE = 24
-"""Places that are asked about lie at least this fraction of the long side apart."""
+_POINTS_PER_SIDE = (16, 48)
+"""Fewest and most points along the image's long side."""
+_POINTS_PER_THING = 2
+"""Points along a side of the smallest example."""
+_AREA_RATIO = 20.0
+"""A region that is so many times larger or smaller than an example, as shares of their images, is not like it."""
+_DUPLICATE = 0.9
+"""Boxes that overlap by more than this IoU are of one answer, before regions are compared."""
+_NEARNESS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarOptions:
     """How many regions are asked about, and which answers are kept."""
 
-    max_prompts: int = 48
-    """Points asked on an image: the places that are most like the example."""
-    min_similarity: float = 0.5
-    """Cosine of the angle between a region's features and the example's, below which it is no match."""
-    min_iou: float = 0.5
-    """Masks of a predicted IoU below this are dropped."""
-    nms: float = 0.6
-    """Of two masks that overlap by more than this IoU the less similar one is dropped."""
-    max_results: int = 20
+    max_prompts: int = 1536
+    """Points asked on an image: where there would be more, the places that are most like an example."""
+    min_similarity: float = 0.4
+    """Regions that are less like the examples than this are no match (`SimilarRegion.similarity`)."""
+    min_iou: float | None = None
+    """Masks of a predicted IoU below this are dropped; None takes the model's own threshold for masks of everything."""
+    min_stability: float | None = None
+    """The same for stability."""
+    nms: float = 0.4
+    """Of two masks that overlap by more than this IoU the one that ranks lower is dropped."""
+    containment: float = 0.7
+    """So is one of two masks if this share of the smaller one lies in the other."""
+    max_results: int = 200
 
     def __post_init__(self) -> None:
-        """Reject invalid values."""
+        """Refuse what makes no sense."""
         if min(self.max_prompts, self.max_results) < 1:
             raise InputError(f"{self.max_prompts} prompts, {self.max_results} results: give at least 1 of each")
-        if not -1 <= self.min_similarity <= 1 or not 0 <= self.min_iou <= 1 or not 0 <= self.nms <= 1:
-            raise InputError("min_similarity must lie from -1 to 1, min_iou and nms from 0 to 1")
+        shares = [self.nms, self.containment, *(v for v in (self.min_iou, self.min_stability) if v is not None)]
+        if not -1 <= self.min_similarity <= 1 or not all(0 <= share <= 1 for share in shares):
+            raise InputError(
+                "min_similarity must lie from -1 to 1; min_iou, min_stability, nms and containment from 0 to 1"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimilarRegion:
-    """A region that is like the example."""
+    """A region that is like an example."""
 
-    rle: rle.RLE
+    rle: RLE
     similarity: float
+    """1 where its mean feature is the example's, 0 where it is as far from it as places of an image are on average."""
     predicted_iou: float
     point: tuple[int, int]
     """The (x, y) pixel that was asked about."""
@@ -61,82 +79,152 @@ class SimilarRegion:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchExample:
-    """What to look for: a direction in feature space, seen from a mean."""
+    """What to look for: a place in feature space, and how far places of its image lie apart there."""
 
-    direction: Float[np.ndarray, " c"]
-    mean: Float[np.ndarray, " c"]
+    feature: Float[np.ndarray, " c"]
+    spread: float
+    """Twice the features' variance over the image: the mean squared distance of two of its places."""
+    share: float
+    """Share of its image that the example covers."""
     mask: Bool[np.ndarray, "h w"]
     """Mask of the example, in its own image."""
 
 
 class Similar:
-    """Searches images for what is like an example; the model is left in its mode."""
+    """Searches images for what is like examples; the model is left in its mode."""
 
     def __init__(self, model: AnyModel, options: SimilarOptions | None = None) -> None:
         self.model, self.options = model, options or SimilarOptions()
+        self._own = AutomaticOptions(
+            pred_iou_thresh=self.options.min_iou, stability_score_thresh=self.options.min_stability
+        ).for_model(model.config)
 
     def example(self, image: ImageSource, prompt: Prompt) -> SearchExample:
         """Take a region as an example; a lone binary mask of the image's size is taken as it is, all else is asked.
 
         Raises ImageError, or PromptError where the prompt cannot be answered or its mask is empty.
         """
-        encoded = encode(self.model, [read(self.model, image)])[0]
+        return self.example_of(encode(self.model, [read(self.model, image)])[0], prompt)
+
+    def example_of(self, encoded: EncodedImage, prompt: Prompt) -> SearchExample:
+        """Take a region of an encoded image as an example, as `example` does."""
         frame, mask = encoded.frame, None
         if prompt.mask is not None and all(part is None for part in (prompt.points, prompt.box, prompt.text)):
             mask = binary_mask(prompt.mask, frame.original, self.model.mask_size)
         if mask is None:
             checked = to_model(prompt, frame, self.model.mask_size)
             mask = next(answer(self.model, encoded, [checked], multimask=None, refinement=Refinement())).best
-        return self.example_of(encoded, mask)
-
-    def example_of(self, image: EncodedImage, mask: Bool[np.ndarray, "h w"]) -> SearchExample:
-        """Take a mask of an encoded image as an example, as it is; raises PromptError for an empty one."""
         if not mask.any():
             raise PromptError("the example's mask is empty")
-        features = _features(image)
-        mean = features.mean(axis=(1, 2))
-        return SearchExample(direction=_pooled(features - mean[:, None, None], mask), mean=mean, mask=mask)
+        features = _features(encoded)
+        spread = 2 * float(features.var(axis=(1, 2)).sum())
+        return SearchExample(
+            feature=_pooled(features, mask), spread=max(spread, 1e-12), share=float(mask.mean()), mask=mask
+        )
 
-    def find(self, image: ImageSource, example: SearchExample) -> list[SimilarRegion]:
-        """Return the regions of an image that are like the example, the most similar first; raises ImageError."""
-        return self.find_encoded(encode(self.model, [read(self.model, image)])[0], example)
+    def find(self, image: ImageSource, example: SearchExample | Sequence[SearchExample]) -> list[SimilarRegion]:
+        """Return the regions of an image that are like an example, or any of several, the most similar first.
 
-    def find_encoded(self, encoded: EncodedImage, example: SearchExample) -> list[SimilarRegion]:
-        """Do the same where the image is encoded already."""
-        options = self.options
-        features = _features(encoded) - example.mean[:, None, None]
-        points = _peaks(_similarity(features, example.direction), encoded.frame.original, options)
-        prompts = to_model_all([Prompt(points=[point]) for point in points], encoded.frame, self.model.mask_size)
-        found: list[SimilarRegion] = []
-        answers = answer(self.model, encoded, prompts, multimask=True, refinement=PLAIN)
-        for point, masks in zip(points, answers, strict=True):
-            for mask, score in zip(masks.masks, masks.scores.tolist(), strict=True):
-                if score < options.min_iou or not mask.any():
-                    continue
-                similarity = float(_pooled(features, mask) @ example.direction)
-                if similarity >= options.min_similarity:
-                    found.append(
-                        SimilarRegion(rle=rle.encode(mask), similarity=similarity, predicted_iou=score, point=point)
-                    )
-        ranks = np.array([region.similarity * region.predicted_iou for region in found])
-        kept = nms.mask_nms([region.rle for region in found], ranks, options.nms)
-        chosen = sorted((found[index] for index in kept.tolist()), key=lambda region: -region.similarity)
-        return chosen[: options.max_results]
+        Raises ImageError, or PromptError without an example.
+        """
+        return self.find_in(encode(self.model, [read(self.model, image)])[0], example)
+
+    def find_in(
+        self,
+        encoded: EncodedImage,
+        example: SearchExample | Sequence[SearchExample],
+        *,
+        taken: Sequence[RLE] = (),
+    ) -> list[SimilarRegion]:
+        """Return the regions of an encoded image that are like an example, or any of several, as `find` does.
+
+        Regions that `taken` masks, of the image's size, overlap are left out. Raises PromptError without an example.
+        """
+        examples = [example] if isinstance(example, SearchExample) else list(example)
+        if not examples:
+            raise PromptError("there is no example of what to look for: give at least one")
+        options, features = self.options, _features(encoded)
+        grid = self._grid(encoded, features, examples)
+        asking = self._own.replace(points_per_side=None, point_grids=[grid], box_nms_thresh=_DUPLICATE)
+        records = AutomaticMasks(self.model, asking).of_encoded(encoded)
+        found = [
+            SimilarRegion(
+                rle=record.rle,
+                similarity=similarity,
+                predicted_iou=record.predicted_iou,
+                point=(int(record.point_coords[0][0]), int(record.point_coords[0][1])),
+            )
+            for record, similarity in zip(records, _likeness(records, features, examples), strict=True)
+        ]
+        like = [index for index, region in enumerate(found) if region.similarity >= options.min_similarity]
+        ranks = [_rank(found[index], records[index].stability_score) for index in like]
+        ordered = [like[place] for place in np.argsort(-np.array(ranks), kind="stable").tolist()]
+        kept = _apart([found[index] for index in ordered], taken, options)
+        return sorted(kept, key=lambda region: -region.similarity)[: options.max_results]
+
+    def _grid(
+        self, encoded: EncodedImage, features: Float[np.ndarray, "c h w"], examples: Sequence[SearchExample]
+    ) -> Float[np.ndarray, "n 2"]:
+        """Return points of the unit square, as far apart as half the side of the smallest example."""
+        height, width = encoded.frame.original
+        side = min(float(np.sqrt(each.share * height * width)) for each in examples)
+        fewest, most = _POINTS_PER_SIDE
+        along = max(fewest, min(most, round(_POINTS_PER_THING * max(height, width) / side)))
+        rows, columns = (max(1, round(along * length / max(height, width))) for length in (height, width))
+        x, y = np.meshgrid((np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows)
+        grid = np.stack([x.ravel(), y.ravel()], axis=1)
+        at = (grid * features.shape[:0:-1]).astype(np.int64)
+        places = cv2.blur(features.transpose(1, 2, 0), (3, 3))[at[:, 1], at[:, 0]]
+        likeness = np.max([_similarity(places, each) for each in examples], axis=0)
+        order = np.argsort(-likeness, kind="stable")[: self.options.max_prompts]
+        return np.asarray(grid[np.sort(order)])
 
 
-def prototype(examples: Sequence[SearchExample]) -> SearchExample:
-    """Return what several examples of one class have in common: the mean of their directions, and of their means.
+def _similarity(features: Float[np.ndarray, "n c"], example: SearchExample) -> Float[np.ndarray, " n"]:
+    distance = ((features - example.feature) ** 2).sum(axis=1)
+    return np.asarray(1 - distance / example.spread)
 
-    Its mask is the first example's. Raises InputError without examples.
-    """
-    if not examples:
-        raise InputError("a prototype needs examples: give at least one")
-    direction = np.mean([each.direction for each in examples], axis=0)
-    return SearchExample(
-        direction=np.asarray(direction / max(float(np.linalg.norm(direction)), 1e-12)),
-        mean=np.asarray(np.mean([each.mean for each in examples], axis=0)),
-        mask=examples[0].mask,
-    )
+
+def _likeness(
+    records: Sequence[MaskRecord], features: Float[np.ndarray, "c h w"], examples: Sequence[SearchExample]
+) -> list[float]:
+    """Return how like each mask is to the example that it is most like, of those of about its size; -inf for none."""
+    if not records:
+        return []
+    masks = (rle.decode(record.rle) for record in records)
+    pooled = np.stack([_pooled(features, mask) for mask in masks])
+    shares = np.array([record.area / np.prod(record.rle["size"]) for record in records])
+    best = np.full(len(records), -np.inf)
+    for example in examples:
+        is_sized = np.abs(np.log(shares / example.share)) <= np.log(_AREA_RATIO)
+        best = np.maximum(best, np.where(is_sized, _similarity(pooled, example), -np.inf))
+    likeness: list[float] = best.tolist()
+    return likeness
+
+
+def _rank(region: SimilarRegion, stability: float) -> float:
+    """Return by what overlapping masks are chosen among: how sure the model is counts, and how like they are."""
+    nearness = float(np.exp(_NEARNESS * (region.similarity - 1)))
+    return nearness * max(region.predicted_iou, 0.0) ** 3 * stability**2
+
+
+def _apart(regions: Sequence[SimilarRegion], taken: Sequence[RLE], options: SimilarOptions) -> list[SimilarRegion]:
+    """Return the regions that overlap no taken mask and none before them, given by falling rank."""
+    masks = [*taken, *(region.rle for region in regions)]
+    areas = np.array([rle.area(mask) for mask in masks], np.float64)
+    free = np.ones(len(masks), bool)
+    kept: list[SimilarRegion] = []
+    for index, mask in enumerate(masks):
+        if not free[index]:
+            continue
+        if index >= len(taken):
+            kept.append(regions[index - len(taken)])
+        rest = max(index + 1, len(taken))
+        later: Int[np.ndarray, " k"] = rest + np.flatnonzero(free[rest:])
+        iou = rle.pairwise_iou([mask], [masks[other] for other in later.tolist()])[0]
+        inside = iou * (areas[index] + areas[later]) / (1 + iou) / np.maximum(np.minimum(areas[index], areas[later]), 1)
+        free[later[(iou > options.nms) | (inside > options.containment)]] = False
+    return kept
 
 
 def _features(image: EncodedImage) -> Float[np.ndarray, "c h w"]:
@@ -148,32 +236,7 @@ def _features(image: EncodedImage) -> Float[np.ndarray, "c h w"]:
 
 
 def _pooled(features: Float[np.ndarray, "c h w"], mask: Bool[np.ndarray, "hi wi"]) -> Float[np.ndarray, " c"]:
-    """Return the direction of the mean feature under a mask, each place weighing what the mask covers of it."""
+    """Return the mean feature under a mask, each place weighing what the mask covers of it."""
     size = (features.shape[2], features.shape[1])
     cover = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    pooled = (features * cover).sum(axis=(1, 2))
-    return np.asarray(pooled / max(float(np.linalg.norm(pooled)), 1e-12))
-
-
-def _similarity(features: Float[np.ndarray, "c h w"], direction: Float[np.ndarray, " c"]) -> Float[np.ndarray, "h w"]:
-    length = np.maximum(np.linalg.norm(features, axis=0), 1e-12)
-    return np.asarray(np.tensordot(direction, features, axes=1) / length)
-
-
-def _peaks(
-    similarity: Float[np.ndarray, "h w"], size: tuple[int, int], options: SimilarOptions
-) -> list[tuple[int, int]]:
-    """Return the (x, y) pixels of the most similar places, none of them close to another."""
-    smooth = cv2.GaussianBlur(similarity.astype(np.float32), (3, 3), 0)
-    apart = max(similarity.shape) / _PLACES_PER_SIDE
-    rows, columns = np.nonzero(smooth >= options.min_similarity / 2)
-    order = np.argsort(-smooth[rows, columns], kind="stable")
-    left = np.stack([rows[order], columns[order]], axis=1)
-    chosen: list[tuple[int, int]] = []
-    while len(left) and len(chosen) < options.max_prompts:
-        row, column = left[0].tolist()
-        x = int((column + 0.5) * size[1] / similarity.shape[1])
-        y = int((row + 0.5) * size[0] / similarity.shape[0])
-        chosen.append((min(x, size[1] - 1), min(y, size[0] - 1)))
-        left = left[np.abs(left - left[0]).max(axis=1) >= apart]
-    return chosen
+    return np.asarray(np.tensordot(features, cover, axes=2) / max(float(cover.sum()), 1e-12))

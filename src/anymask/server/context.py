@@ -82,6 +82,8 @@ class Context:
             events=self.events,
             max_pixels=settings.max_pixels,
         )
+        self.predictor = Predictor(model, cache=embedding_cache(project))
+        """For the worker's thread alone; an image that was encoded for the page is not encoded again."""
         self.parts = Parts(
             settings.parts or project.cache / "models", model, name=model_name, model_hash=self.model_hash
         )

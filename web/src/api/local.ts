@@ -105,6 +105,7 @@ export class LocalBackend implements Backend {
   keepLocally = () => undefined;
   embedding = async () => null;
   everything = async () => null;
+  readonly similar = null;
   text = async () => {
     throw new ApiError(501, "Words need a server with a text model: run `anymask serve`.");
   };

@@ -397,6 +397,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/images/{id}/similar": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Similar
+         * @description Find what is like examples, of this image or of others, and is not annotated yet.
+         */
+        post: operations["similar_api_images__id__similar_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/images/{id}/text": {
         parameters: {
             query?: never;
@@ -520,7 +540,7 @@ export interface components {
              * @default click
              * @enum {string}
              */
-            source: "click" | "box" | "brush" | "everything" | "text" | "import";
+            source: "click" | "box" | "brush" | "everything" | "text" | "similar" | "import";
             /** Prompts */
             prompts?: {
                 [key: string]: unknown;
@@ -1225,6 +1245,55 @@ export interface components {
             tries: number;
             /** Reason */
             reason: string | null;
+        };
+        /**
+         * SimilarExample
+         * @description A mask of a thing to look for, in an image of the project.
+         */
+        SimilarExample: {
+            /**
+             * Image
+             * @description the image's id
+             */
+            image: string;
+            rle: components["schemas"]["Rle"];
+        };
+        /**
+         * SimilarRecord
+         * @description One region that is like an example.
+         */
+        SimilarRecord: {
+            rle: components["schemas"]["Rle"];
+            /**
+             * Bbox
+             * @description x, y, width, height in pixels
+             */
+            bbox: number[];
+            /** Predicted Iou */
+            predicted_iou: number;
+            /** Similarity */
+            similarity: number;
+        };
+        /**
+         * SimilarRegions
+         * @description All regions that are like the examples and not annotated yet, the most similar first.
+         */
+        SimilarRegions: {
+            /** Records */
+            records: components["schemas"]["SimilarRecord"][];
+        };
+        /**
+         * SimilarRequest
+         * @description Examples of what to look for, and how like one of them a region must be.
+         */
+        SimilarRequest: {
+            /** Examples */
+            examples: components["schemas"]["SimilarExample"][];
+            /**
+             * Min Similarity
+             * @default 0.4
+             */
+            min_similarity: number;
         };
         /**
          * SkipRequest
@@ -3189,6 +3258,96 @@ export interface operations {
             };
             /** @description makes no sense */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    similar_api_images__id__similar_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description the image's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SimilarRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SimilarRegions"];
+                };
+            };
+            /** @description malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description for another project or model */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description makes no sense */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

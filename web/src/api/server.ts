@@ -9,6 +9,7 @@ import type {
   Classes,
   ClassInfo,
   EmbeddingData,
+  Example,
   ExportFormat,
   FoundMask,
   ImageInfo,
@@ -140,6 +141,15 @@ export class ServerBackend implements Backend {
     const { records } = await this.json<Schemas["Texts"]>("POST", `images/${id}/text`, { phrases });
     return records.map(({ rle, score, phrase }) => ({ rle, score, phrase }));
   }
+
+  readonly similar = async (id: string, examples: readonly Example[], minSimilarity: number): Promise<FoundMask[]> => {
+    const body: Schemas["SimilarRequest"] = {
+      examples: examples.map(({ image, rle }) => ({ image, rle: { size: [...rle.size], counts: rle.counts } })),
+      min_similarity: minSimilarity,
+    };
+    const { records } = await this.json<Schemas["SimilarRegions"]>("POST", `images/${id}/similar`, body);
+    return records.map(({ rle, predicted_iou, similarity }) => ({ rle, score: predicted_iou, phrase: null, similarity }));
+  };
 
   async download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }> {
     const response = await this.send("GET", `export?format=${format}&ids=${ids.map(encodeURIComponent).join(",")}`);

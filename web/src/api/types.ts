@@ -53,11 +53,20 @@ export interface Classes {
   readonly classes: readonly ClassInfo[];
 }
 
-/** A mask that everything-mode or words found; not kept yet. */
+/** A mask that everything-mode, words or examples found; not kept yet. */
 export interface FoundMask {
   readonly rle: RLE;
   readonly score: number | null;
   readonly phrase: string | null;
+  /** How like the examples it is, where there were any: 1 is the same. */
+  readonly similarity?: number;
+}
+
+/** A mask of a thing to look for. */
+export interface Example {
+  /** Id of its image. */
+  readonly image: string;
+  readonly rle: RLE;
 }
 
 export interface EmbeddingData {

@@ -1,8 +1,8 @@
-/** Masks that everything-mode or words found, to be picked from. */
+/** Masks that everything-mode, words or examples found, to be picked from. */
 
-import { effect, signal } from "@preact/signals";
+import { computed, effect, signal, untracked } from "@preact/signals";
 import type { Backend } from "../api/backend";
-import type { Annotation, FoundMask } from "../api/types";
+import type { Annotation, Example, FoundMask, Source } from "../api/types";
 import type { ImagePoint } from "../geometry/frames";
 import { covers } from "../geometry/mask";
 import { newId } from "../ids";
@@ -19,15 +19,32 @@ export interface Proposal extends FoundMask {
   readonly id: string;
 }
 
+/** What is looked for: masks that were selected, and the class that what is like them gets. */
+export interface Wanted {
+  readonly examples: readonly Example[];
+  readonly class_id: number | null;
+}
+
 /** Points per side of the grid, where the page itself looks for everything. */
 const GRID = 16;
+/** What is less like the examples is not even fetched. */
+const LEAST_SIMILAR = 0;
+/** The server takes as many examples. */
+const MOST_EXAMPLES = 16;
 
 export class Proposals {
-  readonly shown = signal<readonly Proposal[] | null>(null);
   readonly isSearching = signal(false);
+  /** What is looked for in every picture that is opened, until it is dropped. */
+  readonly wanted = signal<Wanted | null>(null);
+  private readonly found = signal<readonly Proposal[] | null>(null);
+  /** What was found, as like the examples as is asked for. */
+  readonly shown = computed(() => {
+    const least = this.settings.similarity.value;
+    return this.found.value?.filter(({ similarity }) => similarity === undefined || similarity >= least) ?? null;
+  });
 
   constructor(
-    private readonly backend: Pick<Backend, "everything" | "text">,
+    private readonly backend: Pick<Backend, "everything" | "text" | "similar">,
     private readonly store: Store,
     private readonly pictures: Pictures,
     private readonly classes: ClassEditor,
@@ -37,8 +54,23 @@ export class Proposals {
   ) {
     effect(() => {
       void pictures.opened.value;
-      this.shown.value = null;
+      this.found.value = null;
     });
+    effect(() => {
+      const id = pictures.promptable.value;
+      if (id !== null && untracked(() => this.wanted.value)) untracked(() => void this.findWanted(id));
+    });
+  }
+
+  /** Whether examples can be looked for at all. */
+  get searches(): boolean {
+    return this.backend.similar !== null;
+  }
+
+  /** Let go of what was found, and of what was looked for. */
+  drop(): void {
+    this.found.value = null;
+    this.wanted.value = null;
   }
 
   async findEverything(): Promise<void> {
@@ -59,19 +91,45 @@ export class Proposals {
     if (phrases.length > 0 && id !== null) await this.find(id, () => this.backend.text(id, phrases));
   }
 
-  private async find(id: string, search: () => Promise<readonly FoundMask[]>): Promise<void> {
+  /** Find what is like some masks of the open picture, here and in pictures that are opened later. */
+  async findLike(masks: readonly Annotation[]): Promise<void> {
+    const image = this.pictures.openId;
+    const [first] = masks;
+    if (image === null || !first || !this.searches) return;
+    const examples = masks.slice(-MOST_EXAMPLES).map(({ rle }) => ({ image, rle }));
+    this.wanted.value = { examples, class_id: first.class_id };
+    await this.findWanted(image);
+  }
+
+  private async findWanted(id: string): Promise<void> {
+    const { similar } = this.backend;
+    const wanted = this.wanted.peek();
+    if (!similar || !wanted) return;
+    await this.find(id, async () => {
+      // The server leaves out what it knows to be annotated.
+      await this.store.autosave.settled();
+      const found = await similar(id, wanted.examples, LEAST_SIMILAR);
+      return this.wanted.peek() === wanted ? found : null;
+    });
+  }
+
+  /** Show what a search finds; null is a search that nobody waits for any more. */
+  private async find(id: string, search: () => Promise<readonly FoundMask[] | null>): Promise<void> {
     if (this.isSearching.peek()) return;
     this.isSearching.value = true;
     try {
       const found = await search();
-      if (id !== this.pictures.openId) return;
-      if (found.length === 0) this.notices.info(this.settings.t("nothingFound"));
-      this.shown.value = found.length === 0 ? null : found.map((item) => ({ ...item, id: newId() }));
+      if (id !== this.pictures.openId || !found) return;
+      if (found.length === 0 && !this.wanted.peek()) this.notices.info(this.settings.t("nothingFound"));
+      this.found.value = found.length === 0 ? null : found.map((item) => ({ ...item, id: newId() }));
       this.settings.tool.value = "select";
     } catch (error) {
       this.notices.error(messageOf(error), () => void this.find(id, search));
     } finally {
       this.isSearching.value = false;
+      // A picture that was opened meanwhile waits for its turn.
+      const next = this.pictures.promptable.peek();
+      if (next !== null && next !== id) void this.findWanted(next);
     }
   }
 
@@ -90,16 +148,18 @@ export class Proposals {
   accept(chosen: readonly Proposal[]): void {
     const { image, classes } = this.store.document.peek();
     if (image === null) return;
-    const changes = chosen.map(({ id, rle, score, phrase }): AnnotationChange => {
+    const changes = chosen.map(({ id, rle, score, phrase, similarity }): AnnotationChange => {
       const named = classes.find(({ name }) => name === phrase);
+      const isLike = similarity !== undefined;
+      const source: Source = isLike ? "similar" : phrase === null ? "everything" : "text";
       const after: Annotation = {
         id,
         rle,
-        class_id: named?.id ?? this.classes.chosen.peek(),
+        class_id: isLike ? (this.wanted.peek()?.class_id ?? null) : (named?.id ?? this.classes.chosen.peek()),
         name: phrase,
         visible: true,
         score,
-        source: phrase === null ? "everything" : "text",
+        source,
         prompts: null,
         parent: null,
       };
@@ -108,6 +168,7 @@ export class Proposals {
     this.store.commit("keep", changes);
     const ids = new Set(chosen.map(({ id }) => id));
     const left = (this.shown.peek() ?? []).filter(({ id }) => !ids.has(id));
-    this.shown.value = left.length > 0 ? left : null;
+    // What is not shown goes with the last of what is.
+    this.found.value = left.length > 0 ? (this.found.peek() ?? []).filter(({ id }) => !ids.has(id)) : null;
   }
 }

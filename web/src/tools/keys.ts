@@ -9,6 +9,7 @@ export const COMMANDS = {
   pan: ["H"],
   everything: ["G"],
   text: ["T"],
+  similar: ["L"],
   keep: ["Enter"],
   cancel: ["Escape"],
   larger: ["ArrowUp"],

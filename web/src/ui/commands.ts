@@ -53,6 +53,12 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
   polygon: ({ app }) => setTool(app, "polygon"),
   pan: ({ app }) => setTool(app, "pan"),
   everything: ({ app }) => void app.proposals.findEverything(),
+  similar: ({ app }) => {
+    const chosen = [...app.masks.selection.peek()].flatMap((id) => app.store.annotations.peek().get(id) ?? []);
+    if (chosen.length === 0 || !app.proposals.searches) return false;
+    void app.proposals.findLike(chosen);
+    return true;
+  },
   text: ({ app }) => {
     if (!app.info.peek()?.text) return false;
     app.settings.sideOpen.value = app.settings.sideOpen.peek() === "text" ? null : "text";
@@ -72,7 +78,7 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
     else if (editor.boxCorner.peek()) {
       editor.boxCorner.value = null;
       editor.dragged.value = null;
-    } else if (app.proposals.shown.peek()) app.proposals.shown.value = null;
+    } else if (app.proposals.shown.peek() || app.proposals.wanted.peek()) app.proposals.drop();
     else if (app.store.document.peek().draft) editor.drop();
     else if (app.notices.current.peek()) app.notices.close();
     else app.masks.select(null);

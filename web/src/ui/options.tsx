@@ -18,7 +18,8 @@ export function Options({ context }: { context: AppContext }) {
   else if (work && tool === "select" && selected && awaits(selected))
     content = <Prefilled context={context} work={work} />;
   else if (app.settings.sideOpen.value === "text") content = <Words context={context} />;
-  else if (app.proposals.shown.value) content = <Proposals context={context} />;
+  else if (app.proposals.shown.value || (app.proposals.wanted.value && tool === "select" && !app.proposals.isSearching.value))
+    content = <Proposals context={context} />;
   else if (tool === "segment") content = <Candidates context={context} />;
   else if (tool === "brush" || tool === "eraser") content = <Brush context={context} />;
   else if (tool === "polygon") content = <Tolerance context={context} />;
@@ -142,17 +143,34 @@ function Tolerance({ context }: { context: AppContext }) {
 
 function Proposals({ context }: { context: AppContext }) {
   const { app } = context;
-  const count = app.proposals.shown.value?.length ?? 0;
+  const { shown, wanted } = app.proposals;
+  const count = shown.value?.length ?? 0;
+  const similarity = app.settings.similarity.value;
   return (
     <>
-      <span class="hint">{app.t("found", { count })}</span>
+      <span class="hint" role="status">
+        {app.t(count > 0 ? "found" : "noneAlike", { count })}
+      </span>
+      {wanted.value && shown.value && (
+        <Slider
+          label={app.t("similarity")}
+          min={0}
+          max={1}
+          step={0.05}
+          value={similarity}
+          text={`${Math.round(similarity * 100)} %`}
+          onInput={(value) => (app.settings.similarity.value = value)}
+        />
+      )}
       <div class="decision">
         <CommandButton context={context} command="cancel">
-          {app.t("dropShort")}
+          {app.t(wanted.value ? "stopShort" : "dropShort")}
         </CommandButton>
-        <CommandButton context={context} command="keep" kind="accent">
-          {app.t("keepAll", { count })}
-        </CommandButton>
+        {count > 0 && (
+          <CommandButton context={context} command="keep" kind="accent">
+            {app.t("keepAll", { count })}
+          </CommandButton>
+        )}
       </div>
     </>
   );

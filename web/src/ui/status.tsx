@@ -51,7 +51,8 @@ export function Progress({ context }: { context: AppContext }) {
   const loading = app.model.state.value.is === "loading";
   if (app.model.state.value.is === "failed") return null;
   const fraction = app.pictures.progress.value.get(image.id);
-  const key = isSearching ? "searching" : loading ? "loadingModel" : image.state === "waiting" ? "waiting" : "encoding";
+  const searching = app.proposals.wanted.value ? "searchingLike" : "searching";
+  const key = isSearching ? searching : loading ? "loadingModel" : image.state === "waiting" ? "waiting" : "encoding";
   return (
     <div class="progress" role="status">
       <span>{app.t(key)}</span>

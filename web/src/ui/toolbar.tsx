@@ -33,6 +33,16 @@ export function Toolbar({ context }: { context: AppContext }) {
           kind="tool"
           disabled={app.pictures.promptable.value === null || app.proposals.isSearching.value}
         />
+        {app.proposals.searches && (
+          <CommandButton
+            context={context}
+            command="similar"
+            icon="similar"
+            kind="tool"
+            pressed={app.proposals.wanted.value !== null}
+            disabled={app.masks.selection.value.size === 0 || app.proposals.isSearching.value}
+          />
+        )}
         {app.info.value?.text && (
           <CommandButton
             context={context}

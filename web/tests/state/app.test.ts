@@ -86,6 +86,8 @@ async function begin({
   };
   const samples = { a: image("a"), b: image("b") };
   const found: FoundMask[] = [{ rle: mask.rle, score: 0.9, phrase: null }];
+  const alike: FoundMask[] = [0.9, 0.3].map((similarity) => ({ ...found[0]!, similarity }));
+  const looked: unknown[] = [];
   const backend = {
     kind: "server",
     model: { decoder: "fake", base: "", encodes: false },
@@ -96,6 +98,10 @@ async function begin({
     annotations: async () => ({ revision: 0, annotations: masks }),
     encode: async (id: "a" | "b") => samples[id],
     everything: async () => found,
+    similar: async (...what: unknown[]) => {
+      looked.push(what);
+      return alike;
+    },
     download: async (format: string, ids: readonly string[]) => {
       if (fails) throw fails;
       return { blob: new Blob(), name: `${format} ${ids.join()}` };
@@ -125,6 +131,7 @@ async function begin({
     app,
     sent,
     drafts,
+    looked,
     hear: (event: ServerEvent) => hear(event),
     fail: (error: Error | null) => (fails = error),
   };
@@ -228,6 +235,32 @@ test("what is found is picked, kept and undone, and goes with its picture", asyn
   await proposals.findEverything();
   await pictures.addSample("b");
   expect(proposals.shown.value).toBeNull();
+});
+
+test("what is like a mask is proposed here and in the next pictures, until it is dropped", async () => {
+  const { app, looked } = await begin({ classes: [item(7, "cup")] });
+  const { pictures, proposals, store } = app;
+  await pictures.addSample("a");
+  await settle();
+  const after = { ...annotation("x"), class_id: 7 };
+  store.commit("draw", [{ on: "annotation", image: "a", id: "x", before: null, after }]);
+  await proposals.findLike([after]);
+  expect(looked).toEqual([["a", [{ image: "a", rle: after.rle }], 0]]);
+  expect(proposals.shown.value).toMatchObject([{ similarity: 0.9 }]);
+  app.settings.similarity.value = 0.2;
+  expect(proposals.shown.value).toHaveLength(2);
+  proposals.accept(proposals.shown.value!.slice(0, 1));
+  expect([...store.annotations.value.values()].at(-1)).toMatchObject({ source: "similar", class_id: 7, score: 0.9 });
+  expect(proposals.shown.value).toHaveLength(1);
+  await pictures.addSample("b");
+  await settle();
+  expect(looked.slice(1)).toEqual([["b", [{ image: "a", rle: after.rle }], 0]]);
+  expect(proposals.shown.value).toHaveLength(2);
+  proposals.drop();
+  expect(proposals.shown.value).toBeNull();
+  app.step(-1);
+  await settle();
+  expect(looked).toHaveLength(2);
 });
 
 test("masks are selected by turns, hidden, and deleted", async () => {

@@ -1,7 +1,7 @@
 """Examples of a class, carried over: what people confirmed on some images is proposed, by name, on all others.
 
-The confirmed masks of a class become one direction in the embedding's space, and each image is searched for what points
-that way (`anymask.inference.similar`). How alike is enough is not guessed: the examples of each half of the images are
+The confirmed masks of a class are examples, and each image is searched for what is like any of them
+(`anymask.inference.similar`). How alike is enough is not guessed: the examples of each half of the images are
 tried on the other half, and the least similarity is taken at which people would keep enough of what is found.
 """
 
@@ -18,7 +18,6 @@ from anymask.engine.embeddings import KeptEmbeddings
 from anymask.engine.pictures import leaving_out, read_picture
 from anymask.engine.pool import Work, enqueue
 from anymask.engine.stages import SEMI_AUTOMATIC
-from anymask.engine.stages.automatic import SAME_IOU
 from anymask.engine.stages.prefilling import FIXABLE_IOU, least_score
 from anymask.engine.store import (
     MODEL,
@@ -37,7 +36,8 @@ from anymask.geometry import rle
 from anymask.geometry.rle import RLE
 from anymask.inference.answers import EncodedImage
 from anymask.inference.loading import load
-from anymask.inference.similar import SearchExample, Similar, SimilarOptions, prototype
+from anymask.inference.prompts import Prompt
+from anymask.inference.similar import SearchExample, Similar, SimilarOptions
 from anymask.model import Sam
 
 _IMAGES, _MASKS = 40, 8
@@ -82,9 +82,9 @@ def least_similarity(project: Project, model: Sam, wanted: Class) -> float:
     search = Similar(model, SimilarOptions(min_similarity=_FLOOR))
     tried: list[tuple[float, bool]] = []
     for half, other in ((shown[::2], shown[1::2]), (shown[1::2], shown[::2])):
-        example = prototype([each for image in other for each in image.examples])
+        examples = [each for image in other for each in image.examples]
         for image in half:
-            found = search.find_encoded(image.encoded, example)
+            found = search.find_in(image.encoded, examples)
             if found:
                 best = rle.pairwise_iou([each.rle for each in found], list(image.masks)).max(axis=1)
                 tried += [(each.similarity, bool(iou >= FIXABLE_IOU)) for each, iou in zip(found, best, strict=True)]
@@ -118,20 +118,17 @@ class LikeTask:
     device: str = "cpu"
 
     def open(self, project: Project) -> Work:
-        """Load the model, and make the class's prototype."""
+        """Load the model, and take what people confirmed as examples."""
         model = load(self.model, device=self.device)
         digest = model_hash(model)
         encoder = KeptEmbeddings(project, model)
-        example = prototype([each for image in _shown(project, model, self.wanted) for each in image.examples])
+        examples = [each for image in _shown(project, model, self.wanted) for each in image.examples]
         search = Similar(model, SimilarOptions(min_similarity=self.least))
 
         def work(image: StoredImage) -> tuple[Outcome, list[Change]]:
             began = time.perf_counter()
             known = [each.rle for each in project.annotations.state(image.id).annotations]
-            found = search.find_encoded(encoder.encode(read_picture(project, image)), example)
-            if found and known:
-                overlap = rle.pairwise_iou([each.rle for each in found], known).max(axis=1)
-                found = [each for each, iou in zip(found, overlap, strict=True) if iou <= SAME_IOU]
+            found = search.find_in(encoder.encode(read_picture(project, image)), examples, taken=known)
             changes: list[Change] = [
                 Put(
                     annotation=Annotation(
@@ -178,7 +175,7 @@ def _shown(project: Project, model: Sam, wanted: Class) -> list[_Shown]:
                 note(error)
                 continue
             drawn = [rle.decode(each) for each in masks[:_MASKS]]
-            examples = [search.example_of(encoded, each) for each in drawn if each.any()]
+            examples = [search.example_of(encoded, Prompt(mask=each)) for each in drawn if each.any()]
             if examples:
                 shown.append(_Shown(encoded=encoded, masks=masks, examples=examples))
     if not shown:

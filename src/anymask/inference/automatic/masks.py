@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from anymask.data.images import ImageSource
 from anymask.data.writers.sa1b import annotation
-from anymask.errors import ImageError
+from anymask.errors import ImageError, InputError
 from anymask.geometry import boxes, crops, nms, rle, run_regions
 from anymask.geometry.crops import Crop
 from anymask.geometry.rle import RLE
@@ -53,7 +53,16 @@ class AutomaticMasks:
         for pixels, encoded, _ in encode_ahead(self.model, ((image, None) for image in images), batch_size=batch_size):
             yield self._records(pixels, encoded)
 
-    def _records(self, pixels: UInt8[np.ndarray, "h w 3"], encoded: EncodedImage) -> list[MaskRecord]:
+    def of_encoded(self, encoded: EncodedImage) -> list[MaskRecord]:
+        """Return what `generate` returns for an image that was encoded before; raises InputError with layers of crops.
+
+        Crops are encoded by themselves, from pixels.
+        """
+        if self.options.crop_n_layers:
+            raise InputError(f"crop_n_layers is {self.options.crop_n_layers}; an encoded image has no crops: give 0")
+        return self._records(np.empty((*encoded.frame.original, 0), np.uint8), encoded)
+
+    def _records(self, pixels: UInt8[np.ndarray, "h w _"], encoded: EncodedImage) -> list[MaskRecord]:
         options, size = self.options, (pixels.shape[0], pixels.shape[1])
         grids = options.grids()
         parts = crops.layered(size, options.crop_n_layers, options.crop_overlap_ratio)

@@ -1,4 +1,4 @@
-"""Masks that the server's model finds by itself: everything on an image, or what words say."""
+"""Masks that the server's model finds by itself: everything on an image, what words say, what is like examples."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from fastapi import APIRouter
 
 from anymask.engine.store import StoredImage
 from anymask.geometry import rle
+from anymask.inference import Prompt
 from anymask.inference.automatic.masks import AutomaticMasks
 from anymask.inference.automatic.options import PRESETS, AutomaticOptions
 from anymask.inference.automatic.tree import build_tree
+from anymask.inference.similar import SimilarOptions
 from anymask.inference.words.detector import DETECTOR
 from anymask.server import schemas
 from anymask.server.bodies import JsonRoute
-from anymask.server.context import AtContext, Context, OfImage
+from anymask.server.context import AtContext, Context, OfImage, get_image
 from anymask.server.errors import ApiError, too_many_requests
 
 router = APIRouter(route_class=JsonRoute, prefix="/images/{id}")
@@ -59,6 +61,13 @@ async def text(context: AtContext, image: OfImage, wanted: schemas.TextRequest) 
     return await _searched(context, f"text {image.id} {wanted}", find)
 
 
+@router.post("/similar", responses={429: {"model": schemas.Error}})
+async def similar(context: AtContext, image: OfImage, wanted: schemas.SimilarRequest) -> schemas.SimilarRegions:
+    """Find what is like examples, of this image or of others, and is not annotated yet."""
+    key = f"similar {image.id} {image.revision} {wanted}"
+    return await _searched(context, key, lambda: _similar(context, image, wanted))
+
+
 async def _searched(context: Context, key: str, work: Callable[[], T]) -> T:
     """Run on the model's thread, at most so many at a time."""
     future = context.worker.submit(key, "search", work)
@@ -84,5 +93,34 @@ def _everything(context: Context, image: StoredImage, options: AutomaticOptions)
                 parent=parent if parent >= 0 else None,
             )
             for record, parent in zip(records, parents, strict=True)
+        ]
+    )
+
+
+def _similar(context: Context, image: StoredImage, wanted: schemas.SimilarRequest) -> schemas.SimilarRegions:
+    predictor, examples = context.predictor, []
+    try:
+        own = str(image.id)
+        for id in [*sorted({given.image for given in wanted.examples} - {own}), own]:
+            shown = get_image(context, id)
+            predictor.set_image(context.pixels(shown))
+            for given in wanted.examples:
+                if given.image == id:
+                    mask = rle.decode(rle.checked(given.rle.stored(), shown.size))
+                    examples.append(predictor.example(Prompt(mask=mask)))
+        taken = [each.rle for each in context.project.annotations.state(image.id).annotations]
+        options = SimilarOptions(min_similarity=wanted.min_similarity)
+        found = predictor.similar(examples, taken=taken, options=options)
+    finally:
+        predictor.reset()
+    return schemas.SimilarRegions(
+        records=[
+            schemas.SimilarRecord(
+                rle=schemas.Rle.model_validate(region.rle),
+                bbox=list(rle.bbox(region.rle)),
+                predicted_iou=region.predicted_iou,
+                similarity=region.similarity,
+            )
+            for region in found
         ]
     )

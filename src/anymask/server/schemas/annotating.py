@@ -17,7 +17,7 @@ from anymask.server.schemas.wire import ApiModel, ClassId, Identifier, Label, Re
 MAX_CHANGES = 5000
 _MAX_PROMPTS = 256 << 10
 
-Source = Literal["click", "box", "brush", "everything", "text", "import"]
+Source = Literal["click", "box", "brush", "everything", "text", "similar", "import"]
 
 
 class Provenance(ApiModel):

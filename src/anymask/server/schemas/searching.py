@@ -1,4 +1,4 @@
-"""Everything on an image, or what words say."""
+"""Everything on an image, what words say, or what is like examples."""
 
 from __future__ import annotations
 
@@ -58,3 +58,33 @@ class Texts(ApiModel):
     """All objects found by words."""
 
     records: list[TextRecord]
+
+
+class SimilarExample(ApiModel):
+    """A mask of a thing to look for, in an image of the project."""
+
+    image: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}$", description="the image's id")]
+    rle: Rle
+
+
+class SimilarRequest(ApiModel):
+    """Examples of what to look for, and how like one of them a region must be."""
+
+    examples: Annotated[list[SimilarExample], Field(min_length=1, max_length=16)]
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.4
+
+
+class SimilarRecord(ApiModel):
+    """One region that is like an example."""
+
+    rle: Rle
+    bbox: Bbox
+    predicted_iou: float
+    similarity: float
+    """1 is the same, 0 no more like it than places of an image are like each other."""
+
+
+class SimilarRegions(ApiModel):
+    """All regions that are like the examples and not annotated yet, the most similar first."""
+
+    records: list[SimilarRecord]
