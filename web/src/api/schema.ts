@@ -938,6 +938,33 @@ export interface components {
             pixels: number;
         };
         /**
+         * MachineVerdicts
+         * @description What a verifier says of one kind without a person, and what audits say of it.
+         */
+        MachineVerdicts: {
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "accept" | "reject" | "complete";
+            /** Is On */
+            is_on: boolean;
+            /** Word */
+            word: string;
+            /** Applied */
+            applied: number;
+            /** Audited */
+            audited: number;
+            /** Agreed */
+            agreed: number;
+            /** Waiting */
+            waiting: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
+        };
+        /**
          * Model
          * @description The model that encodes images, and the sizes that its decoder needs to know.
          */
@@ -1246,6 +1273,8 @@ export interface components {
             working: components["schemas"]["AtWork"][];
             /** Models */
             models: components["schemas"]["ModelVersion"][];
+            /** Verifiers */
+            verifiers: components["schemas"]["Verifier"][];
             history: components["schemas"]["History"];
             /** Last Hour */
             last_hour: {
@@ -1336,6 +1365,30 @@ export interface components {
         Texts: {
             /** Records */
             records: components["schemas"]["TextRecord"][];
+        };
+        /**
+         * Verifier
+         * @description A verifier in use.
+         */
+        Verifier: {
+            /** Id */
+            id: number;
+            /** At */
+            at: number;
+            /** Kind */
+            kind: string;
+            /** Hash */
+            hash: string;
+            /** Trigger */
+            trigger: string;
+            /** Masks */
+            masks: number;
+            /** Scores */
+            scores: {
+                [key: string]: number;
+            };
+            /** Verdicts */
+            verdicts: components["schemas"]["MachineVerdicts"][];
         };
         /**
          * Work
