@@ -99,6 +99,7 @@ export class PlayedEngine {
           is_current: true,
         },
       ],
+      verifiers: [],
       history: {
         width: 60,
         moments: [{ at: 900, stage: "assisted", images: 1, masks: 1, kept: 1, seconds: 5, clicks: 1 }],

@@ -271,5 +271,19 @@ export const en = {
   others: "People compared",
   agreement: "Agreement of two people, on {images} pictures",
   honeypots: "Honeypots, {people} people",
+  honeypot: "Honeypots",
   setAside: "Set aside",
+  verifiers: "Without a person",
+  verifiersAbout:
+    "A verifier accepts masks that are surely right, drops those surely wrong, and says which pictures are complete. A share goes to people all the same, who are not told.",
+  machineAccept: "Accepted",
+  machineReject: "Dropped",
+  machineComplete: "Complete pictures",
+  withoutPerson: "Without a person",
+  audited: "Audited",
+  auditAgreed: "People agree",
+  auditInterval: "95 % interval",
+  stopped: "stopped",
+  acceptanceStopped:
+    "{verdict}: stopped. People agreed with {agreed} of {audited} audits, which is too few; all of it goes to people now.",
 } as const;

@@ -266,5 +266,18 @@ export const zh: Strings = {
   others: "人与人比较",
   agreement: "两人一致程度（{images} 张图片）",
   honeypots: "已知答案的图片（{people} 人）",
+  honeypot: "已知答案",
+  verifiers: "无人审核",
+  verifiersAbout:
+    "审核器接受肯定正确的掩码，丢弃肯定错误的掩码，并判断哪些图片已经完整。其中一部分仍交给标注者，且不作说明。",
+  machineAccept: "已接受",
+  machineReject: "已丢弃",
+  machineComplete: "完整的图片",
+  withoutPerson: "无人审核",
+  audited: "已抽查",
+  auditAgreed: "标注者同意",
+  auditInterval: "95 % 区间",
+  stopped: "已停止",
+  acceptanceStopped: "{verdict}：已停止。{audited} 次抽查中标注者只同意 {agreed} 次，太少；现在全部交给标注者。",
   setAside: "搁置的图片",
 };

@@ -13,6 +13,7 @@ import { Icon } from "./icons";
 import { Quality } from "./quality";
 import { Figure, QueueBar } from "./queue";
 import { Text } from "./text";
+import { Verifiers } from "./verifiers";
 import type { StringKey } from "../i18n/language";
 
 const EVERY_MS = 10_000;
@@ -79,6 +80,7 @@ export function Dashboard({ context, work }: { context: AppContext; work: Work }
         <>
           <Flow context={context} status={found} />
           <Quality context={context} work={work} status={found} />
+          <Verifiers context={context} status={found} />
           <Charts context={context} status={found} />
           <Models context={context} status={found} />
           <People context={context} status={found} />
@@ -248,6 +250,7 @@ function People({ context, status }: StatusProps) {
     Object.entries(people).map(([name, numbers]) => ({ stage, name, numbers })),
   );
   const working = new Set(status.working.map(({ worker, stage }) => `${stage} ${worker}`));
+  const isCompared = Object.keys(status.quality.honeypots).length > 0;
   const only = status.working.filter(({ worker, stage }) => worker && !(status.people[stage] ?? {})[worker]);
   return (
     <section>
@@ -265,6 +268,7 @@ function People({ context, status }: StatusProps) {
                 <th class="number">{app.t("secondsPerMask")}</th>
                 <th class="number">{app.t("clicksPerMask")}</th>
                 <th class="number">{app.t("byHand")}</th>
+                {isCompared && <th class="number">{app.t("honeypot")}</th>}
               </tr>
             </thead>
             <tbody>
@@ -280,6 +284,7 @@ function People({ context, status }: StatusProps) {
                   <td class="number">{seconds(numbers.seconds_per_mask)}</td>
                   <td class="number">{decimal(numbers.clicks_per_mask)}</td>
                   <td class="number">{percent(numbers.by_hand)}</td>
+                  {isCompared && <td class="number">{percent(status.quality.honeypots[name] ?? null)}</td>}
                 </tr>
               ))}
               {only.map(({ worker, stage, image_id }) => (
@@ -288,7 +293,7 @@ function People({ context, status }: StatusProps) {
                     {worker} <span class="badge">{app.t("atWork")}</span>
                   </td>
                   <td>{NAMED.has(stage) ? app.t(stage as "automatic") : stage}</td>
-                  <td colSpan={5} />
+                  <td colSpan={isCompared ? 6 : 5} />
                 </tr>
               ))}
             </tbody>
