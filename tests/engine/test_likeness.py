@@ -12,7 +12,6 @@ from anymask.engine.stages.semi_automatic import awaits
 from anymask.engine.store import Annotation, Class, NewImage, Project, Provenance, Put
 from anymask.errors import DataError, InputError
 from anymask.geometry import rle
-from anymask.inference.similar import Similar, prototype
 from anymask.model import Sam
 
 SIZE = (160, 240)
@@ -70,7 +69,8 @@ def test_a_confirmed_class_is_proposed_by_name_on_other_images(discs: Project, m
         overlap = rle.pairwise_iou([each.rle for each in found], [rle.encode(RED), rle.encode(BLUE)])
         alike = [float(each.prompts["similarity"]) for each in found if each.prompts]  # type: ignore[arg-type]
         assert overlap[:, 0].max() > 0.8
-        assert alike[int(overlap[:, 0].argmax())] > max(alike[i] for i in np.flatnonzero(overlap[:, 1] > 0.8))
+        blue = [alike[index] for index in np.flatnonzero(overlap[:, 1] > 0.8)]
+        assert alike[int(overlap[:, 0].argmax())] > max(blue, default=0.0)
     assert likeness.open_people_queue(discs, wanted) == len(with_masks)
     assert discs.jobs.counts(SEMI_AUTOMATIC)[SEMI_AUTOMATIC] == {"open": len(with_masks)}
     assert likeness.open_queue(discs, wanted) == 0
@@ -81,23 +81,3 @@ def test_a_class_needs_a_name_and_an_example(discs: Project, model: Sam) -> None
         likeness.class_named(discs, "blue")
     with pytest.raises(DataError, match="nobody has confirmed a mask of this class yet"):
         likeness.least_similarity(discs, model, likeness.class_named(discs, "none"))
-
-
-def test_a_prototype_points_where_its_examples_do(model: Sam) -> None:
-    search = Similar(model)
-    pixels = np.full((*SIZE, 3), 100, np.uint8)
-    pixels[RED], pixels[BLUE] = (230, 30, 30), (30, 30, 230)
-    red, blue = (search.example(pixels, likeness_prompt(mask)) for mask in (RED, BLUE))
-    one = prototype([red])
-    np.testing.assert_allclose(one.direction, red.direction, atol=1e-6)
-    both = prototype([red, blue])
-    np.testing.assert_allclose(np.linalg.norm(both.direction), 1, atol=1e-6)
-    assert float(both.direction @ red.direction) == pytest.approx(float(both.direction @ blue.direction), abs=1e-5)
-    with pytest.raises(InputError, match="at least one"):
-        prototype([])
-
-
-def likeness_prompt(mask: np.ndarray):  # type: ignore[no-untyped-def]
-    from anymask.inference import Prompt
-
-    return Prompt(mask=mask)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from anymask.engine.store import Project
-from anymask.inference.answers import EncodedImage, encode
-from anymask.inference.edge_filter import guide_of
+from anymask.inference.answers import EncodedImage, encode, kept_image
 from anymask.inference.embeddings import EmbeddingCache, embedding_key
 from anymask.inference.runtimes import model_name
 from anymask.model import Sam
@@ -29,11 +29,8 @@ class KeptEmbeddings:
         """Return an image with its embedding, from the cache or into it."""
         key = embedding_key(pixels, self._name)
         embedding = self._cache.get(key)
-        if embedding is None:
-            encoded = encode(self._model, [pixels])[0]
-            self._cache.put(key, encoded.embedding)
-            return encoded
-        model = self._model
-        frame = model.frame((pixels.shape[0], pixels.shape[1]))
-        there = embedding.map(lambda tensor: tensor.to(model.device, torch.promote_types(tensor.dtype, model.dtype)))
-        return EncodedImage(embedding=there, frame=frame, guide=guide_of(pixels))
+        if embedding is not None:
+            return kept_image(self._model, embedding, pixels, partial(encode, self._model))
+        encoded = encode(self._model, [pixels])[0]
+        self._cache.put(key, encoded.embedding)
+        return encoded

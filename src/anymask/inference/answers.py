@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -118,6 +118,16 @@ def encode(model: AnyModel, images: Sequence[Pixels]) -> list[EncodedImage]:
         EncodedImage(embedding=embedding, frame=frame, guide=guide_of(image), crops=Crops(image, again))
         for embedding, frame, image in zip(embeddings, frames, images, strict=True)
     ]
+
+
+def kept_image(
+    model: AnyModel, embedding: Embedding, pixels: Pixels, encode: Callable[[Sequence[Pixels]], list[EncodedImage]]
+) -> EncodedImage:
+    """Return an image whose embedding was kept, such as in a cache; its crops are encoded by `encode`."""
+    with evaluating(model, kept=True):
+        restored = runtime_of(model).restored(embedding)
+    frame = model.frame((pixels.shape[0], pixels.shape[1]))
+    return EncodedImage(embedding=restored, frame=frame, guide=guide_of(pixels), crops=Crops(pixels, encode))
 
 
 def encode_ahead(

@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike
 from anymask.data.images import ImageSource
 from anymask.errors import ImageError, PromptError
 from anymask.geometry.rle import RLE
-from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, read
-from anymask.inference.edge_filter import guide_of
+from anymask.inference.answers import EncodedImage, Masks, answer, encode, evaluating, kept_image, read
 from anymask.inference.embeddings import EmbeddingCache, embedding_key, read_npy
 from anymask.inference.prompts import ModelPrompt, Prompt, box_prompts, to_model, to_model_all
 from anymask.inference.refinement import Refinement
@@ -242,14 +241,13 @@ class Predictor:
         for index, (key, pixels) in enumerate(zip(keys, images, strict=True)):
             kept = self.cache.get(key)
             if kept is not None:
-                frame = self.model.frame((pixels.shape[0], pixels.shape[1]))
-                found[index] = EncodedImage(embedding=self._moved(kept), frame=frame, guide=guide_of(pixels))
+                found[index] = kept_image(self.model, kept, pixels, self._encode)
         missing = [index for index in range(len(images)) if index not in found]
         fresh = encode(self.model, [images[index] for index in missing]) if missing else []
         for index, image in zip(missing, fresh, strict=True):
             self.cache.put(keys[index], image.embedding)
-            found[index] = image
-        return [replace(found[index], crops=Crops(images[index], self._encode)) for index in range(len(images))]
+            found[index] = replace(image, crops=Crops(images[index], self._encode))
+        return [found[index] for index in range(len(images))]
 
     def _name(self) -> str:
         """Whatever an embedding depends on besides the image; the hash of the weights is taken once."""
