@@ -53,9 +53,6 @@ def test_a_binary_mask_is_the_example_itself(scene_sam: Sam) -> None:
     assert (rle.decode(found.rle) & _square(60, 70)).sum() > 400
     for given in (np.uint8(255) * _square(60, 70), _square(60, 70).astype(np.int64), _square(60, 70)[None]):
         assert (search.example(image, Prompt(mask=given)).mask == _square(60, 70)).all()
-    asked = scene_sam.asked
-    search.example(image, Prompt(mask=np.uint8(255) * _square(60, 70)))
-    assert scene_sam.asked == asked
 
 
 def test_the_best_are_kept_where_there_are_too_many(scene_sam: Sam) -> None:
@@ -93,6 +90,18 @@ def test_several_examples_find_what_is_like_any_and_leave_out_what_is_taken(scen
     assert {(region.point[0] > 50, region.point[1] > 50) for region in left} == {(True, False), (True, True)}
     with pytest.raises(PromptError, match="no example"):
         predictor.similar([])
+
+
+def test_regions_need_be_no_surer_than_the_example(scene_sam: Sam) -> None:
+    image = _picture((10, 10, RED), (60, 70, RED))
+    search = Similar(scene_sam)
+    example = search.example(image, Prompt(mask=_square(10, 10)))
+    assert example.sureness is not None and min(example.sureness) > 0.9
+    nothing_like_it = np.zeros((128, 128), bool)
+    nothing_like_it[:, ::2] = True
+    assert search.example(image, Prompt(mask=nothing_like_it)).sureness is None
+    sure = Similar(scene_sam, SimilarOptions(min_similarity=0.8, min_iou=1.0))
+    assert search.find(image, example) and sure.find(image, example) == []
 
 
 def test_a_region_of_quite_another_size_is_not_like_it(scene_sam: Sam) -> None:

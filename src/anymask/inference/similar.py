@@ -2,7 +2,8 @@
 
 An example is the mean of an embedding under a mask. The image is asked at a grid as fine as the examples are small; of
 the masks that the model is sure of, those stay whose own means are near to an example's. How near is measured against
-how far the places of the example's image lie from each other, so that it means the same whatever the model.
+how far the places of the example's image lie from each other, and how sure against how sure the model is of the
+example itself, so that both mean the same whatever the model and the things.
 """
 
 from __future__ import annotations
@@ -25,15 +26,25 @@ from anymask.inference.prompts import Prompt, binary_mask, to_model
 from anymask.inference.refinement import Refinement
 from anymask.inference.runtimes import AnyModel
 
-_POINTS_PER_SIDE = (16, 48)
+_POINTS_PER_SIDE = (32, 48)
 """Fewest and most points along the image's long side."""
-_POINTS_PER_THING = 2
+_POINTS_PER_THING = 3
 """Points along a side of the smallest example."""
 _AREA_RATIO = 20.0
 """A region that is so many times larger or smaller than an example, as shares of their images, is not like it."""
+_LIKE = 0.5
+"""An answer that overlaps the example by this IoU is like it."""
 _DUPLICATE = 0.9
 """Boxes that overlap by more than this IoU are of one answer, before regions are compared."""
+_SLACK = 0.15
+"""Places that are less like the examples than a region must be by more than this are not asked about."""
 _NEARNESS = 3.0
+_ASKED_OF_EXAMPLE = 9
+"""Points asked in an example, for how sure the model is of it."""
+_AS_SURE = (0.85, 0.9)
+"""Predicted IoU and stability of a region, as shares of the example's."""
+_LEAST_IOU = 0.35
+"""No predicted IoU below this counts as sure, whatever the example's is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +56,8 @@ class SimilarOptions:
     min_similarity: float = 0.4
     """Regions that are less like the examples than this are no match (`SimilarRegion.similarity`)."""
     min_iou: float | None = None
-    """Masks of a predicted IoU below this are dropped; None takes the model's own threshold for masks of everything."""
+    """Masks of a predicted IoU below this are dropped; None takes the model's own threshold for masks of everything,
+    or less where the model is less sure of the examples."""
     min_stability: float | None = None
     """The same for stability."""
     nms: float = 0.4
@@ -84,6 +96,8 @@ class SearchExample:
     feature: Float[np.ndarray, " c"]
     spread: float
     """Twice the features' variance over the image: the mean squared distance of two of its places."""
+    sureness: tuple[float, float] | None
+    """Predicted IoU and stability of the model's own answer for the example; None where it gives none like it."""
     share: float
     """Share of its image that the example covers."""
     mask: Bool[np.ndarray, "h w"]
@@ -95,9 +109,6 @@ class Similar:
 
     def __init__(self, model: AnyModel, options: SimilarOptions | None = None) -> None:
         self.model, self.options = model, options or SimilarOptions()
-        self._own = AutomaticOptions(
-            pred_iou_thresh=self.options.min_iou, stability_score_thresh=self.options.min_stability
-        ).for_model(model.config)
 
     def example(self, image: ImageSource, prompt: Prompt) -> SearchExample:
         """Take a region as an example; a lone binary mask of the image's size is taken as it is, all else is asked.
@@ -119,7 +130,44 @@ class Similar:
         features = _features(encoded)
         spread = 2 * float(features.var(axis=(1, 2)).sum())
         return SearchExample(
-            feature=_pooled(features, mask), spread=max(spread, 1e-12), share=float(mask.mean()), mask=mask
+            feature=_pooled(features, mask),
+            spread=max(spread, 1e-12),
+            sureness=self._sureness(encoded, mask),
+            share=float(mask.mean()),
+            mask=mask,
+        )
+
+    def _sureness(self, encoded: EncodedImage, mask: Bool[np.ndarray, "h w"]) -> tuple[float, float] | None:
+        """Ask at points in a mask; return how sure the model is of the answers that are like it."""
+        inside = np.argwhere(mask)
+        chosen = inside[np.linspace(0, len(inside) - 1, _ASKED_OF_EXAMPLE + 2).astype(np.int64)[1:-1]]
+        grid = (chosen[:, ::-1] + 0.5) / np.array(mask.shape[::-1])
+        asking = AutomaticOptions(
+            points_per_side=None, point_grids=[grid], pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
+        )
+        records = AutomaticMasks(self.model, asking).of_encoded(encoded)
+        if not records:
+            return None
+        overlaps = rle.pairwise_iou([rle.encode(mask)], [record.rle for record in records])[0]
+        if overlaps.max() < _LIKE:
+            return None
+        near = [records[index] for index in np.flatnonzero(overlaps >= 0.9 * overlaps.max()).tolist()]
+        return max(record.predicted_iou for record in near), max(record.stability_score for record in near)
+
+    def _asking(self, grid: Float[np.ndarray, "n 2"], examples: Sequence[SearchExample]) -> AutomaticOptions:
+        """Return how a grid is asked, and how sure answers must be."""
+        options, config = self.options, self.model.config
+        known = [each.sureness for each in examples if each.sureness is not None]
+        least_iou, least_stability = config.pred_iou_thresh, config.stability_score_thresh
+        if known:
+            least_iou = min(least_iou, max(_LEAST_IOU, _AS_SURE[0] * min(iou for iou, _ in known)))
+            least_stability = min(least_stability, _AS_SURE[1] * min(stability for _, stability in known))
+        return AutomaticOptions(
+            points_per_side=None,
+            point_grids=[grid],
+            pred_iou_thresh=least_iou if options.min_iou is None else options.min_iou,
+            stability_score_thresh=least_stability if options.min_stability is None else options.min_stability,
+            box_nms_thresh=_DUPLICATE,
         )
 
     def find(self, image: ImageSource, example: SearchExample | Sequence[SearchExample]) -> list[SimilarRegion]:
@@ -145,8 +193,9 @@ class Similar:
             raise PromptError("there is no example of what to look for: give at least one")
         options, features = self.options, _features(encoded)
         grid = self._grid(encoded, features, examples)
-        asking = self._own.replace(points_per_side=None, point_grids=[grid], box_nms_thresh=_DUPLICATE)
-        records = AutomaticMasks(self.model, asking).of_encoded(encoded)
+        if not len(grid):
+            return []
+        records = AutomaticMasks(self.model, self._asking(grid, examples)).of_encoded(encoded)
         found = [
             SimilarRegion(
                 rle=record.rle,
@@ -165,7 +214,7 @@ class Similar:
     def _grid(
         self, encoded: EncodedImage, features: Float[np.ndarray, "c h w"], examples: Sequence[SearchExample]
     ) -> Float[np.ndarray, "n 2"]:
-        """Return points of the unit square, as far apart as half the side of the smallest example."""
+        """Return points of the unit square, as far apart as a third of the smallest example's side, where it may be."""
         height, width = encoded.frame.original
         side = min(float(np.sqrt(each.share * height * width)) for each in examples)
         fewest, most = _POINTS_PER_SIDE
@@ -177,7 +226,7 @@ class Similar:
         places = cv2.blur(features.transpose(1, 2, 0), (3, 3))[at[:, 1], at[:, 0]]
         likeness = np.max([_similarity(places, each) for each in examples], axis=0)
         order = np.argsort(-likeness, kind="stable")[: self.options.max_prompts]
-        return np.asarray(grid[np.sort(order)])
+        return np.asarray(grid[np.sort(order[likeness[order] >= self.options.min_similarity - _SLACK])])
 
 
 def _similarity(features: Float[np.ndarray, "n c"], example: SearchExample) -> Float[np.ndarray, " n"]:

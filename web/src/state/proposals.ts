@@ -28,7 +28,7 @@ export interface Wanted {
 /** Points per side of the grid, where the page itself looks for everything. */
 const GRID = 16;
 /** What is less like the examples is not even fetched. */
-const LEAST_SIMILAR = 0;
+export const LEAST_SIMILAR = 0.2;
 /** The server takes as many examples. */
 const MOST_EXAMPLES = 16;
 

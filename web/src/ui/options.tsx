@@ -2,6 +2,7 @@
 
 import type { AppContext } from "./commands";
 import { CommandButton, Slider } from "./controls";
+import { LEAST_SIMILAR } from "../state/proposals";
 import { awaits } from "../state/provenance";
 import { Icon } from "./icons";
 import { Judgement, Prefilled } from "./judgement";
@@ -154,7 +155,7 @@ function Proposals({ context }: { context: AppContext }) {
       {wanted.value && shown.value && (
         <Slider
           label={app.t("similarity")}
-          min={0}
+          min={LEAST_SIMILAR}
           max={1}
           step={0.05}
           value={similarity}

@@ -245,7 +245,7 @@ test("what is like a mask is proposed here and in the next pictures, until it is
   const after = { ...annotation("x"), class_id: 7 };
   store.commit("draw", [{ on: "annotation", image: "a", id: "x", before: null, after }]);
   await proposals.findLike([after]);
-  expect(looked).toEqual([["a", [{ image: "a", rle: after.rle }], 0]]);
+  expect(looked).toEqual([["a", [{ image: "a", rle: after.rle }], 0.2]]);
   expect(proposals.shown.value).toMatchObject([{ similarity: 0.9 }]);
   app.settings.similarity.value = 0.2;
   expect(proposals.shown.value).toHaveLength(2);
@@ -254,7 +254,7 @@ test("what is like a mask is proposed here and in the next pictures, until it is
   expect(proposals.shown.value).toHaveLength(1);
   await pictures.addSample("b");
   await settle();
-  expect(looked.slice(1)).toEqual([["b", [{ image: "a", rle: after.rle }], 0]]);
+  expect(looked.slice(1)).toEqual([["b", [{ image: "a", rle: after.rle }], 0.2]]);
   expect(proposals.shown.value).toHaveLength(2);
   proposals.drop();
   expect(proposals.shown.value).toBeNull();
