@@ -142,6 +142,37 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
     Console().print(table)
 
 
+@app.command("x-anylabeling", epilog="Example: anymask export x-anylabeling mine.safetensors -o labeling")
+def x_anylabeling(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where files go; made if need be.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the tool's list of models calls it; by default, as MODEL.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the files' paths as a JSON list.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Write a model for X-AnyLabeling or AnyLabeling: two ONNX files, and a YAML file for "Load Custom Model"."""
+    from anymask.data.files import check_folder
+    from anymask.export.description import require_packages
+    from anymask.export.x_anylabeling import export_x_anylabeling
+
+    require_packages()
+    check_folder(output)
+    paths = export_x_anylabeling(
+        open_model(model, offline=offline, device="cpu"),
+        output,
+        name=name or (Path(model).stem if Path(model).exists() else model),
+        display_name=name,
+        report=lambda file: typer.echo(f"writing {file} …", err=True),
+    )
+    if as_json:
+        typer.echo(json.dumps([str(path) for path in paths]))
+        return
+    for path in paths:
+        typer.echo(path)
+
+
 @app.command(epilog="Example: anymask export embedding coffee.jpg -o coffee.npy")
 def embedding(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph: JPEG, PNG, TIFF, WebP, …")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -99,13 +99,18 @@ def parts_of(model: Sam) -> tuple[PartName, ...]:
 
 
 def _write(path: Path, graph: ir.Model, description: Description, part: str) -> FileInfo:
+    write_graph(path, graph, name=part, metadata=description.metadata() | {"part": part})
+    return _described(path, part, int8=False)
+
+
+def write_graph(path: Path, graph: ir.Model, *, name: str, metadata: Mapping[str, str]) -> None:
+    """Write a graph with its name and metadata; weights that no file holds go beside it, as `<file>.data`."""
     import onnx_ir as ir
 
-    graph.metadata_props.update(description.metadata() | {"part": part})
-    graph.producer_name, graph.graph.name = "anymask", part
+    graph.metadata_props.update(metadata)
+    graph.producer_name, graph.graph.name = "anymask", name
     weights = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value)
     ir.save(graph, path, external_data=f"{path.name}.data" if weights > _WHOLE_BYTES else None)
-    return _described(path, part, int8=False)
 
 
 def _write_int8(path: Path, target: Path, part: str) -> FileInfo:
