@@ -19,5 +19,5 @@ with tempfile.TemporaryDirectory() as folder:
             sys.exit(status)
     overlays = [read_image(Path(folder) / f"{name}_overlay.png") for name in SAMPLES]
     captions = [f"one click on {sample.object}" for sample in SAMPLES.values()]
-    picture = contact_sheet(overlays, len(overlays), captions, cell=360)
+    picture = contact_sheet(overlays, 3, captions, cell=420)
     write_image_atomic(Path(__file__).with_name("samples.png"), picture)

@@ -41,7 +41,7 @@ def test_info(client: TestClient) -> None:
         "width": 64,
         "mask_size": 64,
     }
-    assert info["text"] is False and info["samples"] == ["coffee", "cat", "rocket", "astronaut", "camera"]
+    assert info["text"] is False and info["samples"] == ["coffee", "cat", "rocket", "astronaut", "camera", "meadow"]
 
 
 def test_an_upload_is_kept_as_it_is(

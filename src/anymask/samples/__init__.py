@@ -25,6 +25,7 @@ SAMPLES = {
     "rocket": SamplePhotograph("rocket.jpg", (322, 260), "the rocket"),
     "astronaut": SamplePhotograph("astronaut.jpg", (200, 350), "the space suit"),
     "camera": SamplePhotograph("camera.jpg", (150, 260), "the man"),
+    "meadow": SamplePhotograph("meadow.jpg", (207, 167), "the seed head"),
 }
 
 
