@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from anymask.processor import instruction_sets, processor_name
+from anymask.threads import instruction_sets, processor_name
 
 
 def machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How the threads of one operation wait for each other, and how many there are in workers.
+"""The processor: its name and instructions, how threads of one operation wait for each other, and how many there are.
 
 PyTorch shares an operation out among threads that meet at a barrier. By default those that arrive first spin there,
 which costs a busy machine dearly: their waiting takes the core that the last of them needs. With the passive policy
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
-
-from anymask.processor import num_processors
+from pathlib import Path
 
 WAIT_POLICY = "OMP_WAIT_POLICY"
 _CHOICES = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -21,6 +21,8 @@ _CHOICES = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 logger = logging.getLogger("anymask")
 
 _came_late = False
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "sve", "bf16")
+"""Sets that kernels are chosen by, as Linux calls them."""
 
 
 def wait_passively() -> None:
@@ -77,3 +79,30 @@ def limit_torch(threads: int) -> None:
     """Have torch compute what this thread asks of it with so many threads, if it is imported."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def processor_name() -> str:
+    """Return the processor's name, with its family and model where they are known."""
+    values = _cpuinfo()
+    name = values.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in values:
+        name += f" (family {values['cpu family']}, model {values.get('model', '?')})"
+    return name
+
+
+def instruction_sets() -> list[str]:
+    """Return those of `INSTRUCTIONS` that the processor has; none where the system does not say."""
+    values = _cpuinfo()
+    flags = set((values.get("flags") or values.get("Features") or "").split())
+    return [each for each in INSTRUCTIONS if each in flags]
+
+
+def num_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpuinfo() -> dict[str, str]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from anymask.export.parts import image_tensors
 from anymask.model import Embedding, Prompts, Sam
-from anymask.model.embedding_tensors import flatten, replace
+from anymask.model.embedding import flatten, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 import word_models
 from anymask.data.images import read_image
-from anymask.engine.embeddings import embedding_cache
+from anymask.engine.project_model import embedding_cache
 from anymask.engine.store import Project
 from anymask.geometry import rle
 from anymask.geometry.masks import pair_iou

@@ -191,7 +191,7 @@ def _create_app(project: Project, choice: _Choice, settings: Settings, folders: 
 
 def _words(model: AnyModel, detector: str | None, project: Project) -> DetectorWords | None:
     """Return what finds words, if its weights are here; raises CheckpointError if those that were named are not."""
-    from anymask.engine.embeddings import embedding_cache
+    from anymask.engine.project_model import embedding_cache
     from anymask.inference.words.detector import DETECTOR
     from anymask.inference.words.local_weights import is_on_this_machine, missing
     from anymask.server.context import DetectorWords

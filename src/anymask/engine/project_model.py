@@ -1,18 +1,28 @@
-"""The project's model: kept in its folder by the hash of its weights, so that provenance can be followed."""
+"""The project's model, kept in its folder by the hash of its weights, so that provenance can be followed; and its
+embeddings, made once for all of the engine and the page.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
 
 from anymask.data.files import make_folder
 from anymask.engine.store import Project, StoredModel
 from anymask.errors import DataError
+from anymask.inference.answers import EncodedImage, encode, kept_image
+from anymask.inference.embeddings import EmbeddingCache, embedding_key
 from anymask.inference.loading import load
+from anymask.inference.runtimes import model_name
 
 if TYPE_CHECKING:
     from anymask.model import Sam
+
 
 FOLDER = "models"
 
@@ -66,3 +76,25 @@ def model_path(project: Project, stored: StoredModel | None = None) -> Path:
 def open_project_model(project: Project, *, device: str = "cpu") -> Sam:
     """Load the project's model."""
     return load(model_path(project), device=device)
+
+
+def embedding_cache(project: Project) -> EmbeddingCache:
+    """Return where a project's embeddings are kept; raises OutputError if the folder cannot be made."""
+    return EmbeddingCache(project.cache / "embeddings")
+
+
+class KeptEmbeddings:
+    """Encodes images of a project, each once."""
+
+    def __init__(self, project: Project, model: Sam) -> None:
+        self._cache, self._model, self._name = embedding_cache(project), model, model_name(model)
+
+    def encode(self, pixels: UInt8[np.ndarray, "h w 3"]) -> EncodedImage:
+        """Return an image with its embedding, from the cache or into it."""
+        key = embedding_key(pixels, self._name)
+        embedding = self._cache.get(key)
+        if embedding is not None:
+            return kept_image(self._model, embedding, pixels, partial(encode, self._model))
+        encoded = encode(self._model, [pixels])[0]
+        self._cache.put(key, encoded.embedding)
+        return encoded

@@ -10,7 +10,7 @@ from anymask.evaluation import report
 from anymask.evaluation.coco import report as coco_report
 from anymask.evaluation.coco.instances import InstanceResult
 from anymask.evaluation.coco.proposals import ProposalResult
-from anymask.evaluation.edges import report as edge_report
+from anymask.evaluation.edges import protocol as edge_protocol
 from anymask.evaluation.edges.protocol import EdgeResult
 from anymask.evaluation.page import Page
 from anymask.evaluation.single_point import Scores, SinglePointResult
@@ -41,7 +41,7 @@ def to_dict(found: FullReport) -> dict[str, Any]:
         "single_point": {name: report.to_dict(result) for name, result in found.single_point.items()},
         "proposals": {name: coco_report.proposals_to_dict(part) for name, part in found.proposals.items()},
         "instances": {name: coco_report.instances_to_dict([part]) for name, part in found.instances.items()},
-        "edges": {name: edge_report.to_dict(part) for name, part in found.edges.items()},
+        "edges": {name: edge_protocol.to_dict(part) for name, part in found.edges.items()},
     }
 
 
@@ -56,7 +56,7 @@ def to_markdown(found: FullReport) -> str:
     for name, instances in found.instances.items():
         parts += [f"## Instances: {name}", coco_report.instances_to_markdown([instances]).strip()]
     if found.edges:
-        parts += ["## Edges", edge_report.to_markdown(list(found.edges.values())).strip()]
+        parts += ["## Edges", edge_protocol.to_markdown(list(found.edges.values())).strip()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -173,11 +173,11 @@ def _edges(page: Page, results: Mapping[str, EdgeResult]) -> None:
     ]
     published = [
         [f"{name} (published)", "200", *("" if v is None else f"{v:.3f}" for v in row)]
-        for name, row in edge_report.PUBLISHED.items()
+        for name, row in edge_protocol.PUBLISHED.items()
     ]
     header = ["method", "images", "ODS", "OIS", "AP", "R50"]
     _with_published(page.heading("Edges"), header, rows, published)
-    page.text(edge_report.NOTE, is_note=True)
+    page.text(edge_protocol.NOTE, is_note=True)
 
 
 def _with_published(page: Page, header: list[str], rows: list[list[str]], published: list[list[str]]) -> None:

@@ -23,7 +23,7 @@ from anymask.export.description import Description
 from anymask.export.parts import meta_names
 from anymask.inference.resize import resize_image, upsample_logits
 from anymask.model import Answer, Embedding, PointLabel, Prompts, Sam
-from anymask.model.embedding_tensors import flatten, replace
+from anymask.model.embedding import flatten, replace
 from anymask.samples import SAMPLES, sample_path
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from anymask.geometry.frames import Fit
 from anymask.model import Answer, Embedding, Prompts, Sam
-from anymask.model.embedding_tensors import flatten, replace
+from anymask.model.embedding import flatten, replace
 
 PartName: TypeAlias = Literal["encoder", "decoder", "image", "prompt", "meta"]
 PARTS: tuple[PartName, ...] = get_args(PartName)

@@ -18,7 +18,7 @@ from fastapi import Path as PathParameter
 from jaxtyping import Bool, UInt8
 
 from anymask.data.files import write_text_atomic
-from anymask.engine.embeddings import embedding_cache
+from anymask.engine.project_model import embedding_cache
 from anymask.engine.store import Project, StoredImage
 from anymask.geometry import rle
 from anymask.inference import EmbeddingCache, Predictor

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from anymask.processor import num_processors
+from anymask.threads import num_processors
 
 _PIXELS = 120_000_000
 

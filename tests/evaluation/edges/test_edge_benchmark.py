@@ -19,8 +19,7 @@ from anymask.evaluation.edges.baselines import BASELINES, canny, felzenszwalb, s
 from anymask.evaluation.edges.bsds import list_images, read_boundaries
 from anymask.evaluation.edges.matching import HumanEdges
 from anymask.evaluation.edges.measures import EdgeCounts, count_matches, measure
-from anymask.evaluation.edges.protocol import EdgeConfig, evaluate_edges
-from anymask.evaluation.edges.report import to_dict, to_markdown
+from anymask.evaluation.edges.protocol import EdgeConfig, evaluate_edges, to_dict, to_markdown
 from anymask.geometry.edges import thin
 
 LEVELS = (0.25, 0.5, 0.75)

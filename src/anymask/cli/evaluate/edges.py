@@ -43,7 +43,7 @@ def edges(
     offline: Offline = False,
 ) -> None:
     """Measure edges on BSDS500: ODS, OIS, AP and R50, with the paper's beside them."""
-    from anymask.evaluation.edges import report as edge_report
+    from anymask.evaluation.edges import protocol as edge_protocol
     from anymask.evaluation.edges.bsds import list_images, require_scipy
     from anymask.workflows.evaluate_all import measure_edges, model_detector
 
@@ -64,5 +64,5 @@ def edges(
             bar.image(told)
 
         result = measure_edges(folder, name, detect, limit=limit, workers=workers, output=output, progress=progress)
-    values, text = edge_report.to_dict(result), edge_report.to_markdown([result])
+    values, text = edge_protocol.to_dict(result), edge_protocol.to_markdown([result])
     tell("edges", values, text, output=output, as_json=as_json)

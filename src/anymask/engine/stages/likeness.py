@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from anymask.checkpoints.load import model_hash
-from anymask.engine.embeddings import KeptEmbeddings
 from anymask.engine.pictures import leaving_out, read_picture
 from anymask.engine.pool import Work, enqueue
+from anymask.engine.project_model import KeptEmbeddings
 from anymask.engine.stages import SEMI_AUTOMATIC
 from anymask.engine.stages.prefilling import FIXABLE_IOU, least_score
 from anymask.engine.store import (

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from anymask.engine.embeddings import KeptEmbeddings
 from anymask.engine.pictures import chance, read_picture
 from anymask.engine.pool import Verdicts, Work
+from anymask.engine.project_model import KeptEmbeddings
 from anymask.engine.quality import REVIEW
 from anymask.engine.stages import AUTOMATIC, PREFILL, SEMI_AUTOMATIC, VERIFY
 from anymask.engine.store import (

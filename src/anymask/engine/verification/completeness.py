@@ -25,9 +25,8 @@ from torch import Tensor
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import make_folder, write_whole
 from anymask.engine.detectors.boxes import DetectorHead, SmallDetector, SmallDetectorConfig, detector_loss
-from anymask.engine.embeddings import KeptEmbeddings
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_picture, split_of
-from anymask.engine.project_model import FOLDER
+from anymask.engine.project_model import FOLDER, KeptEmbeddings
 from anymask.engine.stages.prefilling import least_score
 from anymask.engine.store import Project, StoredModel, is_peoples
 from anymask.engine.verification.verifier import auc

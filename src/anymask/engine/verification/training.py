@@ -20,9 +20,8 @@ from torch import Tensor
 
 from anymask.checkpoints.load import model_hash
 from anymask.data.files import make_folder, write_bytes_atomic
-from anymask.engine.embeddings import KeptEmbeddings
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_picture, split_of
-from anymask.engine.project_model import FOLDER
+from anymask.engine.project_model import FOLDER, KeptEmbeddings
 from anymask.engine.stages.prefilling import FIXABLE_IOU, least_score
 from anymask.engine.stages.semi_automatic import RIGHT_IOU
 from anymask.engine.store import Project, StoredImage, StoredModel, Version, is_peoples

@@ -21,7 +21,7 @@ from anymask.geometry.frames import Frame
 from anymask.inference.runtimes.engines import EngineName, Graph, open_graph
 from anymask.inference.runtimes.graphs import IMAGE_FILE, Part, graph_path, read_exported
 from anymask.model import Answer, Embedding, PointLabel, Prompts
-from anymask.model.embedding_tensors import flatten
+from anymask.model.embedding import flatten
 
 if TYPE_CHECKING:
     from anymask.model import Sam

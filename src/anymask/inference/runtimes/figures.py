@@ -29,8 +29,8 @@ from anymask.inference.runtimes.graphs import (
     packaged_folder,
     read_exported,
 )
-from anymask.model.embedding_tensors import flatten
-from anymask.processor import instruction_sets, processor_name
+from anymask.model.embedding import flatten
+from anymask.threads import instruction_sets, processor_name
 
 if TYPE_CHECKING:
     from anymask.inference.runtimes.runtime import Runtime

@@ -18,7 +18,7 @@ from anymask.geometry import arrays
 from anymask.inference.runtimes.engines import Array, Graph
 from anymask.inference.runtimes.graphs import Part
 from anymask.model import Answer, Embedding, Prompts, Sam
-from anymask.model.embedding_tensors import flatten
+from anymask.model.embedding import flatten
 from anymask.model.prompt_encoder import with_padding
 
 
