@@ -58,7 +58,7 @@ Work = Callable[[StoredImage], tuple[Outcome, Sequence[Change]] | tuple[Outcome,
 """Makes an image's result: what it took, the changes to its annotations, and of a verifier its verdicts."""
 
 
-class Task(Protocol):
+class WorkerTask(Protocol):
     """What workers do; it is sent to them, and then opens what is heavy, such as a model."""
 
     def open(self, project: Project) -> Work:
@@ -99,7 +99,7 @@ class PoolProgress:
 def run_pool(
     project: Project,
     kind: str,
-    task: Task,
+    task: WorkerTask,
     *,
     workers: int = 1,
     lease_seconds: float | None = None,
@@ -220,7 +220,7 @@ class _Stop(Protocol):
     def is_set(self) -> bool: ...
 
 
-def _worker(name: str, folder: Path, kind: str, task: Task, seconds: float, stop: _Stop) -> None:
+def _worker(name: str, folder: Path, kind: str, task: WorkerTask, seconds: float, stop: _Stop) -> None:
     """Be a worker until the queue is empty, it is stopped, or the parent process is gone."""
     use_one_thread()
     parent = multiprocessing.parent_process()
@@ -235,7 +235,7 @@ def _worker(name: str, folder: Path, kind: str, task: Task, seconds: float, stop
 def work_through(
     project: Project,
     kind: str,
-    task: Task,
+    task: WorkerTask,
     worker: str,
     *,
     seconds: float,

@@ -33,7 +33,7 @@ Arrays = dict[str, Shaped[np.ndarray, "..."]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Exported:
+class ExportedFile:
     """A file to verify, and what its metadata say."""
 
     path: Path
@@ -51,12 +51,12 @@ class Exported:
 
 
 Comparison = Callable[
-    [Sam, Exported, UInt8[np.ndarray, "h w 3"], Embedding, torch.Generator], Iterator[tuple[Tensor, Tensor]]
+    [Sam, ExportedFile, UInt8[np.ndarray, "h w 3"], Embedding, torch.Generator], Iterator[tuple[Tensor, Tensor]]
 ]
 
 
 def _encoder(
-    model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
+    model: Sam, exported: ExportedFile, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     found = exported.run({"image": picture})
     theirs = Embedding.from_tensors(found)
@@ -65,7 +65,7 @@ def _encoder(
 
 
 def _image(
-    model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
+    model: Sam, exported: ExportedFile, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     prepared = model.prepare(ours)
     found = exported.run(_arrays(ours))
@@ -75,7 +75,7 @@ def _image(
 
 
 def _decoder(
-    model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
+    model: Sam, exported: ExportedFile, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     for counts, has_mask in (((1,), False), ((2, 1, 4), True), ((1, 3, 1, 2, 5), False)):
         prompts = random_prompts(model, generator, counts, has_mask=has_mask)
@@ -84,7 +84,7 @@ def _decoder(
 
 
 def _prompt(
-    model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
+    model: Sam, exported: ExportedFile, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     side = {name: tensor.numpy() for name, tensor in flatten(model.prepare(ours).side).items()}
     # Prompts of one length each: every other has a box, which is one point longer than what ends the rest.
@@ -101,7 +101,7 @@ def _compared(found: dict[str, Tensor], ours: Answer) -> Iterator[tuple[Tensor, 
 
 
 def _meta(
-    model: Sam, exported: Exported, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
+    model: Sam, exported: ExportedFile, picture: UInt8[np.ndarray, "h w 3"], ours: Embedding, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     original = tuple(int(torch.randint(side, 3 * side, (), generator=generator)) for side in picture.shape[:2])
     for num_points, has_mask in ((1, False), (4, True)):

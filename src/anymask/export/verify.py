@@ -16,7 +16,7 @@ import torch
 
 from anymask.checkpoints.load import model_hash
 from anymask.errors import InputError
-from anymask.export.comparisons import COMPARISONS, Exported, sample_picture
+from anymask.export.comparisons import COMPARISONS, ExportedFile, sample_picture
 from anymask.export.description import FILE_NAME, read_description, read_metadata, require_packages
 from anymask.geometry.masks import pair_iou
 from anymask.model import MASK_THRESHOLD, Sam
@@ -66,7 +66,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def open_exported(path: Path, *, threads: int | None = None) -> Exported:
+def open_exported(path: Path, *, threads: int | None = None) -> ExportedFile:
     """Open a file in ONNX Runtime; raises InputError if it is none, or not ours."""
     require_packages()
     import onnxruntime
@@ -81,10 +81,12 @@ def open_exported(path: Path, *, threads: int | None = None) -> Exported:
         raise InputError(f"{path}: cannot be read as ONNX ({_first_line(error)})") from error
     metadata = session.get_modelmeta().custom_metadata_map
     description, part = read_metadata(path, metadata)
-    return Exported(path=path, session=session, part=part, int8=metadata.get("int8") == "yes", description=description)
+    return ExportedFile(
+        path=path, session=session, part=part, int8=metadata.get("int8") == "yes", description=description
+    )
 
 
-def verify(model: Sam, files: Sequence[Exported], *, rounds: int = 4, seed: int = 0) -> Iterator[Verdict]:
+def verify(model: Sam, files: Sequence[ExportedFile], *, rounds: int = 4, seed: int = 0) -> Iterator[Verdict]:
     """Compare each file with the model on photographs of random sizes, `rounds` times with some prompts each.
 
     Raises InputError if a file is another model's.
@@ -100,7 +102,7 @@ def verify(model: Sam, files: Sequence[Exported], *, rounds: int = 4, seed: int 
         yield _verify(model, exported, rounds, torch.Generator().manual_seed(seed))
 
 
-def _verify(model: Sam, exported: Exported, rounds: int, generator: torch.Generator) -> Verdict:
+def _verify(model: Sam, exported: ExportedFile, rounds: int, generator: torch.Generator) -> Verdict:
     compare = COMPARISONS[exported.part]
     largest, flipped, total = 0.0, 0, 0
     ious: list[float] = []
