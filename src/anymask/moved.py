@@ -73,7 +73,6 @@ MOVED: Mapping[str, str] = {
     "anymask.inference.candidates": "anymask.inference.automatic.candidates",
     "anymask.inference.clip": "anymask.inference.words.clip",
     "anymask.inference.label_maps": "anymask.inference.automatic.label_maps",
-    "anymask.inference.loading": "anymask.inference.predictor",
     "anymask.inference.local_weights": "anymask.inference.words.local_weights",
     "anymask.inference.mask_record": "anymask.inference.automatic.masks",
     "anymask.inference.pieces": "anymask.inference.automatic.tiled",
