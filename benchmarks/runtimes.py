@@ -28,10 +28,10 @@ from machine import machine
 import numpy as np
 import torch
 
-from anymask.inference.runtimes import Runtime
 from anymask.inference.runtimes.engines import installed
 from anymask.inference.runtimes.figures import open_graphs
 from anymask.inference.runtimes.graphs import PARTS, export_graphs
+from anymask.inference.runtimes.runtime import Runtime
 from anymask.model import Embedding, PointLabel, Prompts, Sam
 
 COUNTS = (1, 16, 64)

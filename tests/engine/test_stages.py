@@ -11,7 +11,6 @@ import torch
 from anymask.engine import quality
 from anymask.engine.detectors import SmallDetectorConfig, train_detector
 from anymask.engine.detectors.boxes import LabelledImage, detector_loss, load_detector
-from anymask.engine.due import due
 from anymask.engine.pool import run_pool
 from anymask.engine.project_model import model_path, open_project_model, set_project_model
 from anymask.engine.retrain import RetrainPlan, build_recipe, judge, retrain, write_training_data
@@ -26,6 +25,7 @@ from anymask.engine.stages import (
     semi_automatic,
 )
 from anymask.engine.stages.annotator import AnnotatorModel, SimulatedAnnotator, Truth
+from anymask.engine.status import due
 from anymask.engine.store import Annotation, NewJob, Outcome, Project, Provenance, Put, tables
 from anymask.errors import DataError, InputError
 from anymask.evaluation.protocol import Reply, Request

@@ -1,4 +1,6 @@
-"""Where a project stands, for the terminal and for the page: queues, statistics, models, quarantine."""
+"""Where a project stands, for the terminal and for the page: queues, statistics, models, quarantine, and whether a new
+model is due.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from anymask.engine.due import due
 from anymask.engine.quality import CHECK, REVIEW, agreement, check_report, honeypot_scores
-from anymask.engine.stages import PEOPLES, PREFILL, STAGES, VERIFY
-from anymask.engine.store import COMPLETE, Project
-from anymask.engine.store.tables import images, jobs, outcomes
+from anymask.engine.stages import AUTOMATIC, PEOPLES, PREFILL, STAGES, VERIFY
+from anymask.engine.store import COMPLETE, MACHINES, Project
+from anymask.engine.store.tables import annotation_versions, change_sets, images, jobs, outcomes
 from anymask.engine.verification.acceptance import acceptance
 
 _STRETCHES = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
@@ -156,3 +157,28 @@ def _history(connection: Connection) -> dict[str, Any]:
         for row in connection.execute(wanted)
     ]
     return {"width": float(width), "moments": moments}
+
+
+def due(project: Project) -> str | None:
+    """Return why a new model is due, or None: masks since the last, or hours."""
+    settings = project.settings.current()
+    history = project.models.all()
+    last = history[-1].at if history else 0.0
+    fresh = masks_since(project, last)
+    if settings.retrain_masks and fresh >= settings.retrain_masks:
+        return f"{fresh} masks since the last model"
+    with project.database.reading() as connection:
+        hours = (project.database.now(connection) - last) / 3600
+    if settings.retrain_hours and fresh and hours >= settings.retrain_hours:
+        return f"{hours:.1f} hours since the last model"
+    return None
+
+
+def masks_since(project: Project, at: float) -> int:
+    """Return how many masks people have left since a time: drawn, fixed, confirmed or imported."""
+    versions = annotation_versions
+    joined = versions.join(change_sets, change_sets.c.id == versions.c.change_set_id)
+    people = versions.c.stage.is_(None) | ((versions.c.stage != AUTOMATIC) & versions.c.author.not_in(MACHINES))
+    wanted = select(func.count()).select_from(joined).where(change_sets.c.at > at, ~versions.c.deleted, people)
+    with project.database.reading() as connection:
+        return int(connection.scalar(wanted) or 0)

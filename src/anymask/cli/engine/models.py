@@ -36,6 +36,7 @@ def retrain(
     """Train a new model on the project's masks; it becomes the project's if no score on held-out images falls."""
     need_packages()
     from anymask.engine import retrain as training
+    from anymask.engine.status import due
     from anymask.engine.store import open_project
 
     with open_project(project, exclusive=False, create=False) as opened:
@@ -43,7 +44,7 @@ def retrain(
             stored = opened.models.roll_back(to)
             _say({"model": stored.id, "hash": stored.hash, "verdict": "rolled back"}, as_json)
             return
-        why = training.due(opened)
+        why = due(opened)
         if if_due and why is None:
             _say({"model": None, "verdict": "not due"}, as_json)
             return
