@@ -271,7 +271,7 @@ def _do(project: Project, lease: Lease, work: Work, seconds: float) -> None:
         verdicts, revision = (said[0].given, said[0].revision) if said else ((), None)
         finish = project.jobs.finish
         retry(lambda: finish(lease, outcome, changes, verdicts=verdicts, by_person=False, revision=revision))
-    except Conflict as error:  # a person was there meanwhile: it is judged anew
+    except Conflict as error:  # a person was there meanwhile: it is judged again
         retry(lambda error=error: project.jobs.fail(lease, str(error)))  # type: ignore[misc]
     except LeaseLost as error:
         _LOG.warning("%s", error)

@@ -139,7 +139,7 @@ def read_description(path: Path) -> Description:
     try:
         values = json.loads(path.read_text())
         if values["format"] != FORMAT:
-            raise InputError(f"{path}: is of another version of anymask; export the model anew")
+            raise InputError(f"{path}: is of another version of anymask; export the model again")
         files = tuple(
             FileInfo(**{**file, "inputs": _listed(file["inputs"]), "outputs": _listed(file["outputs"])})
             for file in values.pop("files")

@@ -202,7 +202,7 @@ def answer(
 
 
 def _zoomed(model: AnyModel, image: EncodedImage, prompt: ModelPrompt, found: Masks, refinement: Refinement) -> Masks:
-    """Draw the mask ranked first anew, as a crop around it shows it; scores and logits stay the whole image's."""
+    """Draw the mask ranked first again, as a crop around it shows it; scores and logits stay the whole image's."""
     look = None if image.crops is None else closer(prompt, found.best, image.frame)
     if image.crops is None or look is None:
         return found

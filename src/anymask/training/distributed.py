@@ -187,7 +187,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees; return whether the C library was glibc, and did so.
 
-    Otherwise glibc maps each large tensor anew, and the kernel zeroes its pages one fault at a time: up to a
+    Otherwise glibc maps each large tensor again, and the kernel zeroes its pages one fault at a time: up to a
     seventh of a step of training. Peak memory stays; what is held after the peak does not fall.
     """
     if platform.libc_ver()[0] != "glibc":

@@ -122,13 +122,13 @@ def load_detector(path: Path, model: Sam) -> SmallDetector:
         notes = file.metadata() or {}
         state = {name: file.get_tensor(name) for name in file.keys()}
     if notes.get("anymask.model") != model_hash(model):
-        raise DataError(f"{path}: this detector was trained on another model's embeddings; train it anew")
+        raise DataError(f"{path}: this detector was trained on another model's embeddings; train it again")
     config = SmallDetectorConfig(**json.loads(notes["anymask.detector"]))
     head = DetectorHead(model.config.width, config.width, config.depth)
     try:
         head.load_state_dict(state)
     except RuntimeError as error:
-        raise DataError(f"{path}: this detector was made by another version; train it anew") from error
+        raise DataError(f"{path}: this detector was made by another version; train it again") from error
     return SmallDetector(model, head, config)
 
 

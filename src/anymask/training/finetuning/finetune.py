@@ -226,7 +226,7 @@ def _on_embeddings(
 
 
 def _on_images(model: Sam, new: SampleSet, old: Sequence[SampleSet], config: FinetuneConfig) -> tuple[Streams, Build]:
-    """Train the encoder too, on images varied anew each time."""
+    """Train the encoder too, on images that are varied differently each time."""
     run_config = config.run
     sources = [
         Source(files=files, weight=weight, transforms=config.transforms)
