@@ -182,13 +182,15 @@ def transformers_model(size: str = "vit_b", blocks: int | None = None) -> Any:
     from anymask.checkpoints import save_model
 
     with tempfile.TemporaryDirectory() as folder:
-        save_model(our_model(size, blocks), folder, format="huggingface")
         if size.startswith("repvit"):
+            save_model(our_model(size, blocks), folder, format="huggingface")
             with transformers_with_timm() as transformers:
                 return transformers.EdgeTamModel.from_pretrained(folder).eval()
         import transformers
 
+        # before our model, whose weights are Meta's, with a stand-in that transformers would take for torchvision
         found = transformers.Sam2Model if has_levels(size) else transformers.SamModel
+        save_model(our_model(size, blocks), folder, format="huggingface")
         return found.from_pretrained(folder).eval()
 
 
