@@ -42,10 +42,10 @@ def instances(
     that cannot be read are passed over and named; the exit status is 1 then. An interrupted call is resumed when it is
     repeated.
     """
-    from anymask.checkpoints.load import model_hash
     from anymask.data.files import make_folder
     from anymask.evaluation.result_log import ResultLog
     from anymask.inference.instances import Instances, read_detections
+    from anymask.inference.runtimes import weights_hash
 
     check_folder(output.parent)
     if output.is_dir():
@@ -55,7 +55,7 @@ def instances(
     missing = sum(len(found) for image_id, found in boxes.items() if image_id not in files)
     network = open_model(model, offline=offline, device=device, runtime="auto")
     make_folder(output.parent)
-    settings = {"model": model_hash(network), "channels": network.channels, "refinements": refinements}
+    settings = {"model": weights_hash(network), "channels": network.channels, "refinements": refinements}
     result_log = ResultLog(output.with_name(f".{output.stem}-journal.jsonl"), settings)
     loaded = Instances(network, refinements=refinements, batch_size=batch_size)
     keys, failed = _segment(loaded, files, boxes, result_log)

@@ -253,8 +253,9 @@ def _numbers(values: ArrayLike, what: str) -> Float[np.ndarray, "*shape"]:
 
 def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     """Return an array of numbers, whatever it came as; float64 stays on this side of the model."""
-    if hasattr(values, "is_floating_point"):  # a tensor of torch
-        values = arrays.to_numpy(values.float() if values.is_floating_point() else values)
+    tensor: Any = values
+    if hasattr(tensor, "is_floating_point"):
+        values = arrays.to_numpy(tensor.float() if tensor.is_floating_point() else tensor)
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:

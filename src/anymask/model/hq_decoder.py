@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from anymask.model.amortised import PromptImages, SharedImage
 from anymask.model.config import SamConfig
 from anymask.model.dense import MLP, LayerNorm2d
-from anymask.model.mask_decoder import Answer, MaskDecoder, Upscale, place_pixels
+from anymask.model.embedding import Answer
+from anymask.model.mask_decoder import MaskDecoder, Upscale, place_pixels
 
 
 class HQMaskDecoder(MaskDecoder):

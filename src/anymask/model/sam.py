@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anymask.geometry.frames import Frame
+from anymask.model.amortised import SharedImage
 from anymask.model.compact_encoder import CompactEncoder
 from anymask.model.config import (
     CompactConfig,
@@ -144,7 +145,7 @@ class Sam(nn.Module):
         encoded = self.prompt_encoder(prompts)
         side = embedding.side
         shares_image = prompts.masks is None and encoded.present is None
-        if side is not None and shares_image and self.mask_decoder.is_worthwhile(encoded.tokens):
+        if isinstance(side, SharedImage) and shares_image and self.mask_decoder.is_worthwhile(encoded.tokens):
             answered = self.mask_decoder.answer(side, encoded.tokens, candidates, embedding.hq)
         else:
             image = _channels_last(embedding)
@@ -177,7 +178,8 @@ class Sam(nn.Module):
 
 
 def _channels_last(embedding: Embedding) -> Float[Tensor, "b 1 h w c"]:
-    return embedding.features.permute(0, 2, 3, 1).contiguous()[:, None]
+    features: Tensor = embedding.features
+    return features.permute(0, 2, 3, 1).contiguous()[:, None]
 
 
 def _build_encoder(config: EncoderConfig, width: int) -> nn.Module:

@@ -13,7 +13,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from anymask.checkpoints.load import model_hash
 from anymask.data.files import check_folder, make_folder, write_text_atomic
 from anymask.data.open import open_sets
 from anymask.data.sample import AnnotatedSet, SampleSet, fingerprint
@@ -43,6 +42,7 @@ from anymask.inference import Refinement
 from anymask.inference.answers import channels_of
 from anymask.inference.edges import EdgeOptions, Edges
 from anymask.inference.instances import Instances, read_detections
+from anymask.inference.runtimes import AnyModel, weights_hash
 from anymask.model import Sam
 from anymask.workflows.evaluation_pictures import draw_example, evaluation_plots
 
@@ -77,7 +77,7 @@ def play_all(
 
 
 def propose_all(
-    model: Sam,
+    model: AnyModel,
     label: str,
     truths: Mapping[str, TruthSet],
     config: ProposalConfig,
@@ -96,7 +96,7 @@ def propose_all(
 
 
 def segment_all(
-    model: Sam,
+    model: AnyModel,
     label: str,
     annotations: Path,
     detections: Path,
@@ -155,7 +155,7 @@ def measure_edges(
     return evaluate_edges(folder, name, detect, config, output=output, progress=progress)
 
 
-def model_detector(model: Sam, label: str, points_per_side: int = 16) -> tuple[str, Detector]:
+def model_detector(model: AnyModel, label: str, points_per_side: int = 16) -> tuple[str, Detector]:
     """Return a name that no other weights or grid have, and what finds edges by them."""
     return f"{label} {points_per_side}²", Edges(model, EdgeOptions(points_per_side=points_per_side)).detect
 
@@ -342,9 +342,9 @@ class _Runs:
         self._tell(what, done, total)
 
 
-def labelled(name: str, model: Sam) -> str:
+def labelled(name: str, model: AnyModel) -> str:
     """Return a model's name in tables with a part of its hash, which no other weights have."""
-    return f"{name} {model_hash(model)[:12]}"
+    return f"{name} {weights_hash(model)[:12]}"
 
 
 def _part(config: SinglePointConfig) -> str:

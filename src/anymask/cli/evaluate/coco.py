@@ -15,7 +15,7 @@ from anymask.data.files import check_folder
 
 if TYPE_CHECKING:
     from anymask.evaluation.coco.text_to_mask import WordSegmenter
-    from anymask.model import Sam
+    from anymask.inference.runtimes import AnyModel
 
 
 def proposals(
@@ -136,7 +136,7 @@ def text(
 
 
 def _segmenter(
-    model: Sam, detector: str | None, clip: str | None, threshold: float
+    model: AnyModel, detector: str | None, clip: str | None, threshold: float
 ) -> tuple[WordSegmenter, dict[str, str | float]]:
     """Return what answers words, and what its answers depend on besides the model."""
     from anymask.evaluation.coco.text_to_mask import by_detector, by_words

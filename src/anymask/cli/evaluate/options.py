@@ -15,7 +15,7 @@ from anymask.cli.weights import open_model
 from anymask.errors import InputError
 
 if TYPE_CHECKING:
-    from anymask.model import Sam
+    from anymask.inference.runtimes import AnyModel
 
 Data = Annotated[
     list[Path],
@@ -41,7 +41,7 @@ Plain = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")]
 
 
-def open_named(name: str, *, offline: bool, device: str) -> tuple[Sam, str]:
+def open_named(name: str, *, offline: bool, device: str) -> tuple[AnyModel, str]:
     """Load a model, and return it with a name that no other weights have."""
     from anymask.workflows.evaluate_all import labelled
 

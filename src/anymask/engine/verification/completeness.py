@@ -346,9 +346,9 @@ def _regression(finds: Float[np.ndarray, "n 2"], right: Bool[np.ndarray, " n"]) 
             torch.nn.functional.binary_cross_entropy_with_logits(known @ weights, wanted)
             + 1e-3 * weights.square().sum()
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     first, second, constant = weights.detach().tolist()
     return first, second, constant

@@ -22,6 +22,7 @@ from anymask.geometry.rle import RLE
 from anymask.inference.answers import EncodedImage, chunk_size, evaluating
 from anymask.inference.prompts import Prompt, join, to_model
 from anymask.inference.resize import mask_to_logits
+from anymask.inference.runtimes import runtime_of
 from anymask.model import Sam
 from anymask.model.mask_features import MEASURES, REGIONS, mask_features
 
@@ -103,7 +104,7 @@ def _echo(
     """Ask the model for each mask's box, and return the `ECHO` of each of the `CANDIDATES`."""
     prompts = [to_model(Prompt(box=box), image.frame, model.mask_size) for box in boxes]
     with evaluating(model):
-        answer = model.answer(image.embedding.map(lambda x: x.to(model.device)), join(prompts, model.device))
+        answer = runtime_of(model).answer(image.embedding, join(prompts), multimask=None)
         logits, iou = answer.logits[0].float().cpu(), answer.iou[0].float().cpu()
         answered = logits > 0
         shared = (answered & cells[:, None]).sum((2, 3)).float()

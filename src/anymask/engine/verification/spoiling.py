@@ -86,7 +86,7 @@ def shift(mask: Mask, _: Sequence[Mask], rng: np.random.Generator) -> Mask:
     return np.asarray(moved > 0)
 
 
-def holes(mask: Mask, _: Sequence[Mask], rng: np.random.Generator) -> Mask:
+def holes(mask: Mask, _neighbours: Sequence[Mask], rng: np.random.Generator) -> Mask:
     """Punch holes, or leave only what lies along the edge."""
     rows, columns = np.nonzero(mask)
     if not len(rows):
@@ -111,14 +111,14 @@ def background(mask: Mask, neighbours: Sequence[Mask], rng: np.random.Generator)
     crop = mask[y0:y1, x0:x1].astype(np.uint8)
     scale = rng.uniform(0.5, 1.5)
     size = (max(2, int(crop.shape[1] * scale)), max(2, int(crop.shape[0] * scale)))
-    crop = cv2.resize(crop, size, interpolation=cv2.INTER_NEAREST)
+    crop = np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     row, column = (int(each) for each in free[int(rng.integers(len(free)))])
     top, left = row - crop.shape[0] // 2, column - crop.shape[1] // 2
     made = np.zeros_like(mask)
     rows = slice(max(top, 0), min(top + crop.shape[0], mask.shape[0]))
     columns = slice(max(left, 0), min(left + crop.shape[1], mask.shape[1]))
     made[rows, columns] = crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] > 0
-    return made & ~taken
+    return np.asarray(made & ~taken)
 
 
 def _moved(mask: Mask, rng: np.random.Generator, *, inwards: bool) -> Mask:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def train_verifier(
         )
     if turned:
         other = torch.tensor([REJECT, FIX, ACCEPT])
-        examples = Examples(**{**_fields(examples), "verdicts": other[examples.verdicts]})
+        examples = replace(examples, verdicts=other[examples.verdicts])
     verifier, chances, verdicts = train_on(
         examples, features.width(model)[0], model_hash(model), plan.head, precision=_wanted(project)
     )
@@ -200,11 +201,11 @@ def gather(project: Project, model: Sam, plan: VerifierPlan) -> Examples:
             settings_text = f"{digest} {image.id} {image.revision} {asdict(plan)}"
             path = folder / f"{hashlib.sha256(settings_text.encode()).hexdigest()[:24]}.npz"
             try:
-                found.append(
-                    (image.id, *_kept(path, lambda image=image: _lessons(project, model, encoder, image, plan)))
-                )  # type: ignore[misc]
+                lessons = _kept(path, partial(_lessons, project, model, encoder, image, plan))
             except ImageError as error:
                 note(error)
+                continue
+            found.append((image.id, *lessons))
     found = [each for each in found if len(each[2])]
     if not found:
         found = [(0, np.zeros((0, sum(features.width(model))), np.float32), np.zeros(0, int), np.zeros(0, int))]
@@ -325,15 +326,13 @@ def proposals(
     )
     made = [(rle.encode(each.best), float(each.scores[0])) for each in answers]
     grid = [each for each in made[asked:] if rle.area(each[0]) >= _SMALLEST]
-    kept = nms.mask_nms([mask for mask, _ in grid], np.array([score for _, score in grid]), 0.7) if grid else []
     own = [mask for mask, _ in made[:asked] if rle.area(mask) >= _SMALLEST]
-    return own + [grid[index][0] for index in kept]
+    if not grid:
+        return own
+    kept = nms.mask_nms([mask for mask, _ in grid], np.array([score for _, score in grid]), 0.7)
+    return own + [grid[index][0] for index in kept.tolist()]
 
 
 def _wanted(project: Project) -> float:
     """Return the share of sure words that have to be right on held-out masks: half way from what is asked to all."""
     return (1 + project.settings.current().accept_precision) / 2
-
-
-def _fields(examples: Examples) -> dict[str, object]:
-    return {name: getattr(examples, name) for name in ("features", "verdicts", "images", "origins")}

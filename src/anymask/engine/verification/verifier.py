@@ -228,7 +228,7 @@ def calibrate(logits: Float[Tensor, "n v"], verdicts: Int[Tensor, " n"]) -> tupl
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     return float((-scale.detach()).exp()), tuple(bias.detach().tolist())
 
 

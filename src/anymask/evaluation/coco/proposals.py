@@ -21,7 +21,7 @@ from anymask.evaluation.coco.truth import ImageTruth, TruthSet
 from anymask.evaluation.result_log import ResultLog, draw_images, measured, seeded
 from anymask.geometry.rle import RLE
 from anymask.inference import AutomaticMasks, AutomaticOptions
-from anymask.model import Sam
+from anymask.inference.runtimes import AnyModel
 
 FREQUENCIES = {"rare": "r", "common": "c", "frequent": "f"}
 
@@ -149,7 +149,7 @@ def evaluate_proposals(
     )
 
 
-def model_proposer(model: Sam, points_per_side: int = 64) -> Proposer:
+def model_proposer(model: AnyModel, points_per_side: int = 64) -> Proposer:
     """Return what the paper does: no crops, no filters, NMS at 0.9, ranked by the mean of confidence and stability."""
     options = AutomaticOptions(
         points_per_side=points_per_side, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=0.9

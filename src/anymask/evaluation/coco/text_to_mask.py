@@ -27,10 +27,10 @@ from anymask.evaluation.result_log import ResultLog, draw_images, measured, seed
 from anymask.geometry import rle
 from anymask.inference import Predictor, TextMasks
 from anymask.inference.answers import EncodedImage, encode
+from anymask.inference.runtimes import AnyModel
 from anymask.inference.words.clip import Clip
 from anymask.inference.words.detector import WordBox
 from anymask.inference.words.text import MAX_PHRASES, select
-from anymask.model import Sam
 
 HIT = 0.5
 """The IoU from which on a mask is of the object."""
@@ -209,7 +209,7 @@ def by_detector(finder: TextMasks) -> WordSegmenter:
     return lambda image: _Detected(finder, image)
 
 
-def by_words(model: Sam, clip: Clip | str | os.PathLike[str] | None = None) -> WordSegmenter:
+def by_words(model: AnyModel, clip: Clip | str | os.PathLike[str] | None = None) -> WordSegmenter:
     """Return what answers a phrase with the one mask of a model that was trained on words (SAM, app. D.5)."""
     predictor = Predictor(model, clip=clip)
 

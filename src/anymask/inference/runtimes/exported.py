@@ -146,13 +146,14 @@ class ExportedModel:
             members = np.flatnonzero(lengths == length)
             own = present[members]
             count, side = len(members), self.mask_size
-            has_mask = prompts.masks is not None
+            masks = prompts.masks
+            blank = np.zeros((count, side, side), np.float32)
             batches.append(
                 {
                     "points": points[members][own].reshape(count, length, 2).astype(np.float32, copy=False),
                     "labels": labels[members][own].reshape(count, length).astype(np.float32),
-                    "mask_input": prompts.masks[0][members] if has_mask else np.zeros((count, side, side), np.float32),
-                    "has_mask_input": np.full(count, has_mask, np.float32),
+                    "mask_input": blank if masks is None else masks[0][members],
+                    "has_mask_input": np.full(count, masks is not None, np.float32),
                 }
             )
             places.append(members)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,9 +69,11 @@ class Runtime:
     def _in_torch(self, prompts: Prompts) -> Prompts:
         """Return prompts as tensors on the model's device."""
         parts = {name: getattr(prompts, name) for name in ("points", "labels", "masks", "has_mask", "text")}
-        given = {name: part for name, part in parts.items() if isinstance(part, np.ndarray)}
         device = self.model.device
-        return replace(prompts, **{name: torch.from_numpy(part).to(device) for name, part in given.items()})
+        moved: dict[str, Any] = {
+            name: torch.from_numpy(part).to(device) for name, part in parts.items() if isinstance(part, np.ndarray)
+        }
+        return replace(prompts, **moved)
 
     def _encode_in_torch(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Embedding]:
         model = self.model
