@@ -119,7 +119,13 @@ async function begin({ project = "ours", classes = [] as readonly ClassInfo[] } 
   } as unknown as TabJournal;
   const app = new App(backend, journal, session, platform);
   await app.start({ ...info, project_id: project });
-  return { app, sent, looked, hear: (event: ServerEvent) => hear(event), fail: (error: Error | null) => (fails = error) };
+  return {
+    app,
+    sent,
+    looked,
+    hear: (event: ServerEvent) => hear(event),
+    fail: (error: Error | null) => (fails = error),
+  };
 }
 const settle = () => new Promise((resolve) => setTimeout(resolve));
 const hello = (changed: object = {}): ServerEvent => ({
