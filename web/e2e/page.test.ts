@@ -265,6 +265,44 @@ test("everything is found, picked from, and kept", async () => {
   await hasMasks(found);
 }, 300_000);
 
+test("what is like a mask is proposed in this picture and in the next", async () => {
+  await click(0.5, 0.5);
+  await hasDraft(1);
+  await page.keyboard.press("Enter");
+  await hasMasks(1);
+  await tool("v");
+  await click(0.5, 0.5);
+  await page.waitForFunction(() => globalThis.anymask.app.masks.selection.value.size === 1);
+  await page.keyboard.press("l");
+  const shown = () => page.evaluate(() => globalThis.anymask.app.proposals.shown.value?.length ?? 0);
+  const isSearched = () =>
+    page.waitForFunction(
+      () => {
+        const { isSearching, wanted } = globalThis.anymask.app.proposals;
+        return wanted.value !== null && !isSearching.value;
+      },
+      null,
+      { timeout: 240_000 },
+    );
+  await isSearched();
+  const slider = page.getByRole("slider", { name: "Alike" });
+  await slider.fill("0.2");
+  const all = await shown();
+  expect(all).toBeGreaterThan(0);
+  await slider.fill("0.9");
+  expect(await shown()).toBeLessThan(all);
+  await slider.fill("0.2");
+  await page.locator(".over").focus();
+  await page.keyboard.press("Enter");
+  await hasMasks(1 + all);
+  await page.evaluate(() => globalThis.anymask.app.pictures.addSample("cat"));
+  await promptable(page);
+  await isSearched();
+  expect(await shown()).toBeGreaterThan(0);
+  await page.keyboard.press("Escape");
+  expect(await page.evaluate(() => globalThis.anymask.app.proposals.wanted.value)).toBeNull();
+}, 600_000);
+
 test("classes are made, given by number, and stick", async () => {
   await page.evaluate(() => globalThis.anymask.app.classes.add("cup"));
   const id = await page.evaluate(() => globalThis.anymask.app.store.document.value.classes[0]!.id);

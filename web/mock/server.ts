@@ -6,7 +6,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { Connect, Plugin } from "vite";
 import type { Annotation, ClassInfo, ImageInfo, Operation } from "../src/api/types";
-import { encode } from "../src/geometry/rle";
+import { iou } from "../src/geometry/mask";
+import { decode, encode } from "../src/geometry/rle";
 
 type Stored = ImageInfo & { bytes: Buffer; annotations: Map<string, Annotation> };
 
@@ -113,6 +114,7 @@ export function mockServer(samples: string): Plugin {
       return [200, { revision: image.revision, annotations: [...image.annotations.values()] }];
     if (action === "changes") return change(image, json());
     if (action === "everything") return [200, { records: everything(image) }];
+    if (action === "similar") return [200, { records: similar(image) }];
     if (action === "text")
       return [
         200,
@@ -181,6 +183,18 @@ function jpegSize(bytes: Buffer): [number, number] {
     }
   }
   return [640, 480];
+}
+
+/** Discs that are less alike one after the other, but for those that overlap what is kept. */
+function similar(image: Stored) {
+  const kept = [...image.annotations.values()].map(({ rle }) => decode(rle));
+  return everything(image)
+    .filter(({ rle }) => kept.every((mask) => iou(decode(rle), mask) === 0))
+    .map(({ rle, predicted_iou }, index, { length }) => ({
+      rle,
+      predicted_iou,
+      similarity: 1 - (0.8 * index) / length,
+    }));
 }
 
 /** Discs on a grid. */

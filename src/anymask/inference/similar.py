@@ -41,7 +41,7 @@ _SLACK = 0.15
 _NEARNESS = 3.0
 _ASKED_OF_EXAMPLE = 9
 """Points asked in an example, for how sure the model is of it."""
-_AS_SURE = (0.85, 0.9)
+_AS_SURE = (0.92, 0.93)
 """Predicted IoU and stability of a region, as shares of the example's."""
 _LEAST_IOU = 0.35
 """No predicted IoU below this counts as sure, whatever the example's is."""

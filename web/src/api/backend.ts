@@ -100,8 +100,7 @@ export interface Backend {
   everything(id: string): Promise<FoundMask[] | null>;
   text(id: string, phrases: readonly string[]): Promise<FoundMask[]>;
   /** Find what is like examples and not annotated yet, at least so alike; null where there is no server to look. */
-  readonly similar:
-    ((id: string, examples: readonly Example[], minSimilarity: number) => Promise<FoundMask[]>) | null;
+  readonly similar: ((id: string, examples: readonly Example[], minSimilarity: number) => Promise<FoundMask[]>) | null;
   download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }>;
   /** Call `receive` at every event until the returned function is called. */
   listen(receive: (event: ServerEvent) => void): () => void;

@@ -2656,7 +2656,7 @@ export interface operations {
                 };
                 "application/json": {
                     /** @enum {string} */
-                    sample: "coffee" | "cat" | "rocket" | "astronaut" | "camera";
+                    sample: "coffee" | "cat" | "rocket" | "astronaut" | "camera" | "meadow";
                 };
             };
         };

@@ -148,7 +148,12 @@ export class ServerBackend implements Backend {
       min_similarity: minSimilarity,
     };
     const { records } = await this.json<Schemas["SimilarRegions"]>("POST", `images/${id}/similar`, body);
-    return records.map(({ rle, predicted_iou, similarity }) => ({ rle, score: predicted_iou, phrase: null, similarity }));
+    return records.map(({ rle, predicted_iou, similarity }) => ({
+      rle,
+      score: predicted_iou,
+      phrase: null,
+      similarity,
+    }));
   };
 
   async download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }> {

@@ -19,7 +19,10 @@ export function Options({ context }: { context: AppContext }) {
   else if (work && tool === "select" && selected && awaits(selected))
     content = <Prefilled context={context} work={work} />;
   else if (app.settings.sideOpen.value === "text") content = <Words context={context} />;
-  else if (app.proposals.shown.value || (app.proposals.wanted.value && tool === "select" && !app.proposals.isSearching.value))
+  else if (
+    app.proposals.shown.value ||
+    (app.proposals.wanted.value && tool === "select" && !app.proposals.isSearching.value)
+  )
     content = <Proposals context={context} />;
   else if (tool === "segment") content = <Candidates context={context} />;
   else if (tool === "brush" || tool === "eraser") content = <Brush context={context} />;
