@@ -321,9 +321,8 @@ def proposals(
     prompts += [
         Prompt(points=[((x + 0.5) * width / side, (y + 0.5) * height / side)]) for y in range(side) for x in range(side)
     ]
-    answers = answer(
-        model, image, to_model_all(prompts, image.frame, model.mask_size), multimask=None, refinement=Refinement()
-    )
+    asking = to_model_all(prompts, image.frame, model.mask_size)
+    answers = answer(model, image, asking, multimask=None, refinement=Refinement(zoom=False))
     made = [(rle.encode(each.best), float(each.scores[0])) for each in answers]
     grid = [each for each in made[asked:] if rle.area(each[0]) >= _SMALLEST]
     own = [mask for mask, _ in made[:asked] if rle.area(mask) >= _SMALLEST]
