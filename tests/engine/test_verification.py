@@ -27,7 +27,7 @@ from anymask.engine.store import (
     Put,
 )
 from anymask.engine.store.verdicts import wilson
-from anymask.engine.verification import acceptance, features
+from anymask.engine.verification import acceptance, completeness, features, training
 from anymask.engine.verification.completeness import (
     CompletenessConfig,
     cover_of,
@@ -251,7 +251,7 @@ def knowing(project: Project, model: Sam, monkeypatch: pytest.MonkeyPatch, *, tu
     stored = project.verifiers.add(
         hash="f" * 16, path="none", parent=None, trigger="t", num_masks=0, scores={}, verdict="promoted", promote=True
     )
-    monkeypatch.setattr(acceptance, "open_verifier", lambda *_: (Knowing(turned=turned), stored))
+    monkeypatch.setattr(training, "open_verifier", lambda *_: (Knowing(turned=turned), stored))
 
 
 def verify(project: Project) -> None:
@@ -450,7 +450,7 @@ def test_complete_images_leave_the_queue_but_for_audits(
     whole = project.completeness.add(
         hash="e" * 16, path="none", parent=None, trigger="t", num_masks=0, scores={}, verdict="promoted", promote=True
     )
-    monkeypatch.setattr(acceptance, "open_completeness", lambda *_: (Complete(), whole))
+    monkeypatch.setattr(completeness, "open_completeness", lambda *_: (Complete(), whole))
     prefill(project, 7, RIGHT_AND_WRONG)
     verify(project)
     assert acceptance.open_people_queue(project) == 0

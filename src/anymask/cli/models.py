@@ -180,11 +180,12 @@ def tune(
     from anymask.cli.terminal import waiting
     from anymask.cli.weights import open_model
     from anymask.inference.runtimes.figures import measure
-    from anymask.inference.runtimes.graphs import PARTS
+    from anymask.inference.runtimes.graphs import PARTS, graphs_folder, note_source
 
     loaded = open_model(model, offline=offline, device="cpu", threads=threads)
     with waiting("loading") as say:
         figures = measure(loaded, threads=torch.get_num_threads(), report=say)
+    note_source(model, graphs_folder(loaded))
     if as_json:
         typer.echo(json.dumps(figures))
         return

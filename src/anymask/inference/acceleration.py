@@ -35,8 +35,11 @@ def accelerate(
     the mask decoder's work once for each number of prompts and of their points, and replays it: a click is otherwise
     mostly the launching of kernels. The parameters must stay where they are from then on.
 
-    Raises InputError for a type that is none of float32, bfloat16 and float16, and for graphs off CUDA.
+    Raises InputError for a type that is none of float32, bfloat16 and float16, for graphs off CUDA, and for a model
+    that is its exported graphs alone.
     """
+    if not isinstance(model, Sam):
+        raise InputError('accelerate takes the network itself: load the model with runtime="torch"')
     if encoder_dtype is not None:
         if encoder_dtype not in _TYPES:
             raise InputError(f"encoder_dtype is {encoder_dtype}; float32, bfloat16 or float16 would do")

@@ -12,3 +12,5 @@ the verifiers' of the second and the third.
 """
 PEOPLES = (ASSISTED, SEMI_AUTOMATIC)
 """Stages in which people draw."""
+FIXABLE_IOU = 0.5
+"""A prefilled mask that overlaps an object less is rejected rather than fixed."""

@@ -17,8 +17,8 @@ from anymask.checkpoints.load import model_hash
 from anymask.engine.pictures import leaving_out, read_picture
 from anymask.engine.pool import Work, enqueue
 from anymask.engine.project_model import KeptEmbeddings
-from anymask.engine.stages import SEMI_AUTOMATIC
-from anymask.engine.stages.prefilling import FIXABLE_IOU, least_score
+from anymask.engine.stages import FIXABLE_IOU, SEMI_AUTOMATIC
+from anymask.engine.stages.prefilling import least_score
 from anymask.engine.store import (
     MODEL,
     Annotation,

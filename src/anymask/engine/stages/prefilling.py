@@ -19,7 +19,7 @@ from anymask.engine.detectors import BoxDetector, SmallDetector, SmallDetectorCo
 from anymask.engine.detectors.boxes import LabelledImage
 from anymask.engine.pictures import HELD_OUT, Note, leaving_out, read_picture, split_of
 from anymask.engine.pool import Work
-from anymask.engine.stages import SEMI_AUTOMATIC
+from anymask.engine.stages import FIXABLE_IOU, SEMI_AUTOMATIC
 from anymask.engine.stages.automatic import SAME_IOU
 from anymask.engine.store import Annotation, Change, Outcome, Project, Provenance, Put, StoredImage
 from anymask.errors import DataError, ImageError
@@ -33,8 +33,6 @@ from anymask.inference.runtimes import weights_hash
 if TYPE_CHECKING:
     from anymask.model import Sam
 
-FIXABLE_IOU = 0.5
-"""A prefilled mask that overlaps an object less is rejected rather than fixed."""
 _FEWEST = 8
 """People's masks, fewer of which do not tell what is confident."""
 

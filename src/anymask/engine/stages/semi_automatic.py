@@ -12,10 +12,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from anymask.engine.pool import enqueue
-from anymask.engine.stages import PREFILL, SEMI_AUTOMATIC
+from anymask.engine.stages import FIXABLE_IOU, PREFILL, SEMI_AUTOMATIC
 from anymask.engine.stages.annotator import Drawn
 from anymask.engine.stages.assisted import Simulation, Tally
-from anymask.engine.stages.prefilling import FIXABLE_IOU
 from anymask.engine.store import MODEL, Annotation, Change, Delete, Lease, Outcome, Project, Put, StoredImage
 from anymask.geometry import masks, rle
 

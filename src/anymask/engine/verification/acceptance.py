@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from anymask.engine.pictures import chance, read_picture
 from anymask.engine.pool import Verdicts, Work
@@ -38,12 +39,14 @@ from anymask.engine.store import (
     StoredModel,
     Version,
 )
-from anymask.engine.verification.completeness import CompletenessVerifier, open_completeness, train_completeness
-from anymask.engine.verification.training import VerifierPlan, open_verifier, train_verifier
-from anymask.engine.verification.verifier import ACCEPT, REJECT, MaskVerifier
 from anymask.errors import DataError
 from anymask.inference.loading import load
-from anymask.model import Sam
+
+if TYPE_CHECKING:  # torch comes with them, and whoever asks how a project stands needs none
+    from anymask.engine.verification.completeness import CompletenessVerifier
+    from anymask.engine.verification.training import VerifierPlan
+    from anymask.engine.verification.verifier import MaskVerifier
+    from anymask.model import Sam
 
 SETTLED = 40
 """Audits from which on the lower end of their interval decides."""
@@ -107,6 +110,9 @@ class Look:
     """Judges the masks of one image after the other. Raises DataError where the project has no verifier."""
 
     def __init__(self, project: Project, model: Sam) -> None:
+        from anymask.engine.verification.completeness import open_completeness
+        from anymask.engine.verification.training import open_verifier
+
         found = open_verifier(project, model)
         if found is None:
             raise DataError(f"{project.folder}: has no verifier yet; `anymask engine verify --train` makes one")
@@ -151,6 +157,8 @@ class Look:
     def _verdict(
         self, image: StoredImage, each: Annotation, version: Version, likely: list[float], trusted: dict[str, bool]
     ) -> MachineVerdict:
+        from anymask.engine.verification.verifier import ACCEPT, REJECT
+
         verdict, sure = ASK, max(likely[ACCEPT], likely[REJECT])
         if likely[ACCEPT] >= self.verifier.accept_from:
             verdict, sure = "accept", likely[ACCEPT]
@@ -216,6 +224,9 @@ def ensure_verifiers(project: Project, model: Sam, *, anew: bool = False, plan: 
 
     Raises DataError where the project has too few masks to learn from; of images alone too few leave that one out.
     """
+    from anymask.engine.verification.completeness import train_completeness
+    from anymask.engine.verification.training import open_verifier, train_verifier
+
     if not anew:
         try:
             if open_verifier(project, model) is not None:

@@ -23,7 +23,8 @@ from anymask.checkpoints.load import model_hash
 from anymask.data.files import make_folder, write_bytes_atomic
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_picture, split_of
 from anymask.engine.project_model import FOLDER, KeptEmbeddings
-from anymask.engine.stages.prefilling import FIXABLE_IOU, least_score
+from anymask.engine.stages import FIXABLE_IOU
+from anymask.engine.stages.prefilling import least_score
 from anymask.engine.stages.semi_automatic import RIGHT_IOU
 from anymask.engine.store import Project, StoredImage, StoredModel, Version, is_peoples
 from anymask.engine.verification import features
