@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from sqlalchemy import func, select
 
 from anymask.data.files import make_folder
 from anymask.data.open import open_data
@@ -18,9 +17,8 @@ from anymask.data.transforms import TransformConfig
 from anymask.engine.formats import pairs
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_file_and_picture, split_of
 from anymask.engine.project_model import keep, open_project_model
-from anymask.engine.stages import AUTOMATIC
-from anymask.engine.store import MACHINES, Project, StoredModel, is_peoples
-from anymask.engine.store.tables import annotation_versions, change_sets
+from anymask.engine.store import Project, StoredModel, is_peoples
+from anymask.engine.store.counting import PEOPLES_MASKS, total
 from anymask.errors import DataError, ImageError
 from anymask.evaluation.single_point import ModelSegmenter, SinglePointConfig, evaluate
 from anymask.geometry import rle
@@ -90,7 +88,8 @@ def due(project: Project) -> str | None:
     settings = project.settings.current()
     history = project.models.all()
     last = history[-1].at if history else 0.0
-    fresh = masks_since(project, last)
+    with project.database.reading() as connection:
+        fresh = total(connection, PEOPLES_MASKS) - (history[-1].peoples_masks if history else 0)
     if settings.retrain_masks and fresh >= settings.retrain_masks:
         return f"{fresh} masks since the last model"
     with project.database.reading() as connection:
@@ -98,16 +97,6 @@ def due(project: Project) -> str | None:
     if settings.retrain_hours and fresh and hours >= settings.retrain_hours:
         return f"{hours:.1f} hours since the last model"
     return None
-
-
-def masks_since(project: Project, at: float) -> int:
-    """Return how many masks people have left since a time: drawn, fixed, confirmed or imported."""
-    versions = annotation_versions
-    joined = versions.join(change_sets, change_sets.c.id == versions.c.change_set_id)
-    people = versions.c.stage.is_(None) | ((versions.c.stage != AUTOMATIC) & versions.c.author.not_in(MACHINES))
-    wanted = select(func.count()).select_from(joined).where(change_sets.c.at > at, ~versions.c.deleted, people)
-    with project.database.reading() as connection:
-        return int(connection.scalar(wanted) or 0)
 
 
 def retrain(
