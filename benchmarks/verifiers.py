@@ -38,7 +38,7 @@ from anymask.engine.verification.training import train_verifier
 from anymask.geometry import rle
 from machine import machine
 
-KINDS = "animals books facade fruit kuih nails pellets plants tools trashbags".split()
+KINDS = "animals balloons embryos fruit kuih mushrooms nails pellets tools trashbags".split()
 
 
 @dataclass
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of the detector")
     parser.add_argument("--image-seconds", type=float, default=30.0)
     parser.add_argument("--scan-seconds", type=float, default=4.0, help="to see that nothing is missing")
-    parser.add_argument("--precision", type=float, default=0.3, help="prefill_precision with verifiers")
+    parser.add_argument("--precision", type=float, default=0.5, help="prefill_precision with verifiers")
     parser.add_argument("--folder", type=Path, help="where the projects are left; by default nowhere")
     arguments = parser.parse_args()
     began = time.perf_counter()

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from sqlalchemy import Connection, text
 
 from anymask.engine.store import NewImage, Project, init_project, open_project
 from postgres_cluster import Cluster, private_cluster
@@ -58,3 +59,41 @@ def add_images() -> Callable[..., list[int]]:
         return [image.id for image in project.images.add(new)]
 
     return add
+
+
+_LATER = {
+    "0003": {
+        "postgresql": (),
+        "sqlite": (),
+        "both": ("DROP TABLE machine_verdicts", "ALTER TABLE models DROP COLUMN kind"),
+    },
+    "0004": {
+        "postgresql": tuple(
+            f"DROP FUNCTION tally_{name}() CASCADE" for name in ("new_jobs", "jobs", "new_images", "images")
+        ),
+        "sqlite": tuple(f"DROP TRIGGER tally_{name}" for name in ("new_jobs", "jobs", "new_images", "images")),
+        "both": (
+            "DROP TABLE tallies",
+            "DROP TABLE outcome_sums",
+            "DROP INDEX ix_jobs_second",
+            "DROP INDEX ix_outcomes_at",
+            "DROP INDEX ix_reviews_kind_verdict",
+            "ALTER TABLE models DROP COLUMN peoples_masks",
+        ),
+    },
+}
+"""What was added after each version of a project."""
+
+
+@pytest.fixture
+def make_older() -> Callable[[Connection, str], None]:
+    """Make a project's database what it was at a version, 0002 and later."""
+
+    def make(connection: Connection, version: str) -> None:
+        for each in sorted(_LATER, reverse=True):
+            if each >= version:
+                for statement in (*_LATER[each][connection.dialect.name], *_LATER[each]["both"]):
+                    connection.execute(text(statement))
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+
+    return make

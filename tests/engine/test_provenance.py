@@ -82,7 +82,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -
 
 
 def test_what_earlier_imports_called_things_is_made_such_as_a_page_may_send(
-    project: Project, add_images: Callable[..., list[int]]
+    project: Project, add_images: Callable[..., list[int]], make_older: Callable[..., None]
 ) -> None:
     (image,) = add_images(project, 1)
     old = ["annotations (1)-17", "标注-3", "plain-1", "x" * 70, "plain-1\n"]
@@ -93,9 +93,7 @@ def test_what_earlier_imports_called_things_is_made_such_as_a_page_may_send(
     names = ("", "y" * 300, "leaf", "a\tstem")
     project.classes.replace(0, "me", [Class(id=n, name=name, color="#123456") for n, name in enumerate(names)])
     with project.database.writing() as connection:
-        for later in ("DROP TABLE machine_verdicts", "ALTER TABLE models DROP COLUMN kind"):
-            connection.execute(text(later))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        make_older(connection, "0002")
     with open_project(project.folder, exclusive=False) as again:
         masks = again.annotations.state(image).annotations
         assert [each.id for each in masks] == [plain_key(key) for key in old]

@@ -230,18 +230,16 @@ def review_report(project: Project, kind: str = REVIEW) -> ReviewReport:
 
 def check_report(project: Project, kind: str = CHECK) -> CheckReport:
     """Return what the check has found so far."""
-    found = [review for _, review in project.reviews.of(kind)]
-    ious = np.array([review.iou for review in found if review.iou is not None])
-    share = {least: float((ious > least).mean()) if ious.size else 0.0 for least in (0.9, 0.75)}
-    rejected = sum(review.verdict == "reject" for review in found)
-    return CheckReport(pairs=ious.size, over_90=share[0.9], over_75=share[0.75], rejected=rejected)
+    pairs, (over_90, over_75) = project.reviews.pairs(kind, (0.9, 0.75))
+    rejected = sum(number for (said, _), number in project.reviews.tally(kind).items() if said == "reject")
+    return CheckReport(pairs=pairs, over_90=over_90 / max(pairs, 1), over_75=over_75 / max(pairs, 1), rejected=rejected)
 
 
-def agreement(project: Project) -> Agreement:
-    """Compare the people who have done the same images, those who drew nothing too."""
+def agreement(project: Project, *, latest: int | None = None) -> Agreement:
+    """Compare the people who have done the same images, those who drew nothing too; of all images or the `latest`."""
     matched, objects = [], 0
-    hidden = project.reviews.hidden(SECOND)
-    done = project.jobs.second_opinions(ASSISTED)
+    done = project.jobs.second_opinions(ASSISTED, latest=latest)
+    hidden = project.reviews.hidden(SECOND, [image for image, _ in done])
     for image_id, worker in done:
         second = hidden.get((image_id, worker), [])
         first = [
@@ -322,14 +320,15 @@ def add_honeypots(project: Project, found: Iterable[FoundImage], *, source: str,
     return Honeypots(images=counts["images"], masks=counts["masks"], known=counts["known"], shown=counts["shown"])
 
 
-def honeypot_scores(project: Project) -> Mapping[str, float]:
+def honeypot_scores(project: Project, *, latest: int | None = None) -> Mapping[str, float]:
     """Return, for everybody who was given a honeypot, the mean over its true masks of the best IoU that they reached.
 
-    Those who did the image and drew nothing have reached 0.
+    Those who did the image and drew nothing have reached 0. Of all honeypots, or of the `latest`.
     """
     found: dict[str, list[float]] = {}
-    hidden = project.reviews.hidden(SECOND)
-    for (image_id, _), truth in project.reviews.hidden(HONEYPOT).items():
+    known = project.reviews.hidden(HONEYPOT, latest=latest)
+    hidden = project.reviews.hidden(SECOND, [image_id for image_id, _ in known])
+    for (image_id, _), truth in known.items():
         drawn: dict[str, list[RLE]] = {
             job.worker: list(hidden.get((image_id, job.worker), []))
             for job in project.jobs.of(image_id)

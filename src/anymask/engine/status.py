@@ -7,18 +7,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from anymask.engine.quality import CHECK, REVIEW, agreement, check_report, honeypot_scores
-from anymask.engine.stages import AUTOMATIC, PEOPLES, PREFILL, STAGES, VERIFY
-from anymask.engine.store import COMPLETE, MACHINES, Project
-from anymask.engine.store.tables import annotation_versions, change_sets, images, jobs, outcomes
+from anymask.engine.stages import PEOPLES, PREFILL, STAGES, VERIFY
+from anymask.engine.store import COMPLETE, Project
+from anymask.engine.store.counting import PEOPLES_MASKS, WIDTHS, total
+from anymask.engine.store.tables import jobs, outcome_sums, outcomes
 from anymask.engine.verification.acceptance import acceptance
 
 _STRETCHES = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
 """Lengths of time in seconds; the first that gives few enough points is the one to sum over."""
 _POINTS = 40
 _HOUR = 3600.0
+_COMPARED = 100
+"""Images whose masks are compared, of two people or with known ones: the latest."""
 
 
 def status(project: Project) -> dict[str, Any]:
@@ -30,15 +33,15 @@ def status(project: Project) -> dict[str, Any]:
     with project.database.reading() as connection:
         now = project.database.now(connection)
         past = _history(connection)
-        total = connection.execute(select(func.count(), func.coalesce(func.sum(images.c.num_annotations), 0))).one()
+        images, masks = total(connection, "images"), total(connection, "masks")
     current = project.models.current()
     aside = [(state, job) for state in ("quarantined", "skipped") for job in project.jobs.in_state(state)]
-    names = {job.image_id: project.images.get(job.image_id) for _, job in aside}
+    names = project.images.names([job.image_id for _, job in aside])
     return {
         "project": str(project.folder),
         "at": now,
-        "images": int(total[0]),
-        "masks": int(total[1]),
+        "images": images,
+        "masks": masks,
         "queues": project.jobs.counts(),
         "stages": {kind: project.outcomes.statistics(kind).summary() for kind in (*STAGES, PREFILL, VERIFY)},
         "people": {
@@ -69,7 +72,7 @@ def status(project: Project) -> dict[str, Any]:
         "verifiers": _verifiers(project),
         "quarantined": [
             {
-                "image": image.name if (image := names[job.image_id]) else str(job.image_id),
+                "image": names.get(job.image_id, str(job.image_id)),
                 "image_id": job.image_id,
                 "stage": job.kind,
                 "state": state,
@@ -80,8 +83,8 @@ def status(project: Project) -> dict[str, Any]:
         ],
         "quality": {
             "check": dataclasses.asdict(check_report(project)),
-            "agreement": dataclasses.asdict(agreement(project)),
-            "honeypots": dict(honeypot_scores(project)),
+            "agreement": dataclasses.asdict(agreement(project, latest=_COMPARED)),
+            "honeypots": dict(honeypot_scores(project, latest=_COMPARED)),
         },
         "due": due(project),
     }
@@ -129,28 +132,15 @@ def _history(connection: Connection) -> dict[str, Any]:
     if first is None:
         return {"width": float(_STRETCHES[0]), "moments": []}
     width = next((each for each in _STRETCHES if (last - first) / each < _POINTS), _STRETCHES[-1])
-    stretch = func.round(outcomes.c.at / width - 0.5).label("stretch")  # the floor, which SQLite may lack
-    kept = outcomes.c.confirmed + outcomes.c.fixed + outcomes.c.added
-    sums = {
-        "masks": outcomes.c.masks,
-        "kept": kept,
-        "seconds": outcomes.c.seconds,
-        "clicks": outcomes.c.clicks,
-    }
-    wanted = (
-        select(jobs.c.kind, stretch, func.count().label("images"), *(func.sum(of).label(to) for to, of in sums.items()))
-        .select_from(outcomes.join(jobs, jobs.c.id == outcomes.c.job_id))
-        .where(jobs.c.kind.in_(STAGES))
-        .group_by(jobs.c.kind, stretch)
-        .order_by(stretch, jobs.c.kind)
-    )
+    known = max((each for each in WIDTHS if width % each == 0), default=None)
+    wanted = _jobs_by(width) if known is None else _sums_by(width, known)
     moments = [
         {
             "at": float(row.stretch) * width,
             "stage": row.kind,
             "images": int(row.images),
             "masks": int(row.masks),
-            "kept": int(row.kept),
+            "kept": int(row.confirmed + row.fixed + row.added),
             "seconds": round(float(row.seconds), 3),
             "clicks": int(row.clicks),
         }
@@ -164,7 +154,8 @@ def due(project: Project) -> str | None:
     settings = project.settings.current()
     history = project.models.all()
     last = history[-1].at if history else 0.0
-    fresh = masks_since(project, last)
+    with project.database.reading() as connection:
+        fresh = total(connection, PEOPLES_MASKS) - (history[-1].peoples_masks if history else 0)
     if settings.retrain_masks and fresh >= settings.retrain_masks:
         return f"{fresh} masks since the last model"
     with project.database.reading() as connection:
@@ -174,11 +165,26 @@ def due(project: Project) -> str | None:
     return None
 
 
-def masks_since(project: Project, at: float) -> int:
-    """Return how many masks people have left since a time: drawn, fixed, confirmed or imported."""
-    versions = annotation_versions
-    joined = versions.join(change_sets, change_sets.c.id == versions.c.change_set_id)
-    people = versions.c.stage.is_(None) | ((versions.c.stage != AUTOMATIC) & versions.c.author.not_in(MACHINES))
-    wanted = select(func.count()).select_from(joined).where(change_sets.c.at > at, ~versions.c.deleted, people)
-    with project.database.reading() as connection:
-        return int(connection.scalar(wanted) or 0)
+_TOLD = ("masks", "confirmed", "fixed", "added", "seconds", "clicks")
+
+
+def _sums_by(width: int, known: int) -> Select[Any]:
+    """Select sums over stretches of time of what is summed over shorter ones already."""
+    stretch = (outcome_sums.c.stretch * known // width).label("stretch")
+    sums = (func.sum(outcome_sums.c[name]).label(name) for name in ("images", *_TOLD))
+    wanted = select(outcome_sums.c.kind, stretch, *sums).where(
+        outcome_sums.c.kind.in_(STAGES), outcome_sums.c.width == known
+    )
+    return wanted.group_by(outcome_sums.c.kind, stretch).order_by(stretch, outcome_sums.c.kind)
+
+
+def _jobs_by(width: int) -> Select[Any]:
+    """Select sums over stretches shorter than are kept: there are few, as all of it took minutes."""
+    stretch = func.round(outcomes.c.at / width - 0.5).label("stretch")  # the floor, which SQLite may lack
+    sums = (func.sum(outcomes.c[name]).label(name) for name in _TOLD)
+    wanted = (
+        select(jobs.c.kind, stretch, func.count().label("images"), *sums)
+        .select_from(outcomes.join(jobs, jobs.c.id == outcomes.c.job_id))
+        .where(jobs.c.kind.in_(STAGES))
+    )
+    return wanted.group_by(jobs.c.kind, stretch).order_by(stretch, jobs.c.kind)

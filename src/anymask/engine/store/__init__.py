@@ -1,7 +1,17 @@
 """What a project keeps: images by reference, annotations as versions that are never overwritten, jobs, models."""
 
 from anymask.engine import is_project
-from anymask.engine.store.annotations import Annotation, Annotations, Change, Delete, Provenance, Put, State, Version
+from anymask.engine.store.annotations import (
+    Annotation,
+    Annotations,
+    Change,
+    Delete,
+    Provenance,
+    Put,
+    State,
+    Version,
+    is_peoples,
+)
 from anymask.engine.store.classes import Class, Classes, ClassSet
 from anymask.engine.store.database import Conflict, Database, DatabaseUnavailable, retry
 from anymask.engine.store.images import Images, NewImage, StoredImage
@@ -12,7 +22,7 @@ from anymask.engine.store.outcomes import Outcome, Outcomes, Statistics
 from anymask.engine.store.project import Project, init_project, open_project
 from anymask.engine.store.reviews import Review, Reviews
 from anymask.engine.store.settings import MEANINGS, EngineSettings, SettingsHistory
-from anymask.engine.store.verdicts import ASK, COMPLETE, INCOMPLETE, Audit, MachineVerdict, MachineVerdicts, is_peoples
+from anymask.engine.store.verdicts import ASK, COMPLETE, INCOMPLETE, Audit, MachineVerdict, MachineVerdicts
 
 __all__ = [
     "ASK",

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
+from anymask.engine.store.counting import PEOPLES_MASKS, count
 from anymask.engine.store.database import Conflict, Database
-from anymask.engine.store.names import check_text, mended
+from anymask.engine.store.names import MACHINES, check_text, mended
 from anymask.engine.store.tables import annotation_heads, annotation_versions, change_sets, images
 from anymask.errors import DataError
 from anymask.geometry import rle
@@ -57,6 +58,11 @@ class Annotation:
     prompts: Json | None = None
     parent: str | None = None
     provenance: Provenance | None = None
+
+
+def is_peoples(each: Annotation) -> bool:
+    """Whether a person drew a mask, or looked at it and left it."""
+    return each.provenance is None or each.provenance.author not in MACHINES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +198,11 @@ def change(
         "digest": digest,
     }
     change_set = connection.execute(insert(change_sets).values(row).returning(change_sets.c.id)).scalar_one()
-    grown = _apply(connection, image_id, change_set, _last_of_each(changes), puts)
+    last = _last_of_each(changes)
+    grown = _apply(connection, image_id, change_set, last, puts)
+    count(
+        connection, PEOPLES_MASKS, sum(isinstance(each, Put) and is_peoples(each.annotation) for each in last.values())
+    )
     counted = {"revision": base_revision + 1, "num_annotations": images.c.num_annotations + grown}
     connection.execute(update(images).where(images.c.id == image_id).values(counted))
     return base_revision + 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from anymask.engine.store.counting import fold
 from anymask.engine.store.database import Database
 from anymask.engine.store.names import check_text
 from anymask.engine.store.tables import embeddings, images
@@ -54,6 +55,16 @@ class Images:
         with self._database.reading() as connection:
             row = connection.execute(select(images).where(images.c.id == image_id)).one_or_none()
         return None if row is None else _stored(row)
+
+    def names(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """Return the names of images."""
+        found: dict[int, str] = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(image_ids), _TOGETHER):
+                some = images.c.id.in_(image_ids[start : start + _TOGETHER])
+                rows = connection.execute(select(images.c.id, images.c.name).where(some))
+                found |= {row.id: row.name for row in rows}
+        return found
 
     def locations(self) -> set[str]:
         """Return where the images lie."""
@@ -125,7 +136,8 @@ def insert_images(connection: Connection, new: Sequence[NewImage], *, at: float)
         }
         for image in new
     ]
-    added = connection.execute(insert(images).returning(images, sort_by_parameter_order=True), rows)
+    added = connection.execute(insert(images).returning(images, sort_by_parameter_order=True), rows).all()
+    fold(connection)
     return [_stored(row) for row in added]
 
 

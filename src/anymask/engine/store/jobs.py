@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from anymask.engine.store.annotations import Change, append
+from anymask.engine.store.counting import fold, job_counts
 from anymask.engine.store.database import Database
 from anymask.engine.store.outcomes import Outcome, insert_outcome
 from anymask.engine.store.reviews import Review, insert_hidden, insert_reviews
@@ -90,6 +91,7 @@ class Jobs:
                         dialect.insert(jobs).values(some).on_conflict_do_nothing().returning(jobs.c.id)
                     ).all()
                 )
+            fold(connection)
             return added
 
         return self._database.write(work)
@@ -200,7 +202,7 @@ class Jobs:
                 append(connection, lease.image_id, lease.worker, changes, at=at, revision=revision)
             if hidden is not None:
                 insert_hidden(connection, lease.image_id, hidden[1], kind=hidden[0], author=lease.worker, at=at)
-            insert_outcome(connection, lease.job_id, lease.image_id, lease.worker, outcome, at=at)
+            insert_outcome(connection, lease.job_id, lease.kind, lease.image_id, lease.worker, outcome, at=at)
             insert_verdicts(connection, verdicts, at=at)
             if by_person and not lease.copy:
                 settle_audits(connection, lease.image_id, added=outcome.added)
@@ -262,17 +264,14 @@ class Jobs:
 
     def counts(self, kind: str | None = None) -> dict[str, dict[str, int]]:
         """Return how many jobs of each kind, or of one, are in each state."""
-        wanted = select(jobs.c.kind, jobs.c.state, func.count()).group_by(jobs.c.kind, jobs.c.state)
-        if kind is not None:
-            wanted = wanted.where(jobs.c.kind == kind)
-        found: dict[str, dict[str, int]] = {}
         with self._database.reading() as connection:
-            for kind, state, number in connection.execute(wanted):
-                found.setdefault(kind, {})[state] = number
-        return found
+            return job_counts(connection, kind)
 
-    def second_opinions(self, kind: str) -> list[tuple[int, str]]:
-        """Return the image and the worker of each further copy that is done, of images whose first copy is done too."""
+    def second_opinions(self, kind: str, *, latest: int | None = None) -> list[tuple[int, str]]:
+        """Return the image and the worker of each further copy that is done, of images whose first copy is done too.
+
+        Of all, or of the `latest` images.
+        """
         first = jobs.alias()
         both = exists().where(
             first.c.kind == kind, first.c.image_id == jobs.c.image_id, first.c.copy == 0, first.c.state == "done"
@@ -281,7 +280,8 @@ class Jobs:
             jobs.c.kind == kind, jobs.c.copy > 0, jobs.c.state == "done", both
         )
         with self._database.reading() as connection:
-            return [(row.image_id, row.worker) for row in connection.execute(wanted.order_by(jobs.c.id))]
+            ordered = wanted.order_by(jobs.c.image_id.desc()).limit(latest)
+            return sorted((row.image_id, row.worker) for row in connection.execute(ordered))
 
     def is_over(self, kind: str) -> bool:
         """Whether no job of a kind is open or leased."""
@@ -291,11 +291,14 @@ class Jobs:
 
     def in_state(self, state: str, kind: str | None = None, *, limit: int = 1000) -> list[JobState]:
         """Return jobs in a state, such as those in quarantine, by kind and rank."""
-        wanted = select(jobs).where(jobs.c.state == state).order_by(jobs.c.kind, jobs.c.rank, jobs.c.id).limit(limit)
-        if kind is not None:
-            wanted = wanted.where(jobs.c.kind == kind)
+        found: list[JobState] = []
         with self._database.reading() as connection:
-            return [_state(row) for row in connection.execute(wanted)]
+            # Kind by kind, as the queue's index has them.
+            for each in sorted(job_counts(connection)) if kind is None else (kind,):
+                mine = select(jobs).where(jobs.c.kind == each, jobs.c.state == state)
+                ordered = mine.order_by(jobs.c.rank, jobs.c.id).limit(limit - len(found))
+                found += [_state(row) for row in connection.execute(ordered)]
+        return found
 
     def next_images(self, kind: str, count: int) -> list[int]:
         """Return the images at the head of a queue, so that they can be encoded before they are opened."""

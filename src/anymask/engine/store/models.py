@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, insert, select
 
+from anymask.engine.store.counting import PEOPLES_MASKS, total
 from anymask.engine.store.database import Database
 from anymask.engine.store.tables import models, promotions
 from anymask.errors import DataError
@@ -33,6 +34,8 @@ class StoredModel:
     scores: Mapping[str, float]
     verdict: str
     """"promoted", or why it was not."""
+    peoples_masks: int = 0
+    """Masks that people had left in the project by then, all their versions."""
 
 
 class Models:
@@ -81,6 +84,7 @@ class Models:
                     "num_masks": num_masks,
                     "scores": json.dumps(dict(scores)),
                     "verdict": verdict,
+                    "peoples_masks": total(connection, PEOPLES_MASKS),
                 }
                 row = connection.execute(insert(models).values(values).returning(models)).one()
             if promote:
@@ -117,5 +121,8 @@ class Models:
 
 
 def _stored(row: Row[Any]) -> StoredModel:
-    values = {name: getattr(row, name) for name in ("id", "at", "hash", "path", "parent", "trigger", "num_masks")}
+    values = {
+        name: getattr(row, name)
+        for name in ("id", "at", "hash", "path", "parent", "trigger", "num_masks", "peoples_masks")
+    }
     return StoredModel(**values, scores=json.loads(row.scores), verdict=row.verdict)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 
+from anymask.engine.store.counting import WIDTHS, add_outcome, fold
 from anymask.engine.store.database import Database
-from anymask.engine.store.tables import images, jobs, outcomes
+from anymask.engine.store.tables import OUTCOME_COUNTS, images, jobs, outcome_sums, outcomes
 
-_COUNTS = ("clicks", "strokes", "masks", "prefilled", "confirmed", "fixed", "rejected", "added", "by_hand")
+_MINUTE = WIDTHS[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,28 +81,39 @@ class Outcomes:
 
     def statistics(self, kind: str, *, since: float | None = None, worker: str | None = None) -> Statistics:
         """Sum over the finished jobs of a kind, all or those since a time, everybody's or one person's."""
-        sums = (func.coalesce(func.sum(outcomes.c[name]), 0).label(name) for name in ("seconds", *_COUNTS))
-        wanted = _finished(kind).with_only_columns(func.count().label("images"), *sums)
-        if since is not None:
-            wanted = wanted.where(outcomes.c.at >= since)
-        if worker is not None:
-            wanted = wanted.where(outcomes.c.worker == worker)
         with self._database.reading() as connection:
-            row = connection.execute(wanted).one()
-        counts = {name: int(getattr(row, name)) for name in ("images", *_COUNTS)}
-        return Statistics(seconds=float(row.seconds), **counts)
+            if since is None:
+                rows = [_summed(connection, kind, _by_worker(worker))]
+            elif worker is None:
+                # Whole minutes are summed already; the one that the time falls into is not whole.
+                whole = -int(-since // _MINUTE)
+                by_time = (outcome_sums.c.width == _MINUTE) & (outcome_sums.c.stretch >= whole)
+                first = (outcomes.c.at >= since) & (outcomes.c.at < whole * _MINUTE)
+                rows = [_summed(connection, kind, by_time), _counted(connection, kind, first)]
+            else:
+                rows = [_counted(connection, kind, (outcomes.c.at >= since) & (outcomes.c.worker == worker))]
+        counts = {name: sum(int(getattr(row, name)) for row in rows) for name in ("images", *OUTCOME_COUNTS)}
+        return Statistics(seconds=sum(float(row.seconds) for row in rows), **counts)
+
+    def people(self, kind: str) -> dict[str, Statistics]:
+        """Return everybody's own statistics."""
+        mine = (outcome_sums.c.kind == kind, outcome_sums.c.width == 0)
+        sums = (func.sum(outcome_sums.c[name]).label(name) for name in ("images", "seconds", *OUTCOME_COUNTS))
+        wanted = select(outcome_sums.c.worker, *sums).where(*mine).group_by(outcome_sums.c.worker)
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted.order_by(outcome_sums.c.worker)).all()
+        return {
+            row.worker: Statistics(
+                seconds=float(row.seconds), **{name: int(getattr(row, name)) for name in ("images", *OUTCOME_COUNTS)}
+            )
+            for row in rows
+        }
 
     def seconds_of(self, job_ids: Sequence[int]) -> float:
         """Return what finished jobs took in all."""
         wanted = select(func.coalesce(func.sum(outcomes.c.seconds), 0.0)).where(outcomes.c.job_id.in_(job_ids))
         with self._database.reading() as connection:
             return float(connection.scalar(wanted) or 0.0)
-
-    def people(self, kind: str) -> dict[str, Statistics]:
-        """Return each person's statistics."""
-        with self._database.reading() as connection:
-            names = list(connection.scalars(_finished(kind).with_only_columns(outcomes.c.worker).distinct()))
-        return {name: self.statistics(kind, worker=name) for name in sorted(names)}
 
     def history(self, kind: str) -> list[tuple[float, Outcome]]:
         """Return when each job of a kind was finished, in that order, and what came of it."""
@@ -112,12 +124,32 @@ class Outcomes:
 
 
 def insert_outcome(
-    connection: Connection, job_id: int, image_id: int, worker: str, outcome: Outcome, *, at: float
+    connection: Connection, job_id: int, kind: str, image_id: int, worker: str, outcome: Outcome, *, at: float
 ) -> None:
-    """Note a finished job's outcome within a transaction."""
-    masks = select(images.c.num_annotations).where(images.c.id == image_id).scalar_subquery()
+    """Note a finished job's outcome within a transaction, and add it to the sums."""
+    masks = connection.execute(select(images.c.num_annotations).where(images.c.id == image_id)).scalar_one()
     row = {"job_id": job_id, "at": at, "worker": worker, "masks": masks, **dataclasses.asdict(outcome)}
     connection.execute(insert(outcomes).values(row))
+    add_outcome(connection, kind, worker, row, at=at)
+    fold(connection, job_id)
+
+
+def _by_worker(worker: str | None) -> ColumnElement[bool]:
+    """Of all time: everybody's sums, or one person's."""
+    all_time = outcome_sums.c.width == 0
+    return all_time if worker is None else all_time & (outcome_sums.c.worker == worker)
+
+
+def _summed(connection: Connection, kind: str, which: ColumnElement[bool]) -> Row[Any]:
+    sums = (
+        func.coalesce(func.sum(outcome_sums.c[name]), 0).label(name) for name in ("images", "seconds", *OUTCOME_COUNTS)
+    )
+    return connection.execute(select(*sums).where(outcome_sums.c.kind == kind, which)).one()
+
+
+def _counted(connection: Connection, kind: str, which: ColumnElement[bool]) -> Row[Any]:
+    sums = (func.coalesce(func.sum(outcomes.c[name]), 0).label(name) for name in ("seconds", *OUTCOME_COUNTS))
+    return connection.execute(_finished(kind).with_only_columns(func.count().label("images"), *sums).where(which)).one()
 
 
 def _finished(kind: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, case, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from anymask.engine.store.database import Database
@@ -15,6 +15,8 @@ from anymask.geometry import rle
 from anymask.geometry.rle import RLE
 
 VERDICTS = ("accept", "fix", "reject")
+_TOGETHER = 500
+"""Images that are asked for in one statement."""
 _NAMES = ("version_id", "kind", "author", "verdict", "iou", "reason")
 
 
@@ -79,17 +81,38 @@ class Reviews:
 
         self._database.write(work)
 
-    def hidden(self, kind: str) -> dict[tuple[int, str], list[RLE]]:
-        """Return the hidden masks of a kind by image and author."""
+    def pairs(self, kind: str, levels: Sequence[float]) -> tuple[int, list[int]]:
+        """Return how many masks were compared in verdicts of a kind, and how many IoUs are above each of the levels."""
+        above = (func.coalesce(func.sum(case((reviews.c.iou > level, 1), else_=0)), 0) for level in levels)
+        with self._database.reading() as connection:
+            row = connection.execute(select(func.count(reviews.c.iou), *above).where(reviews.c.kind == kind)).one()
+        return int(row[0]), [int(number) for number in row[1:]]
+
+    def hidden(
+        self, kind: str, image_ids: Sequence[int] | None = None, *, latest: int | None = None
+    ) -> dict[tuple[int, str], list[RLE]]:
+        """Return the hidden masks of a kind by image and author: of all images, of some, or of the `latest`."""
+        if latest is not None:
+            newest = select(truths.c.image_id).where(truths.c.kind == kind).group_by(truths.c.image_id)
+            with self._database.reading() as connection:
+                image_ids = list(connection.scalars(newest.order_by(truths.c.image_id.desc()).limit(latest)))
         joined = truths.join(images, images.c.id == truths.c.image_id)
         columns = (truths.c.image_id, truths.c.author, truths.c.counts, images.c.height, images.c.width)
         wanted = select(*columns).select_from(joined).where(truths.c.kind == kind).order_by(truths.c.id)
         found: dict[tuple[int, str], list[RLE]] = {}
         with self._database.reading() as connection:
-            for row in connection.execute(wanted):
-                mask: RLE = {"size": [row.height, row.width], "counts": row.counts}
-                found.setdefault((row.image_id, row.author), []).append(mask)
+            for part in _parts(image_ids):
+                for row in connection.execute(wanted if part is None else wanted.where(truths.c.image_id.in_(part))):
+                    mask: RLE = {"size": [row.height, row.width], "counts": row.counts}
+                    found.setdefault((row.image_id, row.author), []).append(mask)
         return found
+
+
+def _parts(image_ids: Sequence[int] | None) -> list[Sequence[int] | None]:
+    """Share images out among statements; None is all of them."""
+    if image_ids is None:
+        return [None]
+    return [image_ids[start : start + _TOGETHER] for start in range(0, len(image_ids), _TOGETHER)]
 
 
 def insert_hidden(

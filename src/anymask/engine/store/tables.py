@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -140,7 +141,11 @@ jobs = Table(
     UniqueConstraint("kind", "image_id", "copy"),
     Index("ix_jobs_queue", "kind", "state", "rank", "id"),
     Index("ix_jobs_image_id", "image_id"),
+    Index("ix_jobs_second", "kind", "image_id", sqlite_where=text("copy > 0"), postgresql_where=text("copy > 0")),
 )
+
+OUTCOME_COUNTS = ("clicks", "strokes", "masks", "prefilled", "confirmed", "fixed", "rejected", "added", "by_hand")
+"""What is counted of a finished job."""
 
 outcomes = Table(
     "outcomes",
@@ -159,7 +164,35 @@ outcomes = Table(
     Column("added", Integer, nullable=False),
     Column("by_hand", Integer, nullable=False),  # masks that the brush touched
     Column("model", Text),
+    Index(None, "at"),
 )
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("kind", Text, nullable=False),  # of jobs; "" of the project as a whole
+    Column("name", Text, nullable=False),  # a state of jobs; "images", "masks", "people's masks"
+    Column("number", KEY, nullable=False),
+)
+"""How many there are: the sum of all rows of a name. Who changes something adds a row in the same transaction, so that
+none waits for another; now and then they are folded to one.
+"""
+
+outcome_sums = Table(
+    "outcome_sums",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("kind", Text, nullable=False),  # of the jobs
+    Column("width", Integer, nullable=False),  # seconds of the stretch of time; 0 of all time, by worker
+    Column("stretch", KEY, nullable=False),  # the time divided by the width
+    Column("worker", Text, nullable=False),  # "" where it is by time
+    Column("images", KEY, nullable=False),
+    Column("seconds", Double, nullable=False),
+    *(Column(name, KEY, nullable=False) for name in OUTCOME_COUNTS),
+    Index("ix_outcome_sums_stretch", "kind", "width", "stretch"),
+)
+"""Sums over finished jobs, added to and folded like `tallies`."""
 
 models = Table(
     "models",
@@ -174,6 +207,7 @@ models = Table(
     Column("num_masks", Integer, nullable=False),  # it was trained on
     Column("scores", Text, nullable=False),  # JSON, on the held-out images
     Column("verdict", Text, nullable=False),
+    Column("peoples_masks", Integer, nullable=False, server_default="0"),  # in the project by then, all versions
 )
 
 promotions = Table(
@@ -210,6 +244,7 @@ reviews = Table(
     Column("iou", Double),  # of the mask with what it was corrected to
     Column("reason", Text),
     UniqueConstraint("version_id", "kind", "author"),
+    Index(None, "kind", "verdict"),
 )
 
 machine_verdicts = Table(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
 
-from anymask.engine.store.annotations import Annotation
 from anymask.engine.store.database import Database
 from anymask.engine.store.names import MACHINES
 from anymask.engine.store.tables import annotation_heads, annotation_versions, images, machine_verdicts
@@ -146,11 +145,6 @@ class MachineVerdicts:
         )
         with self._database.writing() as connection:
             connection.execute(open_.values(outcome=UNDONE))
-
-
-def is_peoples(each: Annotation) -> bool:
-    """Whether a person drew a mask, or looked at it and left it."""
-    return each.provenance is None or each.provenance.author not in MACHINES
 
 
 def insert_verdicts(connection: Connection, new: Sequence[MachineVerdict], *, at: float) -> None:

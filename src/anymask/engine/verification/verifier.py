@@ -40,12 +40,12 @@ class VerifierConfig:
     """The head, and how it is trained; the defaults take seconds on one core."""
 
     width: int = 96
-    dropout: float = 0.2
-    steps: int = 400
+    dropout: float = 0.3
+    steps: int = 300
     batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
-    folds: int = 3
+    folds: int = 5
     """Parts of the images, each of which is judged by a head that was trained on the others, to calibrate by."""
     seed: int = 0
 
