@@ -14,6 +14,7 @@ import torch
 
 from anymask.checkpoints import huggingface, meta, native, sam2
 from anymask.checkpoints.hub import CATALOGUE, download, find_entry
+from anymask.checkpoints.repositories import OWN_FILE, fetch_repository, is_repository
 from anymask.checkpoints.tensors import State, check_finite, check_state, empty_model
 from anymask.checkpoints.wrapped import without_prefix
 from anymask.errors import CheckpointError, UnknownModelError
@@ -124,7 +125,8 @@ def load_model(
     """Load a model, ready for inference (`eval`).
 
     `name_or_path` is the embedded model ("anymask-s"), a published one ("sam-vit-b", downloaded when it is not there
-    yet), or a file or folder of any kind that `read_checkpoint` knows. `dtype` None is float32, whatever the file
+    yet), a file or folder of any kind that `read_checkpoint` knows, or a repository of the Hugging Face Hub
+    ("org/name" or "org/name@revision"), which huggingface_hub fetches. `dtype` None is float32, whatever the file
     has. An `image_size` other than the stored one interpolates the encoder's positions. Weights of float32 stay in
     their file, memory-mapped: another may take its place meanwhile, but it must not be written over.
 
@@ -162,8 +164,12 @@ def _resolve(name_or_path: str | Path) -> Path:
         return embedded
     if isinstance(name_or_path, str) and name in CATALOGUE:
         return download(name)
+    if path.is_dir() and (path / OWN_FILE).is_file():
+        return path / OWN_FILE
     if path.exists() or isinstance(name_or_path, Path):
         return path
+    if is_repository(name):
+        return fetch_repository(name)
     if os.sep in name or "/" in name or path.suffix.lower() in _SUFFIXES:
         raise CheckpointError(f"{name}: there is no such file or folder")
     try:

@@ -53,11 +53,14 @@ def open_model(
 
     from anymask.checkpoints import load_model
     from anymask.checkpoints.hub import CATALOGUE, download
+    from anymask.checkpoints.repositories import fetch_repository, is_repository
     from anymask.inference.runtimes import use
 
     if threads is not None:
         torch.set_num_threads(threads)
     target = pick_device(device)
+    if name not in CATALOGUE and is_repository(name) and not Path(name).exists():
+        return use(load_model(fetch_repository(name, offline=offline), device=target, image_size=image_size), runtime)
     if name not in CATALOGUE:
         return use(load_model(name, device=target, image_size=image_size), runtime)
     with download_progress() as report:
