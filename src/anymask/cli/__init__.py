@@ -37,6 +37,7 @@ _EXAMPLES = {
 """Of each verb, which is a function of its name in a module of its name."""
 _GROUPS = {
     "models": "models",
+    "connect": "connect",
     "engine": "engine.app",
     "evaluate": "evaluate",
     "export": "export",
