@@ -119,7 +119,8 @@ def load_model(
     """Load a model, ready for inference (`eval`).
 
     `name_or_path` is the embedded model ("anymask-s"), a published one ("sam-vit-b", downloaded when it is not there
-    yet), or a file or folder of any kind that `read_checkpoint` knows. `dtype` None is float32, whatever the file
+    yet), a file or folder of any kind that `read_checkpoint` knows, or a repository of the Hugging Face Hub
+    ("org/name" or "org/name@revision"), which huggingface_hub fetches. `dtype` None is float32, whatever the file
     has. An `image_size` other than the stored one interpolates the encoder's positions. Weights of float32 stay in
     their file, memory-mapped: another may take its place meanwhile, but it must not be written over.
 

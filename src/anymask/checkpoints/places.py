@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from anymask.checkpoints.hub import CATALOGUE, download, find_entry, locate
+from anymask.checkpoints.repositories import OWN_FILE, fetch_repository, is_repository
 from anymask.errors import CheckpointError, UnknownModelError
 
 EMBEDDED = {"anymask-s": "anymask-s.safetensors"}
@@ -52,8 +53,12 @@ def resolve(name_or_path: str | Path) -> Path:
         return embedded
     if isinstance(name_or_path, str) and name in CATALOGUE:
         return download(name)
+    if path.is_dir() and (path / OWN_FILE).is_file():
+        return path / OWN_FILE
     if path.exists() or isinstance(name_or_path, Path):
         return path
+    if is_repository(name):
+        return fetch_repository(name)
     if os.sep in name or "/" in name or path.suffix.lower() in _SUFFIXES:
         raise CheckpointError(f"{name}: there is no such file or folder")
     try:

@@ -37,6 +37,7 @@ _EXAMPLES = {
 """An example for each verb; a verb is a function of its name in a module of its name."""
 _GROUPS = {
     "models": "models",
+    "connect": "connect",
     "engine": "engine.app",
     "evaluate": "evaluate",
     "export": "export",

@@ -163,6 +163,45 @@ def average(
     typer.echo(output)
 
 
+@app.command(epilog="Example: anymask models publish mine.safetensors -o upload --name me/pellets --licence cc-by-4.0")
+def publish(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write: new or empty.")],
+    name: Annotated[str, typer.Option(metavar="ORG/NAME", help="What the repository will be called.")],
+    licence: Annotated[str, typer.Option(metavar="ID", help="The licence of the weights, such as apache-2.0.")],
+    description: Annotated[str, typer.Option(metavar="TEXT", help="A sentence on what it is for.")] = "",
+    base: Annotated[str | None, typer.Option(metavar="NAME", help="The model that it was tuned from.")] = None,
+    data: Annotated[
+        str, typer.Option(metavar="TEXT", help="What it was trained on, and under which licence that is.")
+    ] = "",
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A JSON file of measured figures, each of which the card has.")
+    ] = None,
+    dtype: Annotated[StoredType, typer.Option(help="How parameters are stored.")] = StoredType.float32,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+) -> None:
+    """Write a folder ready to be uploaded to the Hugging Face Hub: weights, config, card, and a twin for transformers.
+
+    The twin is there where transformers has the model's kind. `hf upload ORG/NAME DIR` uploads it.
+    """
+    import torch
+
+    from anymask.checkpoints.publish import Card, publish, read_scores
+    from anymask.cli.weights import open_model
+
+    card = Card(
+        name=name,
+        licence=licence,
+        description=description,
+        base=base,
+        data=data,
+        scores=None if scores is None else read_scores(scores),
+    )
+    loaded = open_model(model, offline=offline, device="cpu")
+    for path in publish(loaded, output, card, dtype=getattr(torch, dtype.value)):
+        typer.echo(path)
+
+
 @app.command(epilog="Example: anymask models tune anymask-s")
 def tune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],

@@ -10,13 +10,14 @@ import re
 import secrets
 import shlex
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
 
+from anymask.cli.listening import listening
 from anymask.cli.weights import Device, Offline, Runtime, RuntimeName, Threads, open_model
 from anymask.errors import CheckpointError, InputError
 from anymask.server import check_server_packages
@@ -129,7 +130,10 @@ def serve(
     if token is None and people is None and settings.needs_token:
         settings = dataclasses.replace(settings, token=secrets.token_urlsafe(24))
     choice = _Choice(model=model, detector=detector, device=device, offline=offline, runtime=runtime)
-    with _listening(host, port) as listener, contextlib.ExitStack() as stack:
+    with (
+        listening(host, range(PORT, PORT + _TRIES) if port is None else [port]) as listener,
+        contextlib.ExitStack() as stack,
+    ):
         url = _url(settings, listener)
         opened: list[Project] = []
 
@@ -239,31 +243,6 @@ def _parts_folder() -> Path:
     from anymask.data.files import cache_folder
 
     return cache_folder() / "onnx"
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int | None) -> Iterator[socket.socket]:
-    """Return a listening socket; without a port, the default one or the first free one after it.
-
-    Raises InputError.
-    """
-    ports = [port] if port is not None else range(PORT, PORT + _TRIES)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    reason = ""
-    for number in ports:
-        listener = socket.socket(family)
-        with contextlib.closing(listener):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((host, number))
-                listener.listen(128)
-            except OSError as error:
-                reason = error.strerror or str(error)
-                continue
-            yield listener
-            return
-    tried = f"port {ports[0]}" if len(ports) == 1 else f"ports {ports[0]} to {ports[-1]}"
-    raise InputError(f"cannot listen at {host}, {tried} ({reason}); give another --host or --port")
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

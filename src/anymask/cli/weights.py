@@ -84,6 +84,7 @@ def open_model(
     side than the file says. Raises CheckpointError, and InputError for the device or the runtime.
     """
     from anymask.checkpoints.hub import CATALOGUE, download
+    from anymask.checkpoints.repositories import fetch_repository, is_repository
     from anymask.inference.loading import has_torch, load, load_exported
 
     on_cpu = device == "cpu" or (device == "auto" and not may_have_gpu())
@@ -95,6 +96,8 @@ def open_model(
     if name in CATALOGUE:
         with download_progress() as report:
             path = download(name, progress=report, offline=offline)
+    elif is_repository(name) and not Path(name).exists():
+        path = fetch_repository(name, offline=offline)
     if has_torch():
         if threads is not None:
             import torch

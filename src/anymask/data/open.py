@@ -18,6 +18,7 @@ from anymask.data.readers.coco import CocoFiles
 from anymask.data.readers.coco_document import is_document
 from anymask.data.readers.folder import FolderFiles
 from anymask.data.readers.images import ImageSet, JoinedImages, ListedImages, UnlabelledView
+from anymask.data.readers.label_studio import LabelStudioFiles, tasks_of
 from anymask.data.readers.labelme import LabelMeFiles, shapes_of
 from anymask.data.readers.pairs import PairFiles
 from anymask.data.readers.tars import TarFiles
@@ -30,7 +31,8 @@ Where = str | Path | Sequence[str | Path]
 
 KINDS = (
     "a tar or a folder of tars of SA-1B's layout, a folder of images with their JSONs (SA-1B's or LabelMe's), a folder "
-    "of images and masks, a JSON file of COCO's, LVIS' or LabelMe's, or a folder that has COCO's beside its images"
+    "of images and masks, a JSON file of COCO's, LVIS', LabelMe's or Label Studio's, or a folder that has COCO's "
+    "beside its images"
 )
 
 
@@ -58,9 +60,9 @@ def open_data(
     """Open labelled images of any kind; several places are one set, in their order.
 
     `where` is a tar or a folder of tars of SA-1B's layout (or their addresses), a folder of images with their JSONs
-    (SA-1B's or LabelMe's), a folder of images and masks, a JSON of COCO's, LVIS' or LabelMe's, or a folder that has
-    COCO's beside its images. `annotations` says what is where they lie apart: a JSON, or a folder of masks or of JSONs;
-    with a JSON as `where` it is the folder of its images.
+    (SA-1B's or LabelMe's), a folder of images and masks, a JSON of COCO's, LVIS', LabelMe's or Label Studio's, or a
+    folder that has COCO's beside its images. `annotations` says what is where they lie apart: a JSON, or a folder of
+    masks or of JSONs; with a JSON as `where` it is the folder of its images.
 
     `strict` refuses a COCO file that does not belong to its images, which is reported image by image otherwise;
     `unlabelled` keeps images without masks, `crowds` masks of groups. `channels` says how images are read, but for
@@ -166,6 +168,14 @@ def _open_json(path: Path, images: Path | None, options: _Options) -> AnnotatedS
     document = read_json(path)
     if shapes_of(document) is not None:
         return LabelMeFiles(path, images=images, channels=options.channels, unlabelled=options.unlabelled)
+    if tasks_of(document) is not None:
+        return LabelStudioFiles(
+            path,
+            images=images,
+            channels=options.channels,
+            unlabelled=options.unlabelled or options.every_entry,
+            document=document,
+        )
     return CocoFiles(
         images,
         path,
