@@ -17,6 +17,7 @@ import type {
   Lease,
   LocalDraft,
   Operation,
+  Outlines,
   Plan,
   ServerEvent,
   Statistics,
@@ -156,8 +157,14 @@ export class ServerBackend implements Backend {
     }));
   };
 
-  async download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }> {
-    const response = await this.send("GET", `export?format=${format}&ids=${ids.map(encodeURIComponent).join(",")}`);
+  async download(
+    format: ExportFormat,
+    ids: readonly string[],
+    outlines: Outlines | null = null,
+  ): Promise<{ blob: Blob; name: string }> {
+    const detail = outlines ? `&polygons=true&tolerance=${outlines.tolerance}` : "";
+    const chosen = `format=${format}&ids=${ids.map(encodeURIComponent).join(",")}`;
+    const response = await this.send("GET", `export?${chosen}${detail}`);
     const named = /filename="?([^";]+)/.exec(response.headers.get("Content-Disposition") ?? "");
     const blob = await response.blob();
     return { blob, name: named?.[1] ?? `${format}.${blob.type.includes("zip") ? "zip" : "json"}` };

@@ -163,10 +163,19 @@ export class App {
   async export(format: ExportFormat, all: boolean): Promise<void> {
     try {
       const { openId } = this.pictures;
-      const { blob, name } = await this.backend.download(format, all || openId === null ? [] : [openId]);
+      const { outlines, tolerance } = this.settings;
+      const { blob, name } = await this.backend.download(
+        format,
+        all || openId === null ? [] : [openId],
+        outlines.peek() && hasPolygons(format) ? { tolerance: tolerance.peek() } : null,
+      );
       this.platform.download(blob, name);
     } catch (error) {
       this.notices.error(messageOf(error), () => void this.export(format, all));
     }
   }
 }
+
+/** Whether a format can say a mask by its outline. */
+export const hasPolygons = (format: ExportFormat): boolean =>
+  format === "coco" || format === "labelme" || format === "yolo";

@@ -102,9 +102,9 @@ async function begin({
       looked.push(what);
       return alike;
     },
-    download: async (format: string, ids: readonly string[]) => {
+    download: async (format: string, ids: readonly string[], outlines: { tolerance: number } | null) => {
       if (fails) throw fails;
-      return { blob: new Blob(), name: `${format} ${ids.join()}` };
+      return { blob: new Blob(), name: `${format} ${ids.join()}${outlines ? ` within ${outlines.tolerance}` : ""}` };
     },
     classes: async (): Promise<Classes> => ({ revision: 0, classes }),
     classId: async () => ++last,
@@ -290,6 +290,13 @@ test("an export is downloaded; one that fails says so and can be tried again", a
   await app.pictures.addSample("a");
   await app.export("coco", false);
   expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "coco a");
+  app.settings.outlines.value = true;
+  app.settings.tolerance.value = 2;
+  await app.export("coco", false);
+  expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "coco a within 2");
+  await app.export("sa1b", false);
+  expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "sa1b a");
+  app.settings.outlines.value = false;
   fail(new ApiError(0, "away"));
   await app.export("coco", true);
   expect(app.notices.current.value).toMatchObject({ text: "away", kind: "error" });
