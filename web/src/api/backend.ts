@@ -79,6 +79,8 @@ export interface Backend {
   readonly engine: Engine | null;
   info(): Promise<Info>;
   images(): Promise<ImageInfo[]>;
+  /** The lowest predicted IoU of each image's masks, by the image's id; of images that have masks with one. */
+  leastScores(): Promise<ReadonlyMap<string, number>>;
   upload(file: File): Promise<ImageInfo>;
   sample(name: string): Promise<ImageInfo>;
   /** The picture itself, in a form that the browser shows. */

@@ -69,6 +69,15 @@ export class LocalBackend implements Backend {
     return found.map(([, image]) => image).sort((a, b) => a.added - b.added);
   }
 
+  async leastScores(): Promise<ReadonlyMap<string, number>> {
+    const least = new Map<string, number>();
+    for (const { id } of await this.images()) {
+      const scores = (await this.annotations(id)).annotations.flatMap(({ score }) => score ?? []);
+      if (scores.length > 0) least.set(id, Math.min(...scores));
+    }
+    return least;
+  }
+
   async upload(file: File): Promise<ImageInfo> {
     let bitmap: ImageBitmap;
     try {

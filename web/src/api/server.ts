@@ -66,6 +66,10 @@ export class ServerBackend implements Backend {
   }
 
   images = async () => (await this.json<{ images: ImageInfo[] }>("GET", "images")).images;
+  leastScores = async () => {
+    const { scores } = await this.json<Schemas["LeastScores"]>("GET", "images/least-scores");
+    return new Map(Object.entries(scores));
+  };
   sample = (name: string) => this.json<ImageInfo>("POST", "images", { sample: name });
   encode = (id: string, priority: "now" | "next") =>
     this.json<ImageInfo>("POST", `images/${id}/encode?priority=${priority}`);

@@ -51,7 +51,7 @@ export class App {
     const classes = new ClassEditor(backend, store, settings, notices, project);
     this.pictures = pictures;
     this.classes = classes;
-    this.masks = new Masks(store, classes, settings, work);
+    this.masks = new Masks(store, classes, settings, pictures.size, work);
     this.proposals = new Proposals(backend, store, pictures, classes, model, settings, notices);
     this.remote = new Remote(backend, store, pictures, platform, settings, notices, info);
   }
