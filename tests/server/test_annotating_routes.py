@@ -169,3 +169,15 @@ def test_what_the_store_has_comes_back_from_the_wire_as_it_was() -> None:
         assert schemas.Annotation.model_validate(each).stored() == each
     leaf = Class(id=1, name="leaf", color="#123456", key="l")
     assert schemas.Class.model_validate(leaf).stored() == leaf
+
+
+def test_the_least_sure_mask_of_each_image_is_told(
+    ready: TestClient, upload: Callable[..., Any], annotation: Any, change: Any
+) -> None:
+    upload(ready)
+    scored = [annotation(key, score=score) for key, score in (("a", 0.9), ("b", 0.4), ("c", 0.6))]
+    change(ready, "1", 0, put=[*scored, annotation("d")])
+    change(ready, "2", 0, put=[annotation("e")])
+    assert ready.get("/api/images/least-scores").json() == {"scores": {"1": 0.4}}
+    change(ready, "1", 1, put=[annotation("a", score=0.5)], delete=["b"])
+    assert ready.get("/api/images/least-scores").json() == {"scores": {"1": 0.5}}

@@ -303,6 +303,29 @@ test("what is like a mask is proposed in this picture and in the next", async ()
   expect(await page.evaluate(() => globalThis.anymask.app.proposals.wanted.value)).toBeNull();
 }, 600_000);
 
+test("masks are copied to another picture, and the strip shows the pictures of a kind", async () => {
+  await click(0.5, 0.5);
+  await hasDraft(1);
+  await page.keyboard.press("Enter");
+  await hasMasks(1);
+  await tool("v");
+  await click(0.5, 0.5);
+  await page.keyboard.press("Control+c");
+  await page.evaluate(() => globalThis.anymask.app.pictures.addSample("cat"));
+  await promptable(page);
+  await page.locator(".over").focus();
+  await page.keyboard.press("Control+v");
+  await hasMasks(1);
+  await saved(page);
+  const strip = page.getByRole("combobox", { name: "Which pictures are shown" });
+  const names = () => page.locator(".thumbnail").evaluateAll((all) => all.map(({ ariaLabel }) => ariaLabel ?? ""));
+  await strip.selectOption("empty");
+  expect((await names()).filter((name) => !name.endsWith(" 0 masks"))).toHaveLength(1); // The open one.
+  await strip.selectOption("done");
+  expect((await names()).filter((name) => name.endsWith(" 0 masks"))).toEqual([]);
+  await strip.selectOption("all");
+}, 120_000);
+
 test("classes are made, given by number, and stick", async () => {
   await page.evaluate(() => globalThis.anymask.app.classes.add("cup"));
   const id = await page.evaluate(() => globalThis.anymask.app.store.document.value.classes[0]!.id);

@@ -99,6 +99,7 @@ export function mockServer(samples: string): Plugin {
     if (what === "export") return [200, { images: [...images.values()].map(shown) }];
     if (what !== "images") return [404, { error: `there is no ${url.pathname}` }];
     if (!id && request.method === "GET") return [200, { images: [...images.values()].map(shown) }];
+    if (id === "least-scores") return [200, { scores: leastScores(images.values()) }];
     if (!id) {
       if (request.headers["content-type"]?.includes("json")) {
         const { sample } = json();
@@ -183,6 +184,15 @@ function jpegSize(bytes: Buffer): [number, number] {
     }
   }
   return [640, 480];
+}
+
+function leastScores(images: Iterable<Stored>): Record<string, number> {
+  const least: Record<string, number> = {};
+  for (const { id, annotations } of images) {
+    const scores = [...annotations.values()].flatMap(({ score }) => score ?? []);
+    if (scores.length > 0) least[id] = Math.min(...scores);
+  }
+  return least;
 }
 
 /** Discs that are less alike one after the other, but for those that overlap what is kept. */

@@ -15,6 +15,7 @@ import type {
   Lease,
   LocalDraft,
   Operation,
+  Outlines,
   Plan,
   ServerEvent,
   Stage,
@@ -78,6 +79,8 @@ export interface Backend {
   readonly engine: Engine | null;
   info(): Promise<Info>;
   images(): Promise<ImageInfo[]>;
+  /** The lowest predicted IoU of each image's masks, by the image's id; of images that have masks with one. */
+  leastScores(): Promise<ReadonlyMap<string, number>>;
   upload(file: File): Promise<ImageInfo>;
   sample(name: string): Promise<ImageInfo>;
   /** The picture itself, in a form that the browser shows. */
@@ -101,7 +104,11 @@ export interface Backend {
   text(id: string, phrases: readonly string[]): Promise<FoundMask[]>;
   /** Find what is like examples and not annotated yet, at least so alike; null where there is no server to look. */
   readonly similar: ((id: string, examples: readonly Example[], minSimilarity: number) => Promise<FoundMask[]>) | null;
-  download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }>;
+  download(
+    format: ExportFormat,
+    ids: readonly string[],
+    outlines?: Outlines | null,
+  ): Promise<{ blob: Blob; name: string }>;
   /** Call `receive` at every event until the returned function is called. */
   listen(receive: (event: ServerEvent) => void): () => void;
 }

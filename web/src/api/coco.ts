@@ -1,8 +1,9 @@
 /** COCO instances of kept masks, made in the page. */
 
-import { area, tight } from "../geometry/mask";
+import { area, type Mask, tight } from "../geometry/mask";
 import { decode } from "../geometry/rle";
-import type { Annotation, ClassInfo, ImageInfo } from "./types";
+import { fromMask } from "../geometry/polygons";
+import type { Annotation, ClassInfo, ImageInfo, Outlines } from "./types";
 
 export interface CocoFile {
   readonly info: { readonly description: string };
@@ -14,17 +15,21 @@ interface CocoAnnotation {
   readonly id: number;
   readonly image_id: number;
   readonly category_id: number;
-  readonly segmentation: { readonly size: readonly number[]; readonly counts: string };
+  readonly segmentation: { readonly size: readonly number[]; readonly counts: string } | readonly (readonly number[])[];
   readonly area: number;
   readonly bbox: readonly [number, number, number, number];
   readonly iscrowd: 0;
 }
 
-/** Masks without a class get the category 0, "object"; classes keep their ids. */
+/**
+ * Masks without a class get the category 0, "object"; classes keep their ids. With outlines a mask is polygons, a piece
+ * each, unless it has holes, which COCO's polygons cannot say.
+ */
 export function toCoco(
   images: readonly ImageInfo[],
   annotations: ReadonlyMap<string, readonly Annotation[]>,
   classes: readonly ClassInfo[],
+  outlines: Outlines | null = null,
 ): CocoFile {
   const records: CocoAnnotation[] = [];
   images.forEach((image, index) => {
@@ -34,7 +39,7 @@ export function toCoco(
         id: records.length + 1,
         image_id: index + 1,
         category_id: class_id ?? 0,
-        segmentation: rle,
+        segmentation: (outlines && flatPolygons(mask, outlines.tolerance)) ?? rle,
         area: area(mask),
         bbox: tightBox(mask),
         iscrowd: 0,
@@ -48,6 +53,11 @@ export function toCoco(
     categories: [...unnamed, ...classes.map(({ id, name }) => ({ id, name }))],
     annotations: records,
   };
+}
+
+function flatPolygons(mask: Mask, tolerance: number): number[][] | null {
+  const pieces = fromMask(mask, tolerance);
+  return pieces.some(({ holes }) => holes.length > 0) ? null : pieces.map(({ exterior }) => exterior.flat());
 }
 
 function tightBox(mask: ReturnType<typeof decode>): [number, number, number, number] {

@@ -5,7 +5,17 @@ import { toCoco } from "./coco";
 import type { Database } from "./database";
 import { newId } from "../ids";
 import { LocalAnnotations } from "./local_annotations";
-import type { Annotation, Annotations, Classes, ClassInfo, ExportFormat, ImageInfo, Info, Operation } from "./types";
+import type {
+  Annotation,
+  Annotations,
+  Classes,
+  ClassInfo,
+  ExportFormat,
+  ImageInfo,
+  Info,
+  Operation,
+  Outlines,
+} from "./types";
 
 const MAX_BYTES = 200 * 2 ** 20;
 const THUMBNAIL = 192;
@@ -57,6 +67,15 @@ export class LocalBackend implements Backend {
   async images(): Promise<ImageInfo[]> {
     const found = await this.database.entries<ImageInfo & { added: number }>("images");
     return found.map(([, image]) => image).sort((a, b) => a.added - b.added);
+  }
+
+  async leastScores(): Promise<ReadonlyMap<string, number>> {
+    const least = new Map<string, number>();
+    for (const { id } of await this.images()) {
+      const scores = (await this.annotations(id)).annotations.flatMap(({ score }) => score ?? []);
+      if (scores.length > 0) least.set(id, Math.min(...scores));
+    }
+    return least;
   }
 
   async upload(file: File): Promise<ImageInfo> {
@@ -140,11 +159,15 @@ export class LocalBackend implements Backend {
     return base + 1;
   }
 
-  async download(_format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }> {
+  async download(
+    _format: ExportFormat,
+    ids: readonly string[],
+    outlines: Outlines | null = null,
+  ): Promise<{ blob: Blob; name: string }> {
     const images = (await this.images()).filter(({ id }) => ids.length === 0 || ids.includes(id));
     const annotations = new Map<string, readonly Annotation[]>();
     for (const { id } of images) annotations.set(id, (await this.annotations(id)).annotations);
-    const file = toCoco(images, annotations, (await this.classes()).classes);
+    const file = toCoco(images, annotations, (await this.classes()).classes, outlines);
     return { blob: new Blob([JSON.stringify(file)], { type: "application/json" }), name: "annotations.coco.json" };
   }
 

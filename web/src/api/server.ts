@@ -17,6 +17,7 @@ import type {
   Lease,
   LocalDraft,
   Operation,
+  Outlines,
   Plan,
   ServerEvent,
   Statistics,
@@ -65,6 +66,10 @@ export class ServerBackend implements Backend {
   }
 
   images = async () => (await this.json<{ images: ImageInfo[] }>("GET", "images")).images;
+  leastScores = async () => {
+    const { scores } = await this.json<Schemas["LeastScores"]>("GET", "images/least-scores");
+    return new Map(Object.entries(scores));
+  };
   sample = (name: string) => this.json<ImageInfo>("POST", "images", { sample: name });
   encode = (id: string, priority: "now" | "next") =>
     this.json<ImageInfo>("POST", `images/${id}/encode?priority=${priority}`);
@@ -156,8 +161,14 @@ export class ServerBackend implements Backend {
     }));
   };
 
-  async download(format: ExportFormat, ids: readonly string[]): Promise<{ blob: Blob; name: string }> {
-    const response = await this.send("GET", `export?format=${format}&ids=${ids.map(encodeURIComponent).join(",")}`);
+  async download(
+    format: ExportFormat,
+    ids: readonly string[],
+    outlines: Outlines | null = null,
+  ): Promise<{ blob: Blob; name: string }> {
+    const detail = outlines ? `&polygons=true&tolerance=${outlines.tolerance}` : "";
+    const chosen = `format=${format}&ids=${ids.map(encodeURIComponent).join(",")}`;
+    const response = await this.send("GET", `export?${chosen}${detail}`);
     const named = /filename="?([^";]+)/.exec(response.headers.get("Content-Disposition") ?? "");
     const blob = await response.blob();
     return { blob, name: named?.[1] ?? `${format}.${blob.type.includes("zip") ? "zip" : "json"}` };

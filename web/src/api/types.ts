@@ -116,4 +116,9 @@ export interface Effort {
   readonly strokes: number;
 }
 
+/** How masks leave where a format has polygons: none is as they are, else outlines simpler by so many pixels. */
+export interface Outlines {
+  readonly tolerance: number;
+}
+
 export type ExportFormat = operations["export_api_export_get"]["parameters"]["query"]["format"];

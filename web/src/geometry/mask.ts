@@ -94,3 +94,34 @@ export function iou(a: Mask, b: Mask): number {
   const either = area(a) + area(b) - both;
   return either === 0 ? 0 : both / either;
 }
+
+/** Return the mask on an image of another size, its sides scaled as the image's: a pixel is what lies at its centre. */
+export function resized(mask: Mask, size: Size): Mask {
+  const [height, width] = size;
+  if (height === mask.size[0] && width === mask.size[1]) return mask;
+  const [down, along] = [mask.size[0] / height, mask.size[1] / width];
+  const x = Math.floor(mask.x / along);
+  const y = Math.floor(mask.y / down);
+  const columns = Math.min(width, Math.ceil((mask.x + mask.width) / along)) - x;
+  const rows = Math.min(height, Math.ceil((mask.y + mask.height) / down)) - y;
+  const bits = new Uint8Array(Math.max(0, rows * columns));
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const at = { x: (x + column + 0.5) * along, y: (y + row + 0.5) * down };
+      if (covers(mask, at as ImagePoint)) bits[row * columns + column] = 1;
+    }
+  }
+  return tight({ size, x, y, width: columns, height: rows, bits });
+}
+
+/** Return the mask moved by whole pixels; what leaves the image is lost. */
+export function moved(mask: Mask, dx: number, dy: number): Mask {
+  const [height, width] = mask.size;
+  const shifted = { ...mask, x: mask.x + dx, y: mask.y + dy };
+  const left = Math.max(0, shifted.x);
+  const top = Math.max(0, shifted.y);
+  const right = Math.min(width, shifted.x + mask.width);
+  const bottom = Math.min(height, shifted.y + mask.height);
+  if (left >= right || top >= bottom) return emptyMask(mask.size);
+  return tight(cut(shifted, left, top, right - left, bottom - top));
+}

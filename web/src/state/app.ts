@@ -51,7 +51,7 @@ export class App {
     const classes = new ClassEditor(backend, store, settings, notices, project);
     this.pictures = pictures;
     this.classes = classes;
-    this.masks = new Masks(store, classes, settings, work);
+    this.masks = new Masks(store, classes, settings, pictures.size, work);
     this.proposals = new Proposals(backend, store, pictures, classes, model, settings, notices);
     this.remote = new Remote(backend, store, pictures, platform, settings, notices, info);
   }
@@ -163,10 +163,19 @@ export class App {
   async export(format: ExportFormat, all: boolean): Promise<void> {
     try {
       const { openId } = this.pictures;
-      const { blob, name } = await this.backend.download(format, all || openId === null ? [] : [openId]);
+      const { outlines, tolerance } = this.settings;
+      const { blob, name } = await this.backend.download(
+        format,
+        all || openId === null ? [] : [openId],
+        outlines.peek() && hasPolygons(format) ? { tolerance: tolerance.peek() } : null,
+      );
       this.platform.download(blob, name);
     } catch (error) {
       this.notices.error(messageOf(error), () => void this.export(format, all));
     }
   }
 }
+
+/** Whether a format can say a mask by its outline. */
+export const hasPolygons = (format: ExportFormat): boolean =>
+  format === "coco" || format === "labelme" || format === "yolo";

@@ -3,8 +3,10 @@
 import { computed, effect, type ReadonlySignal, signal } from "@preact/signals";
 import type { Annotation } from "../api/types";
 import { paletteColor, type RGB } from "../geometry/colors";
-import type { ImagePoint } from "../geometry/frames";
-import { covers } from "../geometry/mask";
+import type { ImagePoint, Size } from "../geometry/frames";
+import { covers, moved, resized } from "../geometry/mask";
+import { encode } from "../geometry/rle";
+import { newId } from "../ids";
 import { colorOf, nextPaletteIndex, shapeOf } from "./appearance";
 import type { ClassEditor } from "./class_editor";
 import type { AnnotationChange, Changeset } from "./document";
@@ -12,7 +14,14 @@ import type { Settings } from "./settings";
 import type { Store } from "./store";
 import type { Work } from "./work";
 
+/** A mask that is pasted on its own picture is moved by this part of its long side. */
+const ASIDE = 40;
+/** What a pasted mask has of its own: nobody predicted how good it is here. */
+const FRESH = { visible: true, score: null, prompts: null, parent: null } as const;
+
 export class Masks {
+  private copied: { readonly image: string; readonly masks: readonly Annotation[] } | null = null;
+
   readonly selection = signal<ReadonlySet<string>>(new Set());
   /** The one selected mask. */
   readonly selected = computed(() => {
@@ -26,6 +35,8 @@ export class Masks {
     private readonly store: Store,
     private readonly classes: ClassEditor,
     private readonly settings: Settings,
+    /** Of the open picture. */
+    private readonly size: ReadonlySignal<Size | null>,
     /** The person at work, where pictures come from a queue. */
     private readonly work: ReadonlySignal<Work | null>,
   ) {
@@ -97,6 +108,40 @@ export class Masks {
     const judged = changes.flatMap((change) => (change.on === "annotation" && change.after?.verdict ? change.id : []));
     const chosen = judged.length > 0 ? judged : [...this.selection.peek()];
     this.selection.value = new Set(chosen.filter((id) => here.has(id)));
+  }
+
+  // Between pictures
+
+  /** Keep copies of the selected masks for `paste`; return how many. */
+  copy(): number {
+    const chosen = [...this.selection.peek()].flatMap((id) => this.store.annotations.peek().get(id) ?? []);
+    const { image } = this.store.document.peek();
+    if (chosen.length > 0 && image !== null) this.copied = { image, masks: chosen };
+    return chosen.length;
+  }
+
+  /**
+   * Put the copied masks on the open picture, as large a share of it as they were of their own; on their own, a little
+   * aside. False where there is nothing to paste.
+   */
+  paste(): boolean {
+    const { copied, size } = this;
+    const { image } = this.store.document.peek();
+    const to = size.peek();
+    if (!copied || image === null || !to) return false;
+    const aside = image === copied.image ? Math.ceil(Math.max(...to) / ASIDE) : 0;
+    const changes = copied.masks.flatMap((mask): AnnotationChange[] => {
+      const placed = moved(resized(shapeOf(mask.rle).mask, to), aside, aside);
+      if (placed.bits.length === 0) return [];
+      const id = newId();
+      const { class_id, name, source } = mask;
+      const after = { id, rle: encode(placed), class_id, name, source };
+      return [{ on: "annotation", image, id, before: null, after: { ...after, ...FRESH } }];
+    });
+    this.store.commit("paste", changes);
+    this.selection.value = new Set(changes.map(({ id }) => id));
+    this.settings.tool.value = "select";
+    return changes.length > 0;
   }
 
   // Changes

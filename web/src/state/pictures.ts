@@ -10,6 +10,7 @@ import { encoded, learned } from "./encoding";
 import type { KeptDraft } from "./journal";
 import type { ModelLoader } from "./model_loader";
 import { messageOf, type Notices } from "./notices";
+import { passes, type PictureFilter } from "./picture_filter";
 import type { Picture, Platform } from "./platform";
 import type { Pending } from "./rebase";
 import type { Settings } from "./settings";
@@ -19,6 +20,14 @@ const MEGABYTE = 2 ** 20;
 
 export class Pictures {
   readonly list = signal<readonly ImageInfo[]>([]);
+  readonly filter = signal<PictureFilter>("all");
+  private readonly leastScores = signal<ReadonlyMap<string, number>>(new Map());
+  /** The pictures that the strip shows: those of the filter, and the open one. */
+  readonly listed = computed(() => {
+    const { annotations, image } = this.store.document.value;
+    const known = { annotations, leastScores: this.leastScores.value };
+    return this.list.value.filter((each) => each.id === image || passes(each, this.filter.value, known));
+  });
   /** Share of each image's encoding that is done, 0 to 1. */
   readonly progress = signal<ReadonlyMap<string, number>>(new Map());
   readonly picture = signal<Picture | null>(null);
@@ -110,9 +119,20 @@ export class Pictures {
 
   /** Change to the next picture by 1, to the one before by -1. */
   step(by: number): void {
-    const images = this.list.peek();
+    const images = this.listed.peek();
     const next = images[images.findIndex(({ id }) => id === this.openId) + by];
     if (next) this.show(next.id);
+  }
+
+  /** Show only some of the pictures; how sure the model was of their masks is asked anew. */
+  async choose(filter: PictureFilter): Promise<void> {
+    this.filter.value = filter;
+    if (filter === "all" || filter === "empty") return;
+    try {
+      this.leastScores.value = await this.backend.leastScores();
+    } catch (error) {
+      this.notices.error(messageOf(error), () => void this.choose(filter));
+    }
   }
 
   /** Show this picture alone, reopened if it is open; the history begins anew. */

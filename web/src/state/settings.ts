@@ -15,6 +15,8 @@ export class Settings {
   readonly brush = signal(12);
   /** How far a simplified outline may lie from the mask's edge, image pixels. */
   readonly tolerance = persisted("tolerance", 1);
+  /** Whether masks are exported as outlines, simpler by the tolerance, where a format has polygons. */
+  readonly outlines = persisted("outlines", false);
   /** What is less like the examples than this is not proposed, 0 to 1. */
   readonly similarity = persisted("similarity", 0.4);
   /** Opacity of masks, 0 to 1. */

@@ -19,6 +19,8 @@ export const COMMANDS = {
   redo: ["Mod+Shift+Z", "Mod+Y"],
   remove: ["Delete", "Backspace"],
   selectAll: ["Mod+A"],
+  copy: ["Mod+C"],
+  paste: ["Mod+V"],
   hideMask: ["X"],
   rename: ["F2", "R"],
   brushSmaller: ["["],

@@ -94,6 +94,12 @@ const actions: Partial<Record<Command, (context: AppContext) => unknown>> = {
     return true;
   },
   selectAll: ({ app }) => app.masks.selectAll(),
+  copy: ({ app }) => {
+    const count = app.masks.copy();
+    if (count > 0) app.notices.info(app.t("copied", { count }));
+    return count > 0;
+  },
+  paste: ({ app }) => app.masks.paste(),
   hideMask: ({ app }) => {
     if (app.masks.selection.peek().size === 0) return false;
     app.masks.toggleVisible(app.masks.selection.peek());
@@ -184,6 +190,8 @@ export function listenToKeys(context: AppContext): () => void {
       if (command === "dashboard" || command === "cancel") perform("dashboard", context);
       return;
     }
+    // The browser's own event follows, which may bring pictures.
+    if (command === "paste" && chord === "Mod+V") return;
     const onControl = target?.matches("button, input, summary, [role=option], a") ?? false;
     if (onControl && ON_PICTURE.has(command)) return;
     if (perform(command, context)) event.preventDefault();

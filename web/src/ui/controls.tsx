@@ -1,6 +1,7 @@
 /** Controls that several parts of the page use. */
 
 import type { ComponentChildren } from "preact";
+import type { App } from "../state/app";
 import type { Command } from "../tools/keys";
 import { type AppContext, perform } from "./commands";
 import { Icon, type IconName } from "./icons";
@@ -71,5 +72,21 @@ export function Slider({ label, value, min, max, step, text, onInput }: SliderPr
       />
       <output>{text}</output>
     </label>
+  );
+}
+
+/** How simple outlines are: what is shown of the selected mask with the polygon tool, and what is exported. */
+export function ToleranceSlider({ app }: { app: App }) {
+  const tolerance = app.settings.tolerance.value;
+  return (
+    <Slider
+      label={app.t("tolerance")}
+      min={0}
+      max={20}
+      step={0.5}
+      value={tolerance}
+      text={`${tolerance} px`}
+      onInput={(value) => (app.settings.tolerance.value = value)}
+    />
   );
 }

@@ -1,7 +1,7 @@
 /** The bar over the picture: the options of the present tool. */
 
 import type { AppContext } from "./commands";
-import { CommandButton, Slider } from "./controls";
+import { CommandButton, Slider, ToleranceSlider } from "./controls";
 import { LEAST_SIMILAR } from "../state/proposals";
 import { awaits } from "../state/provenance";
 import { Icon } from "./icons";
@@ -119,7 +119,6 @@ function Brush({ context }: { context: AppContext }) {
 function Tolerance({ context }: { context: AppContext }) {
   const { app, editor, viewport } = context;
   const selected = app.masks.selected.value;
-  const tolerance = app.settings.tolerance.value;
   if (!selected) return <span class="hint">{app.t("polygonHint")}</span>;
   const polygons = viewport?.polygonsOf(selected.rle) ?? [];
   const count = polygons.reduce(
@@ -128,16 +127,9 @@ function Tolerance({ context }: { context: AppContext }) {
   );
   return (
     <>
-      <Slider
-        label={app.t("tolerance")}
-        min={0}
-        max={20}
-        step={0.5}
-        value={tolerance}
-        text={`${tolerance} px`}
-        onInput={(value) => (app.settings.tolerance.value = value)}
-      />
+      <ToleranceSlider app={app} />
       <span class="hint">{app.t("corners", { count })}</span>
+      <span class="hint wide">{app.t("maskStays")}</span>
       <button type="button" class="button accent" onClick={() => editor.applyPolygon()}>
         <span>{app.t("applyPolygon")}</span>
       </button>

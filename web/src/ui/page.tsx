@@ -124,7 +124,12 @@ function listenToDrops({ app }: AppContext, show: (over: boolean) => void): () =
     show(false);
     void app.addFiles([...(event.dataTransfer?.files ?? [])]);
   };
-  const paste = (event: ClipboardEvent) => void app.addFiles([...(event.clipboardData?.files ?? [])]);
+  const paste = (event: ClipboardEvent) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    const isTyped = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
+    if (files.length > 0) void app.addFiles(files);
+    else if (!isTyped) app.masks.paste();
+  };
   window.addEventListener("dragover", over);
   window.addEventListener("dragleave", leave);
   window.addEventListener("drop", drop);

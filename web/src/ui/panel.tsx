@@ -4,10 +4,11 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Annotation, ClassInfo, ExportFormat } from "../api/types";
 import { toHex } from "../geometry/colors";
+import { hasPolygons } from "../state/app";
 import { awaits } from "../state/provenance";
 import { chordOf } from "../tools/keys";
 import type { AppContext } from "./commands";
-import { CommandButton, Slider } from "./controls";
+import { CommandButton, Slider, ToleranceSlider } from "./controls";
 import { VerdictTag } from "./judgement";
 import { Icon } from "./icons";
 
@@ -337,6 +338,17 @@ function Export({ context }: { context: AppContext }) {
         <option value="all">{app.t("allPictures")}</option>
         <option value="one">{app.t("thisPicture")}</option>
       </select>
+      {hasPolygons(format.value) && (
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={app.settings.outlines.value}
+            onChange={(event) => (app.settings.outlines.value = event.currentTarget.checked)}
+          />
+          <span>{app.t("asOutlines")}</span>
+        </label>
+      )}
+      {hasPolygons(format.value) && app.settings.outlines.value && <ToleranceSlider app={app} />}
       <button
         type="button"
         class="button accent"

@@ -4,21 +4,37 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Backend } from "../api/backend";
 import type { ImageInfo } from "../api/types";
+import { FILTERS, type PictureFilter } from "../state/picture_filter";
 import type { AppContext } from "./commands";
 import { CommandButton } from "./controls";
 import { Icon } from "./icons";
 
 export function Thumbnails({ context }: { context: AppContext }) {
   const { app } = context;
-  const images = app.pictures.list.value;
-  if (images.length === 0) return null;
+  if (app.pictures.list.value.length === 0) return null;
+  const images = app.pictures.listed.value;
+  const { filter } = app.pictures;
   return (
     <footer class="thumbnails">
       <CommandButton context={context} command="open" icon="plus" kind="tool" />
+      <select
+        class="filter"
+        aria-label={app.t("whichPictures")}
+        title={app.t("whichPictures")}
+        value={filter.value}
+        onChange={(event) => void app.pictures.choose(event.currentTarget.value as PictureFilter)}
+      >
+        {FILTERS.map((name) => (
+          <option key={name} value={name}>
+            {app.t(`filter_${name}`)}
+          </option>
+        ))}
+      </select>
       <div class="thumbnail-list" role="listbox" aria-label={app.t("pictures")} aria-orientation="horizontal">
         {images.map((image) => (
           <Thumbnail key={image.id} context={context} image={image} />
         ))}
+        {filter.value !== "all" && images.length <= 1 && <span class="hint">{app.t("noOtherPictures")}</span>}
       </div>
     </footer>
   );

@@ -1,9 +1,13 @@
 import "fake-indexeddb/auto";
 import { afterEach, expect, test, vi } from "vitest";
+import { toCoco } from "../../src/api/coco";
 import { Database } from "../../src/api/database";
 import { LocalBackend } from "../../src/api/local";
 import { ServerBackend } from "../../src/api/server";
+import type { Size } from "../../src/geometry/frames";
+import { encode } from "../../src/geometry/rle";
 import { newId } from "../../src/ids";
+import { annotation } from "../annotation";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -48,4 +52,30 @@ test("without a server, too, a class that is gone leaves its id to no other", as
   await local.putClasses(0, "me", classes);
   await local.putClasses(1, "me", []);
   expect([classes[0]?.id, await local.classId()]).toEqual([1, 2]);
+});
+
+test("without a server masks leave as polygons of the detail of choice, those with holes as run lengths", () => {
+  const size: Size = [12, 12];
+  const square = (hole: boolean) => {
+    const bits = Uint8Array.from({ length: 100 }, (_, at) => (hole && at === 44 ? 0 : 1));
+    bits[0] = 0; // A corner that a tolerance of a pixel smooths away.
+    return { ...annotation(hole ? "b" : "a"), rle: encode({ size, x: 1, y: 1, width: 10, height: 10, bits }) };
+  };
+  const image = {
+    id: "1",
+    name: "a.jpg",
+    width: 12,
+    height: 12,
+    state: "ready",
+    revision: 0,
+    num_annotations: 2,
+  } as const;
+  const masks = new Map([["1", [square(false), square(true)]]]);
+  const [plain, holed] = toCoco([image], masks, [], { tolerance: 0 }).annotations;
+  expect(plain!.segmentation).toEqual([[2, 1, 11, 1, 11, 11, 1, 11, 1, 2, 2, 2]]);
+  expect(holed!.segmentation).toEqual(square(true).rle);
+  const [simple] = toCoco([image], masks, [], { tolerance: 1.5 }).annotations;
+  expect((simple!.segmentation as number[][])[0]).toHaveLength(8);
+  expect(simple!.area).toBe(99);
+  expect(toCoco([image], masks, []).annotations[0]!.segmentation).toEqual(square(false).rle);
 });

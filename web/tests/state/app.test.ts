@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiError, type Backend } from "../../src/api/backend";
 import type { Annotation, Classes, ClassInfo, FoundMask, ImageInfo, Info, ServerEvent } from "../../src/api/types";
 import type { ModelSession } from "../../src/model/session";
+import { decode, encode } from "../../src/geometry/rle";
 import { App } from "../../src/state/app";
 import type { Draft } from "../../src/state/document";
 import type { KeptDraft, TabJournal } from "../../src/state/journal";
@@ -98,13 +99,14 @@ async function begin({
     annotations: async () => ({ revision: 0, annotations: masks }),
     encode: async (id: "a" | "b") => samples[id],
     everything: async () => found,
+    leastScores: async () => new Map(),
     similar: async (...what: unknown[]) => {
       looked.push(what);
       return alike;
     },
-    download: async (format: string, ids: readonly string[]) => {
+    download: async (format: string, ids: readonly string[], outlines: { tolerance: number } | null) => {
       if (fails) throw fails;
-      return { blob: new Blob(), name: `${format} ${ids.join()}` };
+      return { blob: new Blob(), name: `${format} ${ids.join()}${outlines ? ` within ${outlines.tolerance}` : ""}` };
     },
     classes: async (): Promise<Classes> => ({ revision: 0, classes }),
     classId: async () => ++last,
@@ -263,6 +265,51 @@ test("what is like a mask is proposed here and in the next pictures, until it is
   expect(looked).toHaveLength(2);
 });
 
+test("masks are copied to another picture, and beside themselves on their own", async () => {
+  const { app } = await begin();
+  const { masks, pictures, store } = app;
+  expect(masks.paste()).toBe(false);
+  await pictures.addSample("a");
+  await settle();
+  const rle = encode({ size: [600, 800], x: 10, y: 20, width: 2, height: 2, bits: new Uint8Array(4).fill(1) });
+  const after = { ...annotation("x"), rle, class_id: 7, name: "cup", score: 0.9 };
+  store.commit("draw", [{ on: "annotation", image: "a", id: "x", before: null, after }]);
+  expect(masks.copy()).toBe(0);
+  masks.select("x");
+  expect(masks.copy()).toBe(1);
+  expect(masks.paste()).toBe(true);
+  const beside = [...store.annotations.value.values()].at(-1)!;
+  expect(decode(beside.rle)).toMatchObject({ x: 30, y: 40, width: 2, height: 2 });
+  expect([...masks.selection.value]).toEqual([beside.id]);
+  await pictures.addSample("b");
+  await settle();
+  masks.paste();
+  const [pasted] = store.annotations.value.values();
+  expect(pasted).toMatchObject({ rle, class_id: 7, name: "cup", score: null });
+  app.undo();
+  expect(store.annotations.value.size).toBe(0);
+});
+
+test("the strip shows pictures of a kind, and keys go through those", async () => {
+  const { app } = await begin();
+  const { pictures, store } = app;
+  for (const id of ["a", "b"]) {
+    await pictures.addSample(id);
+    await settle();
+  }
+  store.commit("draw", [{ on: "annotation", image: "b", id: "x", before: null, after: annotation("x") }]);
+  const listed = () => pictures.listed.value.map(({ id }) => id);
+  await pictures.choose("unsure");
+  expect(listed()).toEqual(["b"]); // The open one.
+  app.step(-1);
+  expect(pictures.openId).toBe("b");
+  await pictures.choose("empty");
+  expect(listed()).toEqual(["a", "b"]);
+  app.step(-1);
+  await settle();
+  expect(listed()).toEqual(["a"]);
+});
+
 test("masks are selected by turns, hidden, and deleted", async () => {
   const { app } = await begin();
   const { masks, pictures, store } = app;
@@ -290,6 +337,13 @@ test("an export is downloaded; one that fails says so and can be tried again", a
   await app.pictures.addSample("a");
   await app.export("coco", false);
   expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "coco a");
+  app.settings.outlines.value = true;
+  app.settings.tolerance.value = 2;
+  await app.export("coco", false);
+  expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "coco a within 2");
+  await app.export("sa1b", false);
+  expect(download).toHaveBeenLastCalledWith(expect.any(Blob), "sa1b a");
+  app.settings.outlines.value = false;
   fail(new ApiError(0, "away"));
   await app.export("coco", true);
   expect(app.notices.current.value).toMatchObject({ text: "away", kind: "error" });

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from anymask.engine.store.counting import fold
 from anymask.engine.store.database import Database
 from anymask.engine.store.names import check_text
-from anymask.engine.store.tables import embeddings, images
+from anymask.engine.store.tables import annotation_heads, annotation_versions, embeddings, images
 
 _TOGETHER = 500
 """Locations that are asked for in one statement."""
@@ -65,6 +65,18 @@ class Images:
                 rows = connection.execute(select(images.c.id, images.c.name).where(some))
                 found |= {row.id: row.name for row in rows}
         return found
+
+    def least_scores(self) -> dict[int, float]:
+        """Return the lowest predicted IoU among the masks of each image, by its id; of images that have such masks."""
+        versions = annotation_versions.c
+        wanted = (
+            select(annotation_heads.c.image_id, func.min(versions.score))
+            .join(annotation_versions, annotation_heads.c.version_id == versions.id)
+            .where(versions.deleted.is_(False), versions.score.is_not(None))
+            .group_by(annotation_heads.c.image_id)
+        )
+        with self._database.reading() as connection:
+            return {image_id: score for image_id, score in connection.execute(wanted)}
 
     def locations(self) -> set[str]:
         """Return where the images lie."""

@@ -61,6 +61,12 @@ def list_images(context: AtContext) -> schemas.Images:
     return schemas.Images(images=[context.encoding.describe(image) for image in context.project.images.all()])
 
 
+@router.get("/least-scores")
+def least_scores(context: AtContext) -> schemas.LeastScores:
+    """Return how sure the model was of each image's least sure mask."""
+    return schemas.LeastScores(scores={str(id): score for id, score in context.project.images.least_scores().items()})
+
+
 @router.post(
     "",
     status_code=201,

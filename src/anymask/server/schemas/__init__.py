@@ -42,7 +42,7 @@ from anymask.server.schemas.events import (
     ProgressEvent,
     WorkEvent,
 )
-from anymask.server.schemas.images import Image, Images, ImageState, Info, Limits, Model, SampleChoice
+from anymask.server.schemas.images import Image, Images, ImageState, Info, LeastScores, Limits, Model, SampleChoice
 from anymask.server.schemas.searching import (
     Everything,
     EverythingRecord,
@@ -87,6 +87,7 @@ __all__ = [
     "Info",
     "JudgedRequest",
     "Lease",
+    "LeastScores",
     "Limits",
     "Model",
     "NewClasses",

@@ -75,6 +75,13 @@ class Images(ApiModel):
     images: list[Image]
 
 
+class LeastScores(ApiModel):
+    """How sure the model was of the masks that it was least sure of."""
+
+    scores: dict[str, float]
+    """The lowest predicted IoU of each image's masks, by the image's id; of images that have masks with one."""
+
+
 class SampleChoice(ApiModel):
     """A sample photograph to be added."""
 
