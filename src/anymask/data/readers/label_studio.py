@@ -180,7 +180,7 @@ def _ring(value: Mapping[str, Any]) -> Float[np.ndarray, "n 2"] | None:
     if "radiusX" in value:
         angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)[:, None]
         x, y = float(value["radiusX"]) * np.cos(angles), float(value["radiusY"]) * np.sin(angles)
-        return np.array([value["x"], value["y"]], np.float64) + x * right + y * down
+        return np.asarray(np.array([value["x"], value["y"]], np.float64) + x * right + y * down)
     if "width" in value and "height" in value:
         corner = np.array([value["x"], value["y"]], np.float64)
         along, up = float(value["width"]) * right, float(value["height"]) * down
@@ -210,8 +210,8 @@ def _masks(
             left_out[NO_REGIONS] += 1
             continue
         score = region.get("score")
-        usable = isinstance(score, int | float) and 0 <= score <= 1
-        masks[key] = AnnotatedMask(id=key, rle=rle.encode(mask), label=label, score=float(score) if usable else None)
+        known = float(score) if isinstance(score, int | float) and 0 <= score <= 1 else None
+        masks[key] = AnnotatedMask(id=key, rle=rle.encode(mask), label=label, score=known)
     return list(masks.values()), dict(left_out)
 
 

@@ -115,7 +115,7 @@ def write_label_studio(
             brush_region(rle.decode(mask.rle), [mask.label or UNNAMED], Tags(), score=mask.score) for mask in task.masks
         ]
         num_masks += len(regions)
-        found = {"annotations": [{"result": regions}]}
+        found: dict[str, Any] = {"annotations": [{"result": regions}]}
         if model is not None:
             found = {"predictions": [{"model_version": model, "result": regions}]}
         documents.append({"data": {"image": task.image, **(more or {})}, **found})

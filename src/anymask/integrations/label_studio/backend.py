@@ -19,9 +19,9 @@ from anymask.engine.formats.outlines import one_ring, outlines
 from anymask.errors import InputError, PromptError
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks, AutomaticOptions, EmbeddingCache, Predictor
+from anymask.inference.runtimes import AnyModel
 from anymask.integrations.label_studio.images import Source, fetch
 from anymask.integrations.label_studio.labels import LabelConfig, parse_config
-from anymask.model import Sam
 
 _KEPT = 8
 """Images whose embeddings are held for the next click."""
@@ -66,7 +66,7 @@ class Backend:
 
     def __init__(
         self,
-        model: Sam,
+        model: AnyModel,
         *,
         version: str,
         options: BackendOptions | None = None,
