@@ -39,6 +39,7 @@ COMMANDS = dict(_commands(build_app()))
 
 def test_the_verbs() -> None:
     assert set(COMMANDS) == {
+        ("connect", "label-studio"),
         ("edges",),
         ("everything",),
         ("finetune",),
@@ -49,9 +50,9 @@ def test_the_verbs() -> None:
         *(("evaluate", protocol) for protocol in ("single-point", "edges", "proposals", "instances", "text", "all")),
         *(("evaluate", "rating", verb) for verb in ("sheet", "summary")),
         *(("engine", verb) for verb in ("init", "import", "status", "assist", "prefill", "auto", "retrain", "check")),
-        *(("engine", verb) for verb in ("review", "release", "export", "honeypot", "demo", "settings")),
-        *(("export", verb) for verb in ("embedding", "onnx", "verify", "web")),
-        *(("models", verb) for verb in ("list", "download", "convert", "average", "tune")),
+        *(("engine", verb) for verb in ("review", "release", "export", "honeypot", "demo", "settings", "verify")),
+        *(("export", verb) for verb in ("embedding", "onnx", "verify", "web", "x-anylabeling")),
+        *(("models", verb) for verb in ("list", "download", "convert", "average", "tune", "publish")),
         *(("people", verb) for verb in ("add", "remove", "list")),
         *(("train", verb) for verb in ("run", "plan", "preview", "render", "regions", "text")),
     }

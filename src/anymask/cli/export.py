@@ -142,7 +142,7 @@ def _print_verdicts(verdicts: list[Verdict]) -> None:
     Console().print(table)
 
 
-@app.command("x-anylabeling", epilog="Example: anymask export x-anylabeling mine.safetensors -o labeling")
+@app.command("x-anylabeling", epilog="Example: anymask export x-anylabeling anymask-s -o labeling")
 def x_anylabeling(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where files go; made if need be.")],
