@@ -232,6 +232,7 @@ def _from_tiff(stream: IO[bytes], name: str, max_pixels: int | None) -> UInt8[np
     found = describe(encoded, name)
     check_size(found.size[::-1], name, max_pixels, found.bytes_per_pixel)
     values = read_tiff(encoded, name)
+    del encoded  # as large as the values
     values = values[:, :, :3] if values.ndim == 3 and values.shape[2] > 3 else values
     if values.dtype.kind not in "uifb" or values.ndim not in (2, 3):
         raise ImageError(f"{name}: a TIFF of {values.dtype} values of shape {values.shape}; grey or RGB was expected")
@@ -301,6 +302,7 @@ def _from_pil(image: Image.Image, name: str, *, encoded: IO[bytes] | None) -> UI
     image.load()
     orientation = _orientation(image)  # after load(): only then is a PNG's known, and a TIFF already turned
     if deep_colour and encoded is not None:
+        image.im = None  # type: ignore[assignment]  # of 8 bits, which is not wanted, and large
         array = _decode_deep_colour(encoded, name, has_alpha=format_name != "TIFF" or image.mode != "RGB")
         if format_name == "TIFF":
             orientation = 1  # OpenCV turns TIFF by itself
