@@ -231,6 +231,8 @@ WRAPPERS = {
         "state_dict": {**{f"model.{name}": x for name, x in state.items()}, "loss.weight": torch.ones(3)},
         "pytorch-lightning_version": "2.4",
     },
+    "averaged weights alone": lambda state: {"params_ema": state},
+    "a network beside an optimizer": lambda state: {"network": state, "optim": {"state": {}}},
     "numbers of numpy's": lambda state: {"model": state, "best": np.float64(0.5), "history": np.ones(3)},
     "arguments": lambda state: {"model": state, "args": argparse.Namespace(rate=1e-3)},
     "an epoch among the tensors": lambda state: {**state, "epoch": 3},

@@ -138,6 +138,15 @@ def test_a_missing_tensor_is_refused(state: State, tmp_path: Path, name: str) ->
         read_checkpoint(tmp_path / "file.pt")
 
 
+@pytest.mark.parametrize(("device", "words"), [("meta", "has no values"), ("sparse", "sparse or quantized")])
+def test_a_part_without_plain_values_is_refused(state: State, tmp_path: Path, device: str, words: str) -> None:
+    name = "image_encoder.neck.convs.0.conv.bias"
+    part = state[name].to("meta") if device == "meta" else torch.ones_like(state[name]).to_sparse()
+    torch.save({"model": {**state, name: part}}, tmp_path / "file.pt")
+    with pytest.raises(CheckpointError, match=rf"{name} .*{words}"):
+        read_checkpoint(tmp_path / "file.pt")
+
+
 def test_a_file_without_its_head_is_refused(state: State, tmp_path: Path) -> None:
     headless = {name: tensor for name, tensor in state.items() if not name.startswith("sam_mask_decoder.")}
     torch.save({"model": headless}, tmp_path / "file.pt")

@@ -115,3 +115,15 @@ def test_a_large_image_is_drawn_small() -> None:
     assert drawn.shape == (30, 90, 3)
     assert not drawn[:, :40].any() and drawn[:, 50:].any(2).all()
     assert draw_everything(image[:1], [rle.encode(masks[0, :1])], max_side=9).shape == (1, 9, 3)
+
+
+def test_a_mask_drawn_band_by_band_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (300, 400, 3), np.uint8)
+    masks = np.stack([np.kron(rng.random((10, 10)) > 0.5, np.ones((30, 40), bool)), np.ones((300, 400), bool)])
+    for stroke in (1.5, 9.0):
+        monkeypatch.setattr("anymask.plots.overlays.stroke_width", lambda size, stroke=stroke: stroke)
+        whole = draw_masks(image, masks)
+        with monkeypatch.context() as patch:
+            patch.setattr("anymask.plots.overlays._PIXELS_TOGETHER", 400 * 7)
+            np.testing.assert_array_equal(draw_masks(image, masks), whole)

@@ -12,12 +12,16 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from anymask.checkpoints.tensors import State
-from anymask.errors import UnknownModelError
+from anymask.errors import CheckpointError, UnknownModelError
 
-_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "net", "sam", "weights", "module", "ema")
+_KEYS = (
+    *("model", "state_dict", "model_state_dict", "model_state", "net", "network", "sam", "weights", "module", "params"),
+    *("ema", "model_ema", "params_ema"),
+)
 _PREFIX = re.compile(
     r"((?:(?:module|model|network|net|sam|_orig_mod|_forward_module)\.)*)(?:image_encoder|vision_encoder)\."
 )
@@ -31,6 +35,7 @@ def unwrapped(loaded: Any) -> State:
 
     Raises:
         UnknownModelError: there are no tensors by name.
+        CheckpointError: a tensor has no values, or is stored in another way than plainly.
     """
     beside: list[str] = []
     while isinstance(loaded, dict):
@@ -46,6 +51,11 @@ def unwrapped(loaded: Any) -> State:
     for name in loaded:
         if name not in found and not (is_model and "." not in str(name)):
             raise UnknownModelError(f"holds {name!r}, which is no tensor; a checkpoint was expected")
+    for name, tensor in found.items():
+        if tensor.is_meta:
+            raise CheckpointError(f"the tensor {name} has no values (device meta); save the whole model")
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            raise CheckpointError(f"the tensor {name} is sparse or quantized; a plain one was expected")
     beside += [str(name) for name in loaded if name not in found]
     if beside:
         _log.info("left beside the model: %s", ", ".join(sorted(beside)))

@@ -215,8 +215,7 @@ def _is_planar_and_deep(image: TiffImageFile) -> bool:
 
 def _tiff_header(stream: IO[bytes], name: str) -> Header:
     """Read the header of a TIFF by its bands; raises ImageError where those are no picture by themselves."""
-    stream.seek(0)
-    found = describe(stream.read(), name)
+    found = describe(_whole(stream), name)
     if found.num_bands not in (1, 3) and not (found.is_rgb and found.num_bands > 3):
         raise ImageError(
             f"{name}: a TIFF of {found.num_bands} bands, which are no picture by themselves; say which of them are "
@@ -226,14 +225,22 @@ def _tiff_header(stream: IO[bytes], name: str) -> Header:
     return Header(format="TIFF", size=size, is_simple=False, is_upright=found.orientation == 1)
 
 
+def _whole(stream: IO[bytes]) -> Path | bytes:
+    """Return where a file lies, which takes no memory, or the bytes of what is none."""
+    if isinstance(stream, io.BufferedReader):
+        return Path(stream.name)
+    stream.seek(0)
+    return stream.read()
+
+
 def _from_tiff(stream: IO[bytes], name: str, max_pixels: int | None) -> UInt8[np.ndarray, "h w 3"]:
     """Decode a TIFF by its bands: grey, or the first three as red, green and blue; alpha is ignored."""
     _tiff_header(stream, name)
-    stream.seek(0)
-    encoded = stream.read()
+    encoded = _whole(stream)
     found = describe(encoded, name)
     check_size(found.size[::-1], name, max_pixels, found.bytes_per_pixel)
     values = read_tiff(encoded, name)
+    del encoded  # as large as the values
     values = values[:, :, :3] if values.ndim == 3 and values.shape[2] > 3 else values
     if values.dtype.kind not in "uifb" or values.ndim not in (2, 3):
         raise ImageError(f"{name}: a TIFF of {values.dtype} values of shape {values.shape}; grey or RGB was expected")
@@ -303,6 +310,7 @@ def _from_pil(image: Image.Image, name: str, *, encoded: IO[bytes] | None) -> UI
     image.load()
     orientation = _orientation(image)  # after load(): only then is a PNG's known, and a TIFF already turned
     if deep_colour and encoded is not None:
+        image.im = None  # type: ignore[assignment]  # of 8 bits, which is not wanted, and large
         array = _decode_deep_colour(encoded, name, has_alpha=format_name != "TIFF" or image.mode != "RGB")
         if format_name == "TIFF":
             orientation = 1  # OpenCV turns TIFF by itself

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
 import torch
 from jaxtyping import Float, UInt8
@@ -205,7 +205,7 @@ def _traced_at_original_size(
 
 def _length(value: Float[Tensor, ""], limit: int | None = None) -> int:
     """Read a length out of a tensor, and promise the tracer that it is one."""
-    length = int(value.long().item())
+    length = cast(int, value.long().item())  # int() would ask the tracer for the number itself
     torch._check(length >= 1)
     if limit is not None:
         torch._check(length <= limit)

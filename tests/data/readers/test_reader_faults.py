@@ -199,6 +199,28 @@ FAULTS: dict[str, tuple[tuple[str, ...], Callable[[Path, str], None], int | str]
     "a point": (("labelme",), first(shape_type="point"), LEFT_OUT),
     "a rectangle of four corners": (("labelme",), first(points=[[9, 9], [60, 9], [60, 60], [9, 60]]), ALL),
     "a turned rectangle": (("labelme",), first(shape_type="rotation", points=[[9, 9], [60, 20], [50, 60]]), ALL),
+    "a circle without its second point": (("labelme",), first(shape_type="circle", points=[[9, 9]]), LEFT_OUT),
+    "a bitmap that is missing": (("labelme",), first(shape_type="mask", points=[[9, 9], [19, 19]]), LEFT_OUT),
+    "no picture in the file": (
+        ("labelme",),
+        lambda w, k: edit(w, k, lambda v: v.update(imagePath=None, imageData="!!!")),
+        "a.json: its imageData is no picture",
+    ),
+    "a size said of another picture": (
+        ("pairs",),
+        lambda w, k: edit(w, k, lambda v: v.update(image={"width": 64, "height": 48})),
+        "a.(json|png): its image is said to be 64×48 pixels, it is 128×96",
+    ),
+    "a size said of a picture turned since": (
+        ("pairs",),
+        lambda w, k: edit(w, k, lambda v: v.update(image={"width": 96, "height": 128})),
+        "its EXIF tag turns it, the masks do not",
+    ),
+    "a size said as text": (
+        ("pairs",),
+        lambda w, k: edit(w, k, lambda v: v.update(image={"width": "128", "height": None})),
+        ALL,
+    ),
     "a huge circle": (("labelme",), first(shape_type="circle", points=[[9, 9], [3e8, 9]]), LEFT_OUT),
     "a bitmap outside the image": (("labelme",), bitmap, LEFT_OUT),
     "parts of one object": (("labelme",), same_group, LEFT_OUT),

@@ -25,7 +25,7 @@ from anymask.data.json_files import as_whole, read_json
 from anymask.data.listing import is_hidden, list_images
 from anymask.data.readers.file_names import FileIndex
 from anymask.data.sample import AnnotatedMask, ImageAnnotations, Sample, fingerprint, sample_indices
-from anymask.errors import AnymaskError, DataError
+from anymask.errors import AnymaskError, DataError, ImageError
 from anymask.geometry import polygons, rle
 
 _LOG = logging.getLogger(__name__)
@@ -196,8 +196,10 @@ def _documents(where: Path) -> list[Path]:
 def _embedded(path: Path, values: Mapping[str, Any]) -> bytes:
     """Return the picture that a file holds itself."""
     try:
-        return base64.b64decode(values["imageData"].rpartition(",")[2])  # some tools write a data: address
-    except (binascii.Error, KeyError, AttributeError, ValueError) as error:
+        data = base64.b64decode(values["imageData"].rpartition(",")[2])  # some tools write a data: address
+        read_header(data)
+        return data
+    except (ImageError, binascii.Error, KeyError, AttributeError, ValueError) as error:
         raise DataError(f"{path}: its imageData is no picture ({error})") from error
 
 
@@ -246,7 +248,11 @@ def _shape(number: int, shape: Any, size: tuple[int, int]) -> AnnotatedMask | st
             mask = _bitmap(shape["mask"], points, size)
         else:
             mask = polygons.from_coco([_ring(kind, points).ravel().tolist()], size)
-    except (AnymaskError, binascii.Error, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except KeyError as error:
+        raise DataError(f"shape {number} cannot be used: it has no {error}") from error
+    except IndexError as error:
+        raise DataError(f"shape {number} cannot be used: a {kind} has more points than {len(points)}") from error
+    except (AnymaskError, binascii.Error, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"shape {number} cannot be used: {error}") from error
     if not rle.area(mask):
         return "shapes that cover no pixel"

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from anymask.data.cache import ImageCache
 from anymask.data.channels import ChannelMapping, read_bands, read_mapped, stated
 from anymask.data.images import read_header, read_image
-from anymask.data.json_files import as_number, parse_json
+from anymask.data.json_files import as_number, as_whole, parse_json
 from anymask.data.listing import list_images
 from anymask.data.sample import AnnotatedMask, ImageAnnotations, Sample, Skipped, fingerprint, sample_indices
 from anymask.errors import DataError
@@ -113,11 +113,13 @@ def parse_sample(
     Masks that cannot be used or are empty are left out, and added to `left_out`. Raises DataError (or ImageError) for a
     broken image, broken JSON, or where no mask is left.
     """
-    entries = _entries(key, json_bytes)
+    document = _document(key, json_bytes)
+    entries = _entries(document)
     if not entries:
         raise DataError(f"{key}: the image has no masks")
     pixels = cache.read(image) if cache is not None and isinstance(image, bytes) else read_image(image)
     size = (pixels.shape[0], pixels.shape[1])
+    _check_size(key, document, size)
     masks, kept, faults = [], [], []
     for place in sample_indices(len(entries), max_masks, rng):
         try:
@@ -142,7 +144,9 @@ def read_annotations(name: str | Path, json_bytes: bytes, size: tuple[int, int])
     Annotations that cannot be used are left out. Raises DataError where the JSON is none of SA-1B's, where its image is
     of another size, where two annotations share an id, or none of several is sound.
     """
-    entries = _entries(str(name), json_bytes)
+    document = _document(str(name), json_bytes)
+    entries = _entries(document)
+    _check_size(str(name), document, size)
     found: dict[str, AnnotatedMask] = {}
     faults = []
     empty = 0
@@ -165,12 +169,26 @@ def read_annotations(name: str | Path, json_bytes: bytes, size: tuple[int, int])
     return ImageAnnotations(size=size, masks=list(found.values()), left_out={k: n for k, n in left_out.items() if n})
 
 
-def _entries(key: str, json_bytes: bytes) -> list[Mapping[str, Any]]:
+def _document(key: str, json_bytes: bytes) -> Mapping[str, Any]:
     document = parse_json(json_bytes, f"{key}: the JSON")
-    entries = document.get("annotations") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
+    if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
         raise DataError(f"{key}: the JSON is not SA-1B's, which is an object with a list of annotations")
-    return [entry if isinstance(entry, dict) else {} for entry in entries]
+    return document
+
+
+def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [entry if isinstance(entry, dict) else {} for entry in document["annotations"]]
+
+
+def _check_size(key: str, document: Mapping[str, Any], size: tuple[int, int]) -> None:
+    """Raise DataError where a record says that its image is of another size: polygons, unlike RLE, do not say it."""
+    image = document.get("image")
+    if not isinstance(image, dict):
+        return
+    said = (as_whole(image.get("height")) or size[0], as_whole(image.get("width")) or size[1])
+    if said != size:
+        turned = "; its EXIF tag turns it, the masks do not" if said == size[::-1] else ""
+        raise DataError(f"{key}: its image is said to be {said[1]}×{said[0]} pixels, it is {size[1]}×{size[0]}{turned}")
 
 
 def _id(entry: Mapping[str, Any], place: int) -> object:

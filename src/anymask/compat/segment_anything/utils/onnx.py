@@ -16,6 +16,8 @@ __all__ = ["SamOnnxModel"]
 class SamOnnxModel(nn.Module):
     """The decoder of a model with Meta's inputs and outputs, for `torch.onnx.export(…, dynamo=False)` as Meta's script.
 
+    The newer exporter (`dynamo=True`) takes it with `dynamic_shapes` and an example of more points than masks.
+
     `return_single_mask` chooses one mask by the number of points, `use_stability_score` gives stabilities in the place
     of predicted IoUs, `return_extra_metrics` adds the stability at the original size and the area of each mask.
     """
