@@ -169,6 +169,14 @@ def test_a_program_predicts(how: str, runtime: str, weights: Path, tmp_path: Pat
     assert heavy == "[]"
 
 
+def test_what_needs_no_torch_imports_none(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+    modules = ("inference", "workflows.folder_run", "server.app", "server.front", "engine.status", "cli.serve")
+    program = tmp_path / "program.py"
+    program.write_text("".join(f"import anymask.{module}\n" for module in modules))
+    _run("broken", program)
+
+
 def test_the_server_answers_up_to_the_first_click(weights: Path, tmp_path: Path) -> None:
     """The page decodes by the graph that it is sent, so a click needs an encoded image and that file."""
     pytest.importorskip("fastapi", reason="the extra `server` is not installed")
