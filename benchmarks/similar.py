@@ -26,7 +26,7 @@ import torch
 
 from accuracy import load_model
 from anymask.data.open import open_data
-from anymask.evaluation.sampling import seeded
+from anymask.evaluation.result_log import seeded
 from anymask.geometry import rle
 from anymask.inference import Prompt
 from anymask.inference.answers import encode

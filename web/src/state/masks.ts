@@ -20,7 +20,8 @@ const ASIDE = 40;
 const FRESH = { visible: true, score: null, prompts: null, parent: null } as const;
 
 export class Masks {
-  private copied: { readonly image: string; readonly masks: readonly Annotation[] } | null = null;
+  private readonly copied = signal<{ readonly image: string; readonly masks: readonly Annotation[] } | null>(null);
+  readonly hasCopies = computed(() => this.copied.value !== null);
 
   readonly selection = signal<ReadonlySet<string>>(new Set());
   /** The one selected mask. */
@@ -116,7 +117,7 @@ export class Masks {
   copy(): number {
     const chosen = [...this.selection.peek()].flatMap((id) => this.store.annotations.peek().get(id) ?? []);
     const { image } = this.store.document.peek();
-    if (chosen.length > 0 && image !== null) this.copied = { image, masks: chosen };
+    if (chosen.length > 0 && image !== null) this.copied.value = { image, masks: chosen };
     return chosen.length;
   }
 
@@ -125,9 +126,9 @@ export class Masks {
    * aside. False where there is nothing to paste.
    */
   paste(): boolean {
-    const { copied, size } = this;
+    const copied = this.copied.peek();
     const { image } = this.store.document.peek();
-    const to = size.peek();
+    const to = this.size.peek();
     if (!copied || image === null || !to) return false;
     const aside = image === copied.image ? Math.ceil(Math.max(...to) / ASIDE) : 0;
     const changes = copied.masks.flatMap((mask): AnnotationChange[] => {

@@ -172,6 +172,8 @@ function MaskList({ context }: { context: AppContext }) {
         <h2>
           {app.t("masksTitle")} <small>{all.length || ""}</small>
         </h2>
+        <CommandButton context={context} command="copy" icon="copy" disabled={app.masks.selection.value.size === 0} />
+        <CommandButton context={context} command="paste" icon="paste" disabled={!app.masks.hasCopies.value} />
         <CommandButton
           context={context}
           command="remove"
