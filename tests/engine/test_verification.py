@@ -345,7 +345,7 @@ def test_turned_labels_stop_acceptance_within_forty_audits(
     drawn: tuple[Project, Truth], model: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, truth = drawn
-    project.settings.replace(project.settings.current().replace({"audit": 0.5}))
+    project.settings.replace(project.settings.current().replace({"audit": 0.8}))
     knowing(project, model, monkeypatch, turned=True)
     stored = project.verifiers.current()
     assert stored is not None

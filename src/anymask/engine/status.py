@@ -128,8 +128,9 @@ def _verifiers(project: Project) -> list[dict[str, Any]]:
 
 def _history(connection: Connection) -> dict[str, Any]:
     """Return what was finished in each stage over time, in stretches that are long enough for few points."""
-    first, last = connection.execute(select(func.min(outcomes.c.at), func.max(outcomes.c.at))).one()
-    if first is None:
+    # Two statements: SQLite looks either end up in the index, but both at once in all of it.
+    first, last = (connection.scalar(select(end(outcomes.c.at))) for end in (func.min, func.max))
+    if first is None or last is None:
         return {"width": float(_STRETCHES[0]), "moments": []}
     width = next((each for each in _STRETCHES if (last - first) / each < _POINTS), _STRETCHES[-1])
     known = max((each for each in WIDTHS if width % each == 0), default=None)

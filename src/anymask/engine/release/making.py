@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -93,7 +93,7 @@ def _write(
     find: FindPrivate | None,
     progress: Callable[[int, int], None] | None,
 ) -> Measures:
-    chosen = [image for image in project.images.all() if image.num_annotations]
+    chosen = project.images.count_annotated()
     if not chosen:
         raise DataError(f"{project.folder}: there is nothing to release, no image has a mask")
     measures = Measures()
@@ -101,12 +101,12 @@ def _write(
         writers = _writers(project, Path(scratch), plan)
         for writer in writers.values():
             stack.callback(writer.close)  # also where an image cannot be read, or its tar would stay open
-        for done, item in enumerate(_items(project, chosen, plan, find), start=1):
+        for done, item in enumerate(_items(project, plan, find), start=1):
             measures.add(item.records, [origin_of(each) for each in item.annotations], item.size)
             for name, writer in writers.items():
                 put(folder / name, writer.add(item))
             if progress is not None:
-                progress(done, len(chosen))
+                progress(done, chosen)
         for name, writer in writers.items():
             put(folder / name, writer.finish())
     return measures
@@ -128,11 +128,9 @@ def _writers(project: Project, scratch: Path, plan: ReleasePlan) -> dict[str, Wr
     }
 
 
-def _items(
-    project: Project, chosen: Sequence[StoredImage], plan: ReleasePlan, find: FindPrivate | None
-) -> Iterator[Item]:
+def _items(project: Project, plan: ReleasePlan, find: FindPrivate | None) -> Iterator[Item]:
     settings = project.settings.current()
-    for image in chosen:
+    for image in project.images.annotated():
         file, size = _released(project, image, plan, find)
         annotations = project.annotations.state(image.id).annotations
         if size != image.size:

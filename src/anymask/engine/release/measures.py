@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from anymask.errors import MissingPackageError
 from anymask.geometry import rle
 
 _MAP_SIDE = 50
+_MAX_SIZES = 200_000
 _MAX_SHAPES = 20_000
 """Masks whose concavity is taken; more would say the same."""
 
@@ -24,8 +26,12 @@ _MAX_SHAPES = 20_000
 class Measures:
     """Distributions over the masks of a data set, gathered image by image."""
 
-    counts: list[int] = field(default_factory=list)
+    counts: Counter[int] = field(default_factory=Counter)
+    """How many images have so many masks."""
+    masks: int = 0
     sizes: list[float] = field(default_factory=list)
+    """Of all masks, or of `_MAX_SIZES` drawn from more."""
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     concavities: list[float] = field(default_factory=list)
     origins: dict[str, int] = field(default_factory=dict)
     centres: Float[np.ndarray, "h w"] = field(default_factory=lambda: np.zeros((_MAP_SIDE, _MAP_SIDE)))
@@ -33,10 +39,10 @@ class Measures:
     def add(self, records: list[dict[str, Any]], origins: list[str], size: tuple[int, int]) -> None:
         """Count an image of `size` = (height, width) and its masks as SA-1B has them."""
         height, width = size
-        self.counts.append(len(records))
+        self.counts[len(records)] += 1
         for record, origin in zip(records, origins, strict=True):
             self.origins[origin] = self.origins.get(origin, 0) + 1
-            self.sizes.append(float(np.sqrt(record["area"] / (height * width))))
+            self._add_size(float(np.sqrt(record["area"] / (height * width))))
             x, y, w, h = record["bbox"]
             row = int((y + h / 2) / height * _MAP_SIDE)
             column = int((x + w / 2) / width * _MAP_SIDE)
@@ -44,13 +50,21 @@ class Measures:
             if len(self.concavities) < _MAX_SHAPES:
                 self.concavities.append(concavity(record["segmentation"]))
 
+    def _add_size(self, size: float) -> None:
+        """Keep a size, or put it in the place of another, all with the same chance (Vitter, 1985)."""
+        self.masks += 1
+        if len(self.sizes) < _MAX_SIZES:
+            self.sizes.append(size)
+        elif (place := int(self.rng.integers(self.masks))) < _MAX_SIZES:
+            self.sizes[place] = size
+
     def summary(self) -> dict[str, Any]:
         """Return the numbers in a few words."""
-        masks = sum(self.counts)
+        images = self.counts.total()
         return {
-            "images": len(self.counts),
-            "masks": masks,
-            "masks_per_image": round(masks / max(len(self.counts), 1), 2),
+            "images": images,
+            "masks": self.masks,
+            "masks_per_image": round(self.masks / max(images, 1), 2),
             "median_relative_size": round(float(np.median(self.sizes)), 4) if self.sizes else 0.0,
             "median_concavity": round(float(np.median(self.concavities)), 4) if self.concavities else 0.0,
             "origins": dict(sorted(self.origins.items())),
@@ -110,7 +124,10 @@ def _plots(folder: Path, measures: Measures) -> list[tuple[str, str]]:
 
     try:
         drawn = {
-            "masks per image": ("masks-per-image.png", dataset.masks_per_image(np.array(measures.counts))),
+            "masks per image": (
+                "masks-per-image.png",
+                dataset.masks_per_image(np.repeat(list(measures.counts), list(measures.counts.values()))),
+            ),
             "sizes of masks": ("sizes.png", dataset.relative_sizes(np.array(measures.sizes))),
             "concavity of masks": ("concavity.png", dataset.concavities(np.array(measures.concavities))),
             "where masks lie": ("centres.png", dataset.centre_map(measures.centres)),

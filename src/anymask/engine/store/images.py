@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,24 @@ class Images:
         """Return every image."""
         with self._database.reading() as connection:
             return [_stored(row) for row in connection.execute(select(images).order_by(images.c.id))]
+
+    def annotated(self) -> Iterator[StoredImage]:
+        """Yield every image that has annotations, in that order, a page of them in memory at a time."""
+        last = 0
+        while True:
+            page = select(images).where(images.c.id > last, images.c.num_annotations > 0)
+            with self._database.reading() as connection:
+                found = [_stored(row) for row in connection.execute(page.order_by(images.c.id).limit(_TOGETHER))]
+            yield from found
+            if len(found) < _TOGETHER:
+                return
+            last = found[-1].id
+
+    def count_annotated(self) -> int:
+        """Return how many images have annotations."""
+        with self._database.reading() as connection:
+            wanted = select(func.count()).select_from(images).where(images.c.num_annotations > 0)
+            return int(connection.scalar(wanted) or 0)
 
     def get(self, image_id: int) -> StoredImage | None:
         """Return one image, or None if there is none of that id."""

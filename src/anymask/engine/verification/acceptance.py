@@ -48,8 +48,8 @@ if TYPE_CHECKING:  # torch comes with them, and whoever asks how a project stand
     from anymask.engine.verification.verifier import MaskVerifier
     from anymask.model import Sam
 
-SETTLED = 40
-"""Audits from which on the lower end of their interval decides."""
+FEW, SETTLED = 4, 40
+"""Audits from which on the upper end of their interval decides, and those from which on the lower end does."""
 VERDICTS = ("accept", "reject", COMPLETE)
 """What a verifier says without a person."""
 _FIRST = -1e9
@@ -72,7 +72,7 @@ def acceptance(project: Project, stored: StoredModel, verdict: str) -> Acceptanc
     least = project.settings.current().accept_precision
     audit = project.verdicts.audit(stored.id, verdict)
     low, high = audit.interval
-    is_on = high >= least if audit.looked_at < SETTLED else low >= least
+    is_on = audit.looked_at < FEW or (low if audit.looked_at >= SETTLED else high) >= least
     said = f"people agreed with {audit.agreed} of {audit.looked_at} audits, {low:.0%} to {high:.0%}"
     if is_on:
         return Acceptance(verdict=verdict, is_on=True, word=said if audit.looked_at else "no audit yet", audit=audit)
