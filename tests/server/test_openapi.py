@@ -55,7 +55,8 @@ OPERATIONS = [
     *(("GET", f"/api/engine/{path}") for path in ("work", "status")),
     *(("POST", f"/api/engine/{path}") for path in ("next", "renew", "finish", "judge", "skip", "give-back")),
     *(("GET", f"/api/images/{{id}}/{path}") for path in ("file", "thumbnail", "embedding", "annotations")),
-    *(("POST", f"/api/images/{{id}}/{path}") for path in ("encode", "changes", "everything", "text")),
+    *(("POST", f"/api/images/{{id}}/{path}") for path in ("encode", "changes", "everything", "similar", "text")),
+    ("GET", "/api/images/least-scores"),
     ("POST", "/api/images"),
     ("POST", "/api/classes/id"),
     ("PUT", "/api/classes"),
@@ -70,7 +71,7 @@ def test_all_operations_are_tried(api: BaseSchema) -> None:
 SAYABLE = [(mode, method, path) for mode in GenerationMode for method, path in OPERATIONS]
 WITHOUT_INPUT = [
     (GenerationMode.NEGATIVE, "GET", f"/api/{path}")
-    for path in ("info", "images", "classes", "engine/work", "engine/status")
+    for path in ("info", "images", "images/least-scores", "classes", "engine/work", "engine/status")
 ] + [(GenerationMode.NEGATIVE, "POST", "/api/classes/id")]
 
 
