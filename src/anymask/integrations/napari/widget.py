@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
-from anymask.checkpoints.load import EMBEDDED
+from anymask.checkpoints.places import EMBEDDED
 from anymask.data.channels import ChannelMapping
 from anymask.errors import AnymaskError, InputError
 from anymask.inference import load
@@ -17,7 +17,7 @@ from anymask.integrations.napari.labelling import Labelling
 _NONE = "—"
 
 
-class SegmentWidget(QWidget):  # type: ignore[misc]
+class SegmentWidget(QWidget):
     """Asks a model about the plane that is shown: points on and off an object, boxes, or nothing at all."""
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -62,7 +62,8 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         place = self._place(labelling)
         on, off = self._points(self.on, place), self._points(self.off, place)
         boxes = self._boxes(place)
-        for box in boxes or [None]:
+        asked: list[tuple[float, float, float, float] | None] = [*boxes] or [None]
+        for box in asked:
             self._label = int(layer.data.max()) + 1
             labelling.prompt(place, self._label, on=on, off=off, box=box)
         layer.refresh()
