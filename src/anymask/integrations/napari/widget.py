@@ -17,7 +17,7 @@ from anymask.integrations.napari.labelling import Labelling
 _NONE = "—"
 
 
-class SegmentWidget(QWidget):  # type: ignore[misc]
+class SegmentWidget(QWidget):
     """Asks a model about the plane that is shown: points on and off an object, boxes, or nothing at all."""
 
     def __init__(self, napari_viewer: Any) -> None:
@@ -61,7 +61,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         labelling, layer = self._labelling()
         place = self._place(labelling)
         on, off = self._points(self.on, place), self._points(self.off, place)
-        boxes = self._boxes(place)
+        boxes: list[tuple[float, float, float, float] | None] = [*self._boxes(place)]
         for box in boxes or [None]:
             self._label = int(layer.data.max()) + 1
             labelling.prompt(place, self._label, on=on, off=off, box=box)
