@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Image, Labels, Points, Shapes
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
-from anymask.checkpoints.load import EMBEDDED
+from anymask.checkpoints.places import EMBEDDED
 from anymask.data.channels import ChannelMapping
 from anymask.errors import AnymaskError, InputError
 from anymask.inference import load
