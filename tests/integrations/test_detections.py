@@ -91,4 +91,4 @@ def test_the_real_package_takes_them(
     python = program("supervision", "supervision", imports="import supervision", install=False)
     ours = ":".join([str(SRC), str(Path(np.__file__).parents[1])])
     photograph = str(files("anymask.samples") / "coffee.jpg")
-    assert int(run_program(python, "supervision.py", ours, photograph, home=tmp_path).splitlines()[-1]) > 5
+    assert int(run_program(python, "supervision_detections.py", ours, photograph, home=tmp_path).splitlines()[-1]) > 5

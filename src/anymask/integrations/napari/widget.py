@@ -61,9 +61,8 @@ class SegmentWidget(QWidget):
         labelling, layer = self._labelling()
         place = self._place(labelling)
         on, off = self._points(self.on, place), self._points(self.off, place)
-        boxes = self._boxes(place)
-        asked: list[tuple[float, float, float, float] | None] = [*boxes] or [None]
-        for box in asked:
+        boxes: list[tuple[float, float, float, float] | None] = [*self._boxes(place)]
+        for box in boxes or [None]:
             self._label = int(layer.data.max()) + 1
             labelling.prompt(place, self._label, on=on, off=off, box=box)
         layer.refresh()
