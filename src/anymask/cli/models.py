@@ -163,7 +163,7 @@ def average(
     typer.echo(output)
 
 
-@app.command(epilog="Example: anymask models publish mine.safetensors -o upload --name me/pellets --licence cc-by-4.0")
+@app.command(epilog="Example: anymask models publish checkpoint.pth -o upload --name me/pellets --licence cc-by-4.0")
 def publish(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name of `anymask models list`, or a path.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write: new or empty.")],
