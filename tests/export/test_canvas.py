@@ -19,7 +19,7 @@ from anymask.geometry.masks import pair_iou
 from anymask.inference import Predictor, Refinement, load
 from anymask.model import Sam
 
-NOT_TIDIED = Refinement(tidy=False)
+NETWORKS_OWN = Refinement(tidy=False, zoom=False)
 
 
 def _canvas(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "684 1024 3"]:
@@ -63,7 +63,7 @@ def _answer(
 @pytest.mark.parametrize("size", [(683, 1024), (684, 456), (400, 1024)], ids=["landscape", "portrait", "wide"])
 def test_masks_are_the_predictors_whatever_part_of_the_canvas_is_image(size: tuple[int, int]) -> None:
     model, image = load("anymask-s"), _photograph(size)
-    predictor = Predictor(model, refinement=NOT_TIDIED)
+    predictor = Predictor(model, refinement=NETWORKS_OWN)
     predictor.set_image(image)
     height, width = size
     click, away = (0.48 * width, 0.33 * height), (0.1 * width, 0.9 * height)
