@@ -118,9 +118,14 @@ def mutated_json(rng: np.random.Generator, value: Any) -> Any:
 
 
 def nearly(rng: np.random.Generator, value: Any) -> Any:
-    """Replace one value of a document by another of its kind: what is still understood, and goes further in."""
+    """Replace one value of a document by another of its kind: what is still understood, and goes further in.
+
+    A document without values stays as it is.
+    """
     document = copy.deepcopy(value)
     leaves = [(holder, key) for holder, key in _places(document) if not isinstance(holder[key], dict | list)]
+    if not leaves:
+        return document
     holder, key = pick(rng, leaves)
     match holder[key]:
         case bool() as known:
