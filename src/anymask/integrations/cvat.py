@@ -19,8 +19,9 @@ import numpy as np
 from anymask.engine.formats.outlines import outlines
 from anymask.errors import InputError, MissingPackageError
 from anymask.geometry import rle
-from anymask.inference import AutomaticMasks, EmbeddingCache, EncodedImage, Predictor, load
-from anymask.inference.answers import encode, read
+from anymask.inference import AutomaticMasks, EmbeddingCache, EncodedImage, Predictor, Prompt, Refinement, load
+from anymask.inference.answers import answer, encode, read
+from anymask.inference.prompts import to_model
 from anymask.inference.words.detector import DETECTOR
 from anymask.model import Sam
 
@@ -130,10 +131,10 @@ class InteractionFunction:
         points = [*prompts.pos_points, *prompts.neg_points]
         labels = [1] * len(prompts.pos_points) + [0] * len(prompts.neg_points)
         box = None if prompts.bounding_box is None else [value for corner in prompts.bounding_box for value in corner]
-        predictor = Predictor(self._model)
-        predictor.set_embedding(pp_image.embedding, pp_image.frame.original)
-        answer = predictor.predict(points=points or None, labels=labels or None, box=box)
-        mask = rle.encode(answer.best)
+        prompt = Prompt(points=points or None, labels=labels or None, box=box)
+        asked = to_model(prompt, pp_image.frame, self._model.mask_size)
+        found = next(answer(self._model, pp_image, [asked], multimask=None, refinement=Refinement()))
+        mask = rle.encode(found.best)
         return [aa.InteractionResultShape(type="mask", points=encode_mask(mask))] if rle.area(mask) else []
 
 
