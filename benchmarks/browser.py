@@ -1,13 +1,15 @@
 """How long does a hover take in a web browser, on the CPU? Our page and Meta's exported decoder, in one page by turns.
 
     make web
-    python benchmarks/browser.py [--hovers 1000] [--decoder vit_b --decoder anymask-s] [--frames]
+    python benchmarks/browser.py [--hovers 1000] [--decoder vit_b --decoder anymask-s --decoder hiera_t] [--frames]
 
 vit_b's decoder has random weights (and an encoder of one block, which is not timed); anymask-s is the embedded model.
 Ours is the page as `anymask export web` writes it. Meta's is SamOnnxModel of segment-anything-py with the same
 weights, at the model's width, exported by torch and run by the same ONNX Runtime with as many threads in a worker of
-its own; it returns one mask, as for Meta's demo page, and ours three. A decode's time is that within the worker.
-Chromium is headless and has no GPU. `relative_error` is how far our logits are from Meta's in ONNX Runtime.
+its own; it returns one mask, as for Meta's demo page, and ours three. hiera_t is SAM 2.1 tiny with random weights, for
+which Meta has no graph: it is timed beside that of vit_b. A decode's time is that within the worker.
+Chromium is headless and has no GPU. `relative_error` is how far our logits are from Meta's in ONNX Runtime; of vit_b
+alone, as Meta's graph has no place for the skips of the others.
 
 With --frames: how many frames a second does the page show while the view pans and zooms, with 300 masks and with a
 picture of 50 megapixels? No model runs then.
@@ -34,11 +36,11 @@ import numpy as np
 import torch
 
 from machine import machine
-from peers import meta_decoder, our_model, state_of
+from peers import has_levels, meta_decoder, our_model, state_of
 
 WEB = Path(__file__).parents[1] / "web"
-DECODERS = ("vit_b", "anymask-s")
-LIMITS = {"vit_b": 50.0, "anymask-s": 20.0}
+DECODERS = ("vit_b", "anymask-s", "hiera_t")
+LIMITS = {"vit_b": 50.0, "anymask-s": 20.0, "hiera_t": 60.0}
 """Milliseconds that the median may take; the 95th percentile, twice the median."""
 LABELS = {"decode": "ours, decode", "draw": "ours, draw", "shown": "ours, hover to drawn", "meta": "Meta's, decode"}
 
@@ -122,18 +124,20 @@ def measure(name: str, hovers: int) -> dict[str, Any]:
     from anymask.checkpoints import load_model
     from anymask.export.web import export_web
 
-    model = our_model("vit_b", blocks=1) if name == "vit_b" else load_model(name)
+    model = load_model(name) if name == "anymask-s" else our_model(name, blocks=1 if name == "vit_b" else None)
+    peer = our_model("vit_b", blocks=1) if has_levels(name) else model
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "site"
         export_web(model, site, name=name)
         (site / "meta").mkdir()
-        export_meta(model, site / "meta" / "decoder.onnx")
+        export_meta(peer, site / "meta" / "decoder.onnx")
         sizes = {"WIDTH": model.config.width, "CELLS": model.embedding_size, "SIDE": model.image_size}
         constants = "".join(f"const {key} = {value};\n" for key, value in sizes.items())
         (site / "meta" / "worker.js").write_text(constants + _WORKER)
         shutil.copy(WEB / "node_modules/onnxruntime-web/dist/ort.wasm.min.mjs", site / "meta")
         timed = hover(site, hovers)
-        return timed | {"relative_error": relative_error(site, model.config.width, model.embedding_size)}
+        error = relative_error(site, model.config.width, model.embedding_size) if name == "vit_b" else None
+        return timed | {"relative_error": error}
 
 
 def export_meta(model: Any, path: Path) -> None:
