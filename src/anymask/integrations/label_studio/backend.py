@@ -20,7 +20,7 @@ from anymask.errors import InputError, PromptError
 from anymask.geometry import rle
 from anymask.inference import AutomaticMasks, AutomaticOptions, EmbeddingCache, Predictor
 from anymask.inference.runtimes import AnyModel
-from anymask.integrations.label_studio.images import Source, fetch
+from anymask.integrations.label_studio.images import Access, fetch
 from anymask.integrations.label_studio.labels import LabelConfig, parse_config
 
 _KEPT = 8
@@ -48,7 +48,7 @@ class BackendOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Project:
-    source: Source
+    source: Access
     config: LabelConfig
 
 
@@ -86,7 +86,7 @@ class Backend:
 
     def setup(self, project: str, config: str, *, url: str, token: str | None) -> None:
         """Take a project; raises InputError for a configuration without an image or a tag for masks."""
-        source = Source(url=self.options.url or url, token=self.options.token or token)
+        source = Access(url=self.options.url or url, token=self.options.token or token)
         found = _Project(source=source, config=parse_config(config))
         with self._lock:
             self._projects[project] = found
@@ -106,7 +106,7 @@ class Backend:
         """Return a project as it is now; one that was not set up, as after a restart, has what the options say."""
         known = self._projects.get(project)
         if known is None:
-            source = Source(url=self.options.url or "", token=self.options.token)
+            source = Access(url=self.options.url or "", token=self.options.token)
             return _Project(source=source, config=parse_config(config))
         return replace(known, config=parse_config(config)) if config else known
 

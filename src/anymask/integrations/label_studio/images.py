@@ -17,7 +17,7 @@ _MOST_BYTES = 1 << 29
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Access:
     """A Label Studio, and what opens it."""
 
     url: str
@@ -26,7 +26,7 @@ class Source:
     """A legacy token, or a personal access token; sent to this Label Studio alone."""
 
 
-def fetch(address: object, source: Source, *, client: httpx.Client) -> bytes:
+def fetch(address: object, source: Access, *, client: httpx.Client) -> bytes:
     """Return an image file: from Label Studio where the address is a path, from elsewhere, or out of a data address.
 
     Raises ImageError where there is none, and InputError for a token that is refused.
@@ -77,7 +77,7 @@ def _get(address: str, headers: dict[str, str], client: httpx.Client) -> bytes:
     return bytes(content)
 
 
-def _authorization(source: Source, client: httpx.Client) -> dict[str, str]:
+def _authorization(source: Access, client: httpx.Client) -> dict[str, str]:
     """Return the header for a token; a personal access token is exchanged for one that lasts for minutes."""
     token = source.token or ""
     if token.count(".") != 2:
