@@ -9,7 +9,6 @@ Legend: B images, C channels, G cells per side.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,17 +18,16 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from anymask.checkpoints.load import model_hash
-from anymask.data.files import make_folder, write_whole
+from anymask.data.files import make_folder
 from anymask.engine.detectors.boxes import DetectorHead, SmallDetector, SmallDetectorConfig, detector_loss
 from anymask.engine.pictures import HELD_OUT, leaving_out, read_picture, split_of
 from anymask.engine.project_model import FOLDER, KeptEmbeddings
 from anymask.engine.stages.prefilling import least_score
 from anymask.engine.store import Project, StoredModel, is_peoples
-from anymask.engine.verification.verifier import auc
+from anymask.engine.verification.verifier import auc, head_hash, save_head
 from anymask.errors import DataError, ImageError
 from anymask.geometry import rle
 from anymask.geometry.rle import RLE
@@ -90,16 +88,11 @@ class CompletenessVerifier:
     @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits of a SHA-256 over all that its word depends on."""
-        digest = hashlib.sha256(json.dumps(self._notes(), sort_keys=True).encode())
-        for name, tensor in sorted(self.head.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return head_hash(self.head, self._notes())
 
     def save(self, path: Path) -> None:
         """Write it."""
-        state = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
-        write_whole(path, lambda temporary: save_file(state, temporary, self._notes()))
+        save_head(self.head, self._notes(), path)
 
     def _notes(self) -> dict[str, str]:
         return {

@@ -91,6 +91,21 @@ class VerifierHead(nn.Module):
         return logits
 
 
+def head_hash(head: nn.Module, notes: Mapping[str, str]) -> str:
+    """Return sixteen hexadecimal digits of a SHA-256 over a head's weights and the notes that its file has."""
+    digest = hashlib.sha256(json.dumps(dict(notes), sort_keys=True).encode())
+    for name, tensor in sorted(head.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_head(head: nn.Module, notes: Mapping[str, str], path: Path) -> None:
+    """Write a head's weights with its notes as metadata, whole or not at all."""
+    state = {name: tensor.contiguous() for name, tensor in head.state_dict().items()}
+    write_whole(path, lambda temporary: save_file(state, temporary, dict(notes)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MaskVerifier:
     """A trained head, and what makes chances of its logits."""
@@ -123,16 +138,11 @@ class MaskVerifier:
     @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits of a SHA-256 over all that its chances and its word depend on."""
-        digest = hashlib.sha256(json.dumps(self._notes(), sort_keys=True).encode())
-        for name, tensor in sorted(self.head.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return head_hash(self.head, self._notes())
 
     def save(self, path: Path) -> None:
         """Write it."""
-        state = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
-        write_whole(path, lambda temporary: save_file(state, temporary, self._notes()))
+        save_head(self.head, self._notes(), path)
 
     def _notes(self) -> dict[str, str]:
         names = ("temperature", "bias", "accept_from", "reject_from")
